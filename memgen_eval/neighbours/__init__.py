@@ -1,0 +1,1 @@
+"""Exact nearest neighbours: engines propose, search decides."""

@@ -1,0 +1,257 @@
+"""Second neighbours that are no duplicates of the first, and all neighbours within a radius: tables looked at wider."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.errors import InputError
+from memgen_eval.neighbours.arrays import as_array, check_pair, dimension
+from memgen_eval.neighbours.exact import block_distances, pair_distances
+from memgen_eval.neighbours.search import nearest_neighbours
+from memgen_eval.neighbours.table import Neighbours
+
+NO_NEIGHBOUR = -1  # the index in column 1 where every other reference duplicates the first neighbour
+_WIDER = 64  # neighbours that are searched for before every reference is looked at
+_BLOCK_ROWS = 1024
+_TILE_VALUES = 2**22
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class _Column:
+    """Second neighbours, (N,), filled in row by row; index -1 where none is known yet."""
+
+    squared: NDArray[Any]
+    indices: Rows
+    flipped: NDArray[np.bool_]
+
+    @staticmethod
+    def unset(neighbours: Neighbours) -> _Column:
+        squared = np.full(len(neighbours), _largest(neighbours.squared_distances), neighbours.squared_distances.dtype)
+        return _Column(squared, np.full(len(neighbours), NO_NEIGHBOUR), np.zeros(len(neighbours), dtype=bool))
+
+    def settle(self, table: Neighbours, rows: Rows, references: NDArray[Any], limit: float) -> Rows:
+        """Take the first column of a table of these rows that is no duplicate of its column 0; the rows without one."""
+        open_rows = np.arange(len(table))
+        for column in range(1, table.indices.shape[1]):
+            first, other = table.indices[open_rows, 0], table.indices[open_rows, column, None]
+            between = pair_distances(references, first, references, other, flip=table.flipped is not None)[:, 0]
+            found = open_rows[between > limit]
+            self.squared[rows[found]] = table.squared_distances[found, column]
+            self.indices[rows[found]] = table.indices[found, column]
+            if table.flipped is not None:
+                self.flipped[rows[found]] = table.flipped[found, column]
+            open_rows = open_rows[between <= limit]
+        return rows[open_rows]
+
+    def exhaust(self, table: Neighbours, rows: Rows, references: NDArray[Any], limit: float) -> Rows:
+        """Look at every reference that is no duplicate of column 0 of these rows; the rows without one."""
+        flip, queries = table.flipped is not None, np.asarray(table.queries)
+        for block in _blocks(len(table)):
+            some, mine = _take(table, block), rows[block]
+            firsts, own = np.unique(some.indices[:, 0], return_inverse=True)
+            for start, tile in _tiles(references):
+                distinct = block_distances(references[firsts], tile, flip=flip) > limit  # (F, T)
+                columns = np.flatnonzero(distinct.any(axis=0))
+                if len(columns) == 0:
+                    continue
+                distances = _distances(some, tile[columns], start + columns)  # (B, C)
+                distances[~distinct[own][:, columns]] = _largest(distances)
+                nearest = distances.argmin(axis=1)
+                value = distances[np.arange(len(block)), nearest]
+                better = value < self.squared[mine]
+                self.squared[mine[better]] = value[better]
+                self.indices[mine[better]] = start + columns[nearest[better]]
+        found = np.flatnonzero(self.indices[rows] >= 0)
+        if flip:
+            plain = pair_distances(queries, found, references, self.indices[rows[found], None])[:, 0]
+            self.flipped[rows[found]] = self.squared[rows[found]] < plain
+        return rows[self.indices[rows] < 0]
+
+
+def distinct_neighbours(neighbours: Neighbours, references: Any, *, tolerance: float) -> Neighbours:
+    """The nearest reference, and the nearest one that is no duplicate of it.
+
+    Column 0 is column 0 of the table. Column 1 is the nearest reference whose distance to the first neighbour is above
+    `tolerance` (at most `tolerance`: a duplicate), ties to the smaller index, the query's left-out reference left out.
+    Where no such reference is left its index is `NO_NEIGHBOUR` (-1), and its squared distance says what the ratio of
+    both is: the largest int64 (inf for floats) where the first neighbour lies within `tolerance` of the query, a copy
+    then, ratio 0; that of column 0 otherwise, and the ratio is undefined: 1, below no threshold.
+
+    Parameters
+    ----------
+    neighbours : Neighbours, (N, K >= 1)
+        Training neighbours of each query, nearest first.
+    references : uint8 or float, (M, ...)
+        Those that were searched.
+    tolerance : float
+        In the units of ``neighbours.distances``, finite, not negative. 0 merges exact duplicates only.
+
+    Returns
+    -------
+    Neighbours, (N, 2)
+        If the table knows both orientations, distances between references are the smaller of both, too.
+
+    Raises
+    ------
+    InputError
+        If `tolerance` is negative or not finite, if the references are not those of the table, or if a wider search is
+        needed and the table has no queries.
+
+    Notes
+    -----
+    Queries whose K neighbours all duplicate the first are searched again with 64 neighbours; those still open are
+    compared with every reference, in blocks, the duplicates of their first neighbour left out.
+    """
+    references = _same_references(neighbours, references)
+    limit = _squared(tolerance, neighbours, name="tolerance")
+    second = _Column.unset(neighbours)
+    open_rows = second.settle(neighbours, np.arange(len(neighbours)), references, limit)
+    if len(open_rows) and _is_worth_widening(neighbours, references):
+        open_rows = second.settle(_wider(_take(neighbours, open_rows), references), open_rows, references, limit)
+    if len(open_rows) and neighbours.indices.shape[1] < _available(neighbours, references):
+        open_rows = second.exhaust(_take(neighbours, open_rows), open_rows, references, limit)
+    first = neighbours.squared_distances[open_rows, 0]
+    second.squared[open_rows] = np.where(first <= limit, _largest(first), first)
+    flipped = neighbours.flipped
+    return replace(
+        neighbours,
+        squared_distances=np.column_stack([neighbours.squared_distances[:, 0], second.squared]),
+        indices=np.column_stack([neighbours.indices[:, 0], second.indices]),
+        flipped=None if flipped is None else np.column_stack([flipped[:, 0], second.flipped]),
+    )
+
+
+def neighbours_within(neighbours: Neighbours, references: Any, *, radius: float) -> tuple[Rows, Rows]:
+    """All references nearer to a query than a radius: ``distance < radius``, strictly.
+
+    Parameters
+    ----------
+    neighbours : Neighbours, (N, K)
+        Training neighbours of each query, nearest first.
+    references : uint8 or float, (M, ...)
+        Those that were searched.
+    radius : float
+        In the units of ``neighbours.distances``, finite, not negative.
+
+    Returns
+    -------
+    rows, indices : int64, (P,) and (P,)
+        The pairs, by query, then by reference; a query's left-out reference is left out.
+
+    Raises
+    ------
+    InputError
+        As `distinct_neighbours`.
+
+    Notes
+    -----
+    Queries with all K neighbours within the radius are searched wider, at last against every reference.
+    """
+    references = _same_references(neighbours, references)
+    limit = _squared(radius, neighbours, name="radius")
+    rows, columns = np.nonzero(neighbours.squared_distances < limit)
+    pairs = [(rows, neighbours.indices[rows, columns])]
+    open_rows = np.flatnonzero(neighbours.squared_distances[:, -1] < limit)
+    if len(open_rows) and _is_worth_widening(neighbours, references):
+        table = _wider(_take(neighbours, open_rows), references)
+        rows, columns = np.nonzero(table.squared_distances < limit)
+        pairs.append((open_rows[rows], table.indices[rows, columns]))
+        open_rows = open_rows[table.squared_distances[:, -1] < limit]
+    if len(open_rows) and neighbours.indices.shape[1] < _available(neighbours, references):
+        pairs += _all_within(_take(neighbours, open_rows), open_rows, references, limit)
+    row, index = (np.concatenate(part) for part in zip(*pairs, strict=True))
+    flat = np.unique(row * len(references) + index)
+    return np.divmod(flat, len(references))
+
+
+def _same_references(neighbours: Neighbours, given: Any) -> NDArray[Any]:
+    references = as_array(given, "references")
+    if neighbours.squared_distances.dtype == np.int64 and references.dtype != np.uint8:
+        raise InputError(f"references hold {references.dtype}, neighbours are of uint8: give the references searched")
+    if neighbours.indices.max(initial=-1) >= len(references):
+        raise InputError(
+            f"neighbours name reference {neighbours.indices.max()} and references have {len(references)} rows: "
+            "give the references that were searched"
+        )
+    if neighbours.queries is not None:
+        check_pair(neighbours.queries, references, flip=neighbours.flipped is not None)
+    return references
+
+
+def _squared(distance: float, neighbours: Neighbours, *, name: str) -> float:
+    """A distance in the squared units of the arrays."""
+    if not (math.isfinite(distance) and distance >= 0):
+        raise InputError(f"{name}={distance!r} is no distance: give a finite number that is not negative")
+    return float(distance / neighbours.factor) ** 2
+
+
+def _available(neighbours: Neighbours, references: NDArray[Any]) -> int:
+    return len(references) - (neighbours.excluded is not None)
+
+
+def _take(neighbours: Neighbours, rows: Rows) -> Neighbours:
+    """Some rows of a table that is to be searched wider."""
+    if neighbours.queries is None:
+        raise InputError("neighbours have no queries to search wider with: give a table from nearest_neighbours")
+    excluded = None if neighbours.excluded is None else neighbours.excluded[rows]
+    return replace(
+        neighbours,
+        squared_distances=neighbours.squared_distances[rows],
+        indices=neighbours.indices[rows],
+        flipped=None if neighbours.flipped is None else neighbours.flipped[rows],
+        queries=neighbours.queries[rows],
+        excluded=excluded,
+    )
+
+
+def _is_worth_widening(neighbours: Neighbours, references: NDArray[Any]) -> bool:
+    num_columns = int(neighbours.indices.shape[1])
+    return num_columns < min(_WIDER // 2, _available(neighbours, references))
+
+
+def _wider(neighbours: Neighbours, references: NDArray[Any]) -> Neighbours:
+    """The same queries with 64 neighbours, or all there are."""
+    k = min(_WIDER, _available(neighbours, references))
+    flip = neighbours.flipped is not None
+    return nearest_neighbours(neighbours.queries, references, k, exclude=neighbours.excluded, flip=flip)
+
+
+def _all_within(
+    neighbours: Neighbours, rows: Rows, references: NDArray[Any], limit: float
+) -> Iterator[tuple[Rows, Rows]]:
+    """Pairs of these queries, numbered by `rows`, with all references below a squared distance."""
+    for block in _blocks(len(neighbours)):
+        some = _take(neighbours, block)
+        for start, tile in _tiles(references):
+            row, column = np.nonzero(_distances(some, tile, start + np.arange(len(tile))) < limit)
+            yield rows[block[row]], start + column
+
+
+def _distances(neighbours: Neighbours, tile: NDArray[Any], indices: Rows) -> NDArray[Any]:
+    """Squared distances of the queries to references with these indices, the largest number for the one left out."""
+    distances = block_distances(np.asarray(neighbours.queries), tile, flip=neighbours.flipped is not None)
+    if neighbours.excluded is not None:
+        distances[neighbours.excluded[:, None] == indices] = _largest(distances)
+    return distances
+
+
+def _blocks(num_rows: int) -> Iterator[Rows]:
+    for start in range(0, num_rows, _BLOCK_ROWS):
+        yield np.arange(start, min(start + _BLOCK_ROWS, num_rows))
+
+
+def _tiles(references: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
+    num_rows = max(16, min(4096, _TILE_VALUES // dimension(references)))
+    for start in range(0, len(references), num_rows):
+        yield start, references[start : start + num_rows]
+
+
+def _largest(squared: NDArray[Any]) -> Any:
+    return np.inf if squared.dtype.kind == "f" else np.iinfo(squared.dtype).max

@@ -1,0 +1,119 @@
+"""Which library proposes: by name, or the fastest that passes its self-test on this machine. Never alters a result."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+import sys
+import time
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import DTypeLike, NDArray
+
+from memgen_eval.errors import InputError
+from memgen_eval.neighbours.products import NUMKONG, NUMPY, TORCH, Products, installed
+from memgen_eval.neighbours.threads import num_threads
+
+Engine = Literal["auto", "numkong", "torch", "faiss", "numpy"]
+SMALL_WORK = 2e8  # operations below which threads and measurements cost more than they save
+_WORTH_IMPORTING_TORCH = 2e12
+_BY_NAME = {products.name: products for products in (NUMKONG, TORCH, NUMPY)}
+_logger = logging.getLogger("memgen_eval.neighbours")
+
+
+def check_engine(engine: str) -> None:
+    """Refuse a name that is unknown or not installed."""
+    if engine not in get_args(Engine):
+        raise InputError(f"engine={engine!r} is unknown: choose one of {', '.join(get_args(Engine))}")
+    if engine != "auto" and not installed(engine):
+        raise InputError(
+            f'engine={engine!r} needs the package {engine}, which is not installed: install it or use engine="auto"'
+        )
+
+
+def integer_products(engine: str, *, work: float) -> Products:
+    """Who multiplies int8 values exactly in a search of `work` operations."""
+    if engine == "auto":
+        chosen = _automatic(work)
+    elif is_exact(_BY_NAME[engine]):
+        chosen = _BY_NAME[engine]
+    else:
+        _logger.warning("engine %s gives wrong integer products on this machine; numpy is used instead", engine)
+        chosen = NUMPY
+    _logger.debug("integer products: %s", chosen.name)
+    return chosen
+
+
+def threads_for(work: float) -> int:
+    """Threads for `work` operations: one where starting more would cost more than it saves."""
+    return 1 if work < SMALL_WORK else num_threads()
+
+
+def float_products(engine: str) -> Products:
+    """Who multiplies float32 values, for proposals."""
+    chosen = _BY_NAME["numpy" if engine == "auto" else engine]
+    if not is_float32(chosen):
+        _logger.warning("engine %s is set to multiply float32 in lower precision; numpy is used instead", engine)
+        chosen = NUMPY
+    _logger.debug("float products: %s", chosen.name)
+    return chosen
+
+
+def describe_engine(dtype: DTypeLike) -> str:
+    """Name and version of the library that ``engine="auto"`` takes for large arrays of this type."""
+    products = _automatic(SMALL_WORK) if np.dtype(dtype) == np.uint8 else float_products("auto")
+    return f"{products.name} {importlib.metadata.version(products.name)}"
+
+
+@functools.cache
+def is_exact(products: Products) -> bool:
+    """Self-test on random full-range int8 data, a round and an odd shape: constants pass where 16-bit sums saturate."""
+    generator = np.random.default_rng(0)
+    for num_queries, num_references, dimension in ((64, 128, 3072), (17, 33, 67)):
+        queries, references = (
+            generator.integers(-128, 128, (count, dimension), dtype=np.int8) for count in (num_queries, num_references)
+        )
+        expected = queries.astype(np.float64) @ references.T.astype(np.float64)
+        if not np.array_equal(products.multiply(queries, products.pack(references)), expected):
+            return False
+    return True
+
+
+def is_float32(products: Products) -> bool:
+    """Self-test on integers of 12 bits, which bfloat16 and TF32 would round; settings can change from call to call."""
+    generator = np.random.default_rng(0)
+    queries = generator.integers(-(2**12), 2**12, (64, 256)).astype(np.float32)
+    references = generator.integers(-1, 2, (64, 256)).astype(np.float32)
+    expected = queries.astype(np.float64) @ references.T.astype(np.float64)
+    return np.array_equal(products.multiply(queries, products.pack(references)), expected)
+
+
+def _automatic(work: float) -> Products:
+    if not installed("numkong") or not is_exact(NUMKONG):
+        return NUMPY if work < SMALL_WORK else _fastest(("numpy", "torch"))
+    if work < SMALL_WORK or ("torch" not in sys.modules and work < _WORTH_IMPORTING_TORCH):
+        return NUMKONG
+    return _fastest(("numkong", "torch"))
+
+
+@functools.cache
+def _fastest(names: tuple[str, ...]) -> Products:
+    """The fastest of those installed that multiply exactly, measured once in a process."""
+    usable = [_BY_NAME[name] for name in names if installed(name) and is_exact(_BY_NAME[name])]
+    seconds = {products.name: _seconds(products) for products in usable}
+    _logger.debug("seconds per probe: %s", seconds)
+    return min(usable, key=lambda products: seconds[products.name])
+
+
+def _seconds(products: Products) -> float:
+    """Shortest of three times for one product of 2e9 operations, on all threads."""
+    rows: NDArray[Any] = np.random.default_rng(0).integers(-128, 128, (1536, 2048), dtype=np.int8)
+    queries, packed = rows[:512], products.pack(rows[512:])
+    times = []
+    for _ in range(3):
+        start = time.perf_counter()
+        products.multiply(queries, packed)
+        times.append(time.perf_counter() - start)
+    return min(times) / (1 if products.own_threads else num_threads())

@@ -1,0 +1,95 @@
+"""Products of every query with every reference of a tile, by several libraries, each imported only when used."""
+
+from __future__ import annotations
+
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+SLICE = 32_768  # int8 products of so many terms, doubled and added to a norm, stay within int32
+EXACT_FLOAT32_TERMS = 1_024  # sums of so many products of int8 are at most 2**24: exact in float32 in any order
+
+
+@dataclass(frozen=True)
+class Products:
+    """Who multiplies.
+
+    Attributes
+    ----------
+    name : the library
+    own_threads : whether `multiply` spreads over the processors by itself; if not, it releases the GIL
+    value_bytes : bytes that one prepared value of a reference takes
+    pack : prepares a tile (T, D) for many products: int8 with D <= `SLICE`, or float32
+    multiply : products (B, T) of queries (B, D) with a packed tile: exact int32 of int8, float32 of float32; writable
+    """
+
+    name: str
+    own_threads: bool
+    value_bytes: int
+    pack: Callable[[NDArray[Any]], Any]
+    multiply: Callable[[NDArray[Any], Any], NDArray[Any]]
+
+
+def _numkong_pack(references: NDArray[Any]) -> Any:
+    import numkong
+
+    return numkong.dots_pack(references)
+
+
+def _numkong_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
+    import numkong
+
+    products = np.asarray(numkong.dots_packed(queries, packed))
+    return products.astype(np.float32) if products.dtype.kind == "f" else products
+
+
+def _torch_pack(references: NDArray[Any]) -> Any:
+    import torch
+
+    return torch.from_numpy(_two_columns(references)).t().contiguous()  # D x T: faster than a view without AMX
+
+
+def _torch_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
+    import torch
+
+    rows = torch.from_numpy(np.ascontiguousarray(_two_columns(queries)))
+    if rows.dtype == torch.int8:
+        return np.asarray(torch._int_mm(rows, packed).numpy())
+    with torch.autocast("cpu", enabled=False):  # the caller's would multiply in bfloat16
+        return np.asarray((rows @ packed).numpy())
+
+
+def _two_columns(rows: NDArray[Any]) -> NDArray[Any]:
+    """Single values beside a zero: `torch._int_mm` (2.14) reads a matrix of one row with the wrong stride."""
+    return np.pad(rows, ((0, 0), (0, 1))) if rows.shape[1] == 1 else rows
+
+
+def _numpy_pack(references: NDArray[Any]) -> Any:
+    width = EXACT_FLOAT32_TERMS if references.dtype == np.int8 else references.shape[1]
+    starts = range(0, references.shape[1], width)
+    return [np.ascontiguousarray(references[:, start : start + width], dtype=np.float32) for start in starts]
+
+
+def _numpy_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
+    if queries.dtype != np.int8:
+        return np.asarray(queries @ packed[0].T)
+    total = np.zeros((len(queries), len(packed[0])), dtype=np.int32)
+    for number, tile in enumerate(packed):
+        start = number * EXACT_FLOAT32_TERMS
+        rows = queries[:, start : start + EXACT_FLOAT32_TERMS].astype(np.float32)
+        total += (rows @ tile.T).astype(np.int32)
+    return total
+
+
+NUMKONG = Products("numkong", own_threads=False, value_bytes=2, pack=_numkong_pack, multiply=_numkong_multiply)
+TORCH = Products("torch", own_threads=True, value_bytes=2, pack=_torch_pack, multiply=_torch_multiply)
+NUMPY = Products("numpy", own_threads=True, value_bytes=5, pack=_numpy_pack, multiply=_numpy_multiply)
+
+
+def installed(package: str) -> bool:
+    """Whether `package` can be imported; does not import it."""
+    return importlib.util.find_spec(package) is not None

@@ -1,0 +1,241 @@
+"""Exact nearest neighbours: an engine proposes, this file decides."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.errors import InputError
+from memgen_eval.neighbours.arrays import as_array, check_pair, dimension, mirrored
+from memgen_eval.neighbours.budget import MIN_ROWS, budget_bytes
+from memgen_eval.neighbours.engines import Engine, check_engine
+from memgen_eval.neighbours.exact import block_distances, distance_dtype, pair_distances, squared_distances
+from memgen_eval.neighbours.frames import FloatFrame
+from memgen_eval.neighbours.propose import Proposal, nearest_integers, propose_floats
+from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.threads import CHUNK_ROWS
+from memgen_eval.neighbours.topk import TopK
+
+__all__ = ["merge_orientations", "mirrored", "nearest_neighbours", "squared_distances"]
+
+_EXTRA_CANDIDATES = 14
+_WIDENINGS = (1, 8)  # times the candidates of the first proposal; what is still open is compared with every reference
+_EXHAUSTIVE_BYTES = 2**25
+Found = tuple[NDArray[Any], NDArray[np.int64]]
+
+
+def nearest_neighbours(
+    queries: Any,
+    references: Any,
+    k: int = 2,
+    *,
+    exclude_self: bool = False,
+    exclude: Any = None,
+    flip: bool = False,
+    engine: Engine = "auto",
+    memory_budget: str | int = "512MiB",
+) -> Neighbours:
+    """The K nearest references of every query, by exact Euclidean distance.
+
+    References are ordered by ``(squared distance, index)`` and the first K returned. uint8 arrays are compared in
+    integers, floats by the float64 sum of squared float64 differences (one whose square underflows counts as none).
+    0: an identical reference. Engine, memory budget, threads and the other queries never change a bit of the result.
+
+    Parameters
+    ----------
+    queries : uint8 or float, (N, ...)
+        numpy array, memory map or torch tensor. If only one of both is float, the other is taken as float.
+    references : uint8 or float, (M, ...)
+        With the trailing shape of the queries. A memory map is read by tiles.
+    k : int
+        Number of neighbours, from 1 to M (to M - 1 where a reference is left out).
+    exclude_self : bool
+        Query i is reference i, and not its own neighbour.
+    exclude : int64, (N,), optional
+        The reference that each query leaves out; not together with `exclude_self`.
+    flip : bool
+        The last axis is the width; the distance to a reference is the smaller of both orientations. `flipped` says
+        where the mirrored one is strictly smaller. A left-out reference is left out in both.
+    engine : {"auto", "numkong", "torch", "faiss", "numpy"}
+        Who proposes candidates. "auto" takes the fastest measured on this machine.
+    memory_budget : str or int
+        Bytes held at once beyond the arguments and the result, such as "512MiB"; at least 16 rows of each are held.
+
+    Returns
+    -------
+    Neighbours
+        squared_distances int64 (both uint8) or float64, indices int64, (N, K), in the units of the arrays; with the
+        queries and exclusions, so that `distinct_neighbours` can widen the search.
+
+    Raises
+    ------
+    InputError
+        If the arrays cannot be compared, hold NaN or infinity, or have fewer than K references.
+
+    Notes
+    -----
+    One product of N M D multiplications (two with `flip`). A query with more than some hundred float references at
+    almost the same distance costs M D float64 operations more.
+    """
+    queries, references = as_array(queries, "queries"), as_array(references, "references")
+    check_engine(engine)
+    budget = budget_bytes(memory_budget)
+    largest = check_pair(queries, references, flip=flip)
+    excluded = _exclusions(len(queries), len(references), exclude_self=exclude_self, exclude=exclude)
+    k = _check_k(k, len(references), excluded is not None)
+
+    def find(side: NDArray[Any]) -> Found:
+        wanted = k + (excluded is not None)
+        found = _find(side, references, wanted, largest=largest, engine=engine, budget=budget)
+        return found if excluded is None else _leave_out(found, excluded)
+
+    if not flip:
+        return Neighbours(*find(queries), queries=queries, excluded=excluded)
+    plain, mirror = (
+        Neighbours(*find(side), queries=queries, excluded=excluded) for side in (queries, mirrored(queries))
+    )
+    return merge_orientations(plain, mirror)
+
+
+def merge_orientations(plain: Neighbours, mirror: Neighbours) -> Neighbours:
+    """The K nearest references by the smaller distance of both orientations, from two searches with the same K.
+
+    They are among the K nearest of either: any other reference has K before it in the orientation that counts. The
+    result is that of ``nearest_neighbours(..., flip=True)``.
+
+    Parameters
+    ----------
+    plain : Neighbours, (N, K)
+        Of the queries.
+    mirror : Neighbours, (N, K)
+        Of the mirrored queries, with the same references left out.
+
+    Returns
+    -------
+    Neighbours
+        With the queries, exclusions and factor of `plain`; `flipped` where the mirrored orientation is strictly nearer.
+    """
+    pairs = ((plain.squared_distances, mirror.squared_distances), (plain.indices, mirror.indices))
+    squared, indices = (np.concatenate(pair, axis=1) for pair in pairs)
+    flipped = np.zeros(indices.shape, dtype=bool)
+    flipped[:, plain.indices.shape[1] :] = True
+    order = np.lexsort((flipped, squared, indices), axis=1)
+    squared, indices, flipped = (np.take_along_axis(array, order, axis=1) for array in (squared, indices, flipped))
+    repeated = np.zeros(indices.shape, dtype=bool)
+    repeated[:, 1:] = indices[:, 1:] == indices[:, :-1]  # the same reference in its farther orientation
+    order = np.lexsort((indices, squared, repeated), axis=1)[:, : plain.indices.shape[1]]
+    squared, indices, flipped = (np.take_along_axis(array, order, axis=1) for array in (squared, indices, flipped))
+    return replace(plain, squared_distances=squared, indices=indices, flipped=flipped)
+
+
+def _exclusions(num_queries: int, num_references: int, *, exclude_self: bool, exclude: Any) -> NDArray[np.int64] | None:
+    if exclude is None:
+        if exclude_self and num_queries != num_references:
+            raise InputError(
+                f"exclude_self=True with {num_queries} queries and {num_references} references: "
+                "give the same set twice, or exclude="
+            )
+        return np.arange(num_queries) if exclude_self else None
+    if exclude_self:
+        raise InputError("exclude_self and exclude are both given: give one of them")
+    excluded = np.asarray(exclude)
+    if excluded.shape != (num_queries,) or (num_queries > 0 and excluded.dtype.kind not in "iu"):
+        raise InputError(
+            f"exclude is {excluded.dtype} of shape {excluded.shape}: give one integer a query, ({num_queries},)"
+        )
+    if num_queries > 0 and not 0 <= excluded.min() <= excluded.max() < num_references:
+        raise InputError(
+            f"exclude names rows {excluded.min()} to {excluded.max()}: references have rows 0 to {num_references - 1}"
+        )
+    return excluded.astype(np.int64)
+
+
+def _check_k(k: int, num_references: int, leaves_out: bool) -> int:
+    try:
+        k = operator.index(k)
+    except TypeError:
+        raise InputError(f"k={k!r} is not an integer: give a number of neighbours") from None
+    available = num_references - leaves_out
+    if not 1 <= k <= available:
+        left = f"{num_references} references, one left out" if leaves_out else f"{num_references} references"
+        raise InputError(f"k={k} neighbours of {left}: give k from 1 to {available}, or more references")
+    return k
+
+
+def _find(
+    queries: NDArray[Any], references: NDArray[Any], k: int, *, largest: float, engine: str, budget: int
+) -> Found:
+    """The K nearest in one orientation, nothing left out."""
+    integers = distance_dtype(queries, references) == np.int64
+    if len(queries) == 0:
+        return np.empty((0, k), dtype=np.int64 if integers else np.float64), np.empty((0, k), dtype=np.int64)
+    if integers and engine != "faiss":
+        return nearest_integers(queries, references, k, engine=engine, budget=budget)
+    return _decide(queries, references, k, largest=largest, engine=engine, budget=budget)
+
+
+def _decide(
+    queries: NDArray[Any], references: NDArray[Any], k: int, *, largest: float, engine: str, budget: int
+) -> Found:
+    """Propose, compare exactly, prove that nothing nearer was missed; widen where that cannot be proved."""
+    frame = FloatFrame.around(references, largest)
+    squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references))
+    indices = np.empty((len(queries), k), dtype=np.int64)
+    open_rows = np.arange(len(queries))
+    for times in _WIDENINGS:
+        keep = min(times * (k + _EXTRA_CANDIDATES), len(references))
+        some = queries if len(open_rows) == len(queries) else queries[open_rows]
+        proposal = propose_floats(some, references, keep, frame=frame, engine=engine, budget=budget)
+        found, proven = _compare(some, references, k, proposal)
+        squared[open_rows[proven]], indices[open_rows[proven]] = found[0][proven], found[1][proven]
+        open_rows = open_rows[~proven]
+        if len(open_rows) == 0:
+            return squared, indices
+    squared[open_rows], indices[open_rows] = _exhaust(queries[open_rows], references, k)
+    return squared, indices
+
+
+def _compare(
+    queries: NDArray[Any], references: NDArray[Any], k: int, proposal: Proposal
+) -> tuple[Found, NDArray[np.bool_]]:
+    """The K nearest among the candidates, and for which queries no other reference can be among the K nearest.
+
+    A candidate nearer than its engine said it could be takes the engine's word from it: nothing is proven then.
+    """
+    margin = 1 + (dimension(queries) + 16) * 2.0**-51  # covers the rounding of float64 sums
+    everyone = np.arange(len(queries))
+    dtype = distance_dtype(queries, references)
+    exact = np.full(proposal.indices.shape, np.inf if dtype == np.float64 else np.iinfo(np.int64).max, dtype=dtype)
+    exact[:, :k] = pair_distances(queries, everyone, references, proposal.indices[:, :k])
+    next_lower = proposal.lower[:, k] if exact.shape[1] > k else proposal.bound
+    close = everyone[next_lower <= exact[:, :k].max(axis=1) * margin]
+    exact[close, k:] = pair_distances(queries, close, references, proposal.indices[close, k:])
+    order = np.lexsort((proposal.indices, exact), axis=1)[:, :k]
+    squared, indices = np.take_along_axis(exact, order, axis=1), np.take_along_axis(proposal.indices, order, axis=1)
+    trusted = (proposal.lower <= exact * margin).all(axis=1)
+    return (squared, indices), trusted & (squared[:, -1] * margin < proposal.bound)
+
+
+def _exhaust(queries: NDArray[Any], references: NDArray[Any], k: int) -> Found:
+    """Every query against every reference: slow, and needs no proof."""
+    best = TopK.empty(len(queries), k, distance_dtype(queries, references))
+    row_bytes = 8 * dimension(references)
+    num_columns = max(MIN_ROWS, min(4096, _EXHAUSTIVE_BYTES // row_bytes))
+    for first in range(0, len(references), num_columns):
+        tile = references[first : first + num_columns]
+        for start in range(0, len(queries), CHUNK_ROWS):
+            best.update(start, block_distances(queries[start : start + CHUNK_ROWS], tile, flip=False), first)
+    return best.keys, best.indices
+
+
+def _leave_out(found: Found, excluded: NDArray[np.int64]) -> Found:
+    """K of K + 1 neighbours: without the excluded one, or without the last where it is not among them."""
+    squared, indices = found
+    dropped = indices == excluded[:, None]
+    dropped[~dropped.any(axis=1), -1] = True
+    shape = (len(indices), indices.shape[1] - 1)
+    return squared[~dropped].reshape(shape), indices[~dropped].reshape(shape)

@@ -1,0 +1,93 @@
+"""Ranking keys ``|y|^2 - 2 q.y`` of blocks of prepared queries against tiles of prepared references."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.neighbours.arrays import chunk_rows, dimension, rows
+from memgen_eval.neighbours.frames import FloatFrame, Frame
+from memgen_eval.neighbours.products import SLICE, Products
+from memgen_eval.neighbours.threads import Share
+
+
+@dataclass(frozen=True)
+class Tile:
+    """References ready to meet queries.
+
+    Attributes
+    ----------
+    norms : squared norms in the type of the keys, (T,); discounted for floats, see `FloatFrame`
+    packed : prepared values, packed in slices of `SLICE` values a row
+    """
+
+    norms: NDArray[Any]
+    packed: list[Any]
+
+
+def prepare(array: NDArray[Any], start: int, stop: int, frame: Frame) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Rows start to stop converted, (B, D), and their squared norms, (B,); only a chunk of rows is held as float64."""
+    converted = np.empty((stop - start, dimension(array)), dtype=frame.dtype)
+    norms = []
+    for first in range(start, stop, chunk_rows(array)):
+        last = min(first + chunk_rows(array), stop)
+        converted[first - start : last - start] = frame.convert(rows(array, first, last))
+        norms.append(frame.norms(converted[first - start : last - start]))
+    return converted, np.concatenate(norms)
+
+
+def make_tile(references: NDArray[Any], start: int, stop: int, frame: Frame, products: Products) -> Tile:
+    """References start to stop as a tile."""
+    converted, norms = prepare(references, start, stop, frame)
+    if isinstance(frame, FloatFrame):
+        return Tile(((1 - frame.discount) * norms).astype(np.float32), [products.pack(converted)])
+    width = converted.shape[1]
+    slices = [np.ascontiguousarray(converted[:, first : first + SLICE]) for first in range(0, width, SLICE)]
+    return Tile(norms.astype(key_dtype(frame, width)), [products.pack(part) for part in slices])
+
+
+def key_dtype(frame: Frame, width: int) -> Any:
+    """Type of the keys: float32, or the smaller integer that holds them."""
+    if isinstance(frame, FloatFrame):
+        return np.float32
+    return np.int32 if width <= SLICE else np.int64
+
+
+def for_keys(
+    products: Products,
+    share: Share,
+    queries: NDArray[Any],
+    tile: Tile,
+    consume: Callable[[int, NDArray[Any]], None],
+) -> None:
+    """Call ``consume(start, keys)`` for chunks of rows of the keys (B, T) of prepared queries (B, D)."""
+
+    def multiply(start: int, stop: int) -> None:
+        consume(start, _keys(_multiply(products, queries[start:stop], tile), tile))
+
+    if products.own_threads:
+        whole = _multiply(products, queries, tile)
+        share(lambda start, stop: consume(start, _keys(whole[start:stop], tile)), len(queries))
+    else:
+        share(multiply, len(queries))
+
+
+def _multiply(products: Products, queries: NDArray[Any], tile: Tile) -> NDArray[Any]:
+    if len(tile.packed) == 1:
+        return products.multiply(queries, tile.packed[0])
+    total = np.zeros((len(queries), len(tile.norms)), dtype=np.int64)
+    for number, packed in enumerate(tile.packed):
+        part = np.ascontiguousarray(queries[:, number * SLICE : (number + 1) * SLICE])
+        total += products.multiply(part, packed)
+    return total
+
+
+def _keys(products: NDArray[Any], tile: Tile) -> NDArray[Any]:
+    """Keys in place of their products."""
+    np.multiply(products, -2, out=products)
+    np.add(products, tile.norms, out=products)
+    return products

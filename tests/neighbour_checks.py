@@ -1,0 +1,35 @@
+"""Tables of neighbours compared with the oracle and with each other, and the engines that are installed."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+import oracles
+from memgen_eval.neighbours.products import installed
+from memgen_eval.neighbours.table import Neighbours
+
+ENGINES = [
+    pytest.param(name, marks=pytest.mark.skipif(not installed(name), reason=f"{name} is not installed"))
+    for name in ("numkong", "torch", "faiss", "numpy")
+]
+
+
+def check(found: Neighbours, queries: Any, references: Any, k: int, **how: Any) -> None:
+    """Compare with the oracle, to the bit."""
+    exclude = how.pop("exclude", None)
+    for row, query in enumerate(queries):
+        left_out = None if exclude is None else int(exclude[row])
+        expected = oracles.nearest(query, references, k, exclude=left_out, **how)
+        assert found.indices[row].tolist() == [index for _, index, _ in expected]
+        assert found.squared_distances[row].tolist() == [squared for squared, _, _ in expected]
+        if found.flipped is not None:
+            assert found.flipped[row].tolist() == [flipped for _, _, flipped in expected]
+
+
+def same(left: Neighbours, right: Neighbours) -> bool:
+    pairs = [(left.squared_distances, right.squared_distances), (left.indices, right.indices)]
+    if left.flipped is not None and right.flipped is not None:
+        pairs.append((left.flipped, right.flipped))
+    return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in pairs)

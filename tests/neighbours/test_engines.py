@@ -1,0 +1,213 @@
+"""Self-test, choice and description of engines, threads, budgets."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+import os
+import subprocess
+import sys
+from typing import Any
+
+import numpy as np
+import pytest
+import threadpoolctl
+import torch
+
+from memgen_eval.errors import InputError
+from memgen_eval.neighbours import budget, engines, threads
+from memgen_eval.neighbours.products import NUMKONG, NUMPY, TORCH, Products
+from memgen_eval.neighbours.search import nearest_neighbours
+from neighbour_checks import ENGINES, same
+
+
+def saturating(queries: Any, packed: Any) -> Any:
+    """What `torch._int_mm` does without VNNI: pairs of products of unsigned queries are added in 16 bits."""
+    pairs = (queries.astype(np.int64) + 128)[:, None] * packed[None]
+    sums = np.clip(pairs[..., 0::2] + pairs[..., 1::2], -(2**15), 2**15 - 1).sum(axis=2)
+    return (sums - 128 * packed.sum(axis=1)).astype(np.int32)
+
+
+WRONG = Products("torch", own_threads=True, value_bytes=2, pack=lambda tile: tile.astype(np.int64), multiply=saturating)
+
+
+@pytest.mark.parametrize("products", [NUMKONG, TORCH, NUMPY])
+@pytest.mark.parametrize("dimension", [1, 2, 63, 1024, 3073, 32_768])
+def test_integer_products_are_exact(products: Products, dimension: int) -> None:
+    if products is TORCH and not engines.is_exact(TORCH):
+        pytest.skip("torch saturates on this processor")
+    generator = np.random.default_rng(dimension)
+    for low in (-128, 127):
+        queries, references = (generator.integers(low, 128, (rows, dimension), dtype=np.int8) for rows in (3, 70))
+        found = products.multiply(queries, products.pack(references))
+        assert found.dtype == np.int32
+        assert (found == queries.astype(np.int64) @ references.astype(np.int64).T).all()
+
+
+def test_self_test_sees_saturation_that_constants_hide(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    alternating = np.tile(np.array([-128, 128 - 256], np.int8), (2, 32))
+    assert (WRONG.multiply(alternating, WRONG.pack(alternating)) == 64 * 128**2).all()
+    assert not engines.is_exact.__wrapped__(WRONG)
+    assert engines.is_exact(NUMKONG) and engines.is_exact(NUMPY)
+    monkeypatch.setitem(engines._BY_NAME, "torch", WRONG)
+    images = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
+    with caplog.at_level(logging.WARNING, logger="memgen_eval.neighbours"):
+        found = nearest_neighbours(images[:5], images, 3, engine="torch")
+    assert "torch gives wrong integer products" in caplog.text
+    assert same(found, nearest_neighbours(images[:5], images, 3, engine="numpy"))
+    monkeypatch.setattr(engines, "_seconds", lambda products: 1.0)
+    assert engines._fastest.__wrapped__(("torch", "numpy")) is NUMPY
+
+
+def test_fastest_is_taken_for_large_work_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    seconds = {"numkong": 2.0, "torch": 1.0, "numpy": 3.0}
+    monkeypatch.setattr(engines, "_seconds", lambda products: seconds[products.name])
+    monkeypatch.setattr(engines, "is_exact", lambda products: True)
+    monkeypatch.setattr(engines, "_fastest", engines._fastest.__wrapped__)
+    assert engines.integer_products("auto", work=1e6) is NUMKONG
+    assert engines.integer_products("auto", work=1e13) is TORCH
+    seconds["numkong"] = 0.5
+    assert engines.integer_products("auto", work=1e13) is NUMKONG
+    monkeypatch.delitem(sys.modules, "torch")
+    seconds["numkong"] = 2.0
+    assert engines.integer_products("auto", work=1e11) is NUMKONG  # not worth importing torch
+    monkeypatch.setattr(engines, "installed", lambda package: package == "numpy")
+    assert engines.integer_products("auto", work=1e6) is NUMPY
+    assert engines.integer_products("auto", work=1e13) is NUMPY
+
+
+@pytest.mark.parametrize("products", [NUMKONG, TORCH, NUMPY])
+def test_float_products_are_float32(products: Products) -> None:
+    assert engines.is_float32(products)
+    for dimension in (1, 500):
+        queries, references = (np.random.default_rng(n).normal(size=(n, dimension)).astype(np.float32) for n in (3, 40))
+        found = products.multiply(queries, products.pack(references))
+        assert found.dtype == np.float32
+        assert np.allclose(found, queries.astype(np.float64) @ references.T.astype(np.float64), rtol=0, atol=1e-3)
+
+
+def test_callers_autocast_changes_nothing() -> None:
+    images = np.random.default_rng(0).normal(size=(600, 300)).astype(np.float32)
+    expected = nearest_neighbours(images[:100], images, 3)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert engines.is_float32(TORCH)
+        assert same(nearest_neighbours(images[:100], images, 3, engine="torch"), expected)
+
+
+def test_probe_measures() -> None:
+    assert 0 < engines._seconds(NUMKONG) < 60
+
+
+def test_description_names_library_and_version() -> None:
+    name, version = engines.describe_engine(np.uint8).split()
+    assert name in {"numkong", "torch", "numpy"}
+    assert version[0].isdigit()
+    assert engines.describe_engine(np.float32) == f"numpy {np.__version__}"
+
+
+def test_threads_follow_affinity_environment_and_blas(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", list)
+    assert threads.num_threads() == 64
+    monkeypatch.setenv("OMP_NUM_THREADS", "5")
+    assert threads.num_threads() == 5
+    monkeypatch.setenv("OMP_NUM_THREADS", "many")
+    assert threads.num_threads() == 64
+    limited = [{"user_api": "blas", "num_threads": 3}, {"user_api": "openmp", "num_threads": 1}]
+    monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: limited)
+    assert threads.num_threads() == 3
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+@pytest.mark.parametrize("num_rows", [0, 1, 17, 1000])
+def test_rows_are_shared_out_once_each(count: int, num_rows: int) -> None:
+    seen = np.zeros(num_rows, dtype=np.int64)
+
+    def mark(start: int, stop: int) -> None:
+        assert stop - start <= threads.CHUNK_ROWS
+        seen[start:stop] += 1
+
+    with threads.sharing(count) as share:
+        share(mark, num_rows)
+    assert (seen == 1).all()
+
+
+def test_an_error_in_a_thread_is_raised() -> None:
+    def fail(start: int, stop: int) -> None:
+        raise RuntimeError(f"rows {start} to {stop}")
+
+    with threads.sharing(2) as share, pytest.raises(RuntimeError, match="rows 0 to"):
+        share(fail, 40)
+
+
+_SEARCH = """
+import hashlib, sys
+import numpy as np
+from memgen_eval.neighbours.search import nearest_neighbours
+generator = np.random.default_rng(0)
+references = generator.integers(0, 256, (1500, 400), dtype=np.uint8)
+queries = np.concatenate([references[:100], generator.integers(0, 256, (200, 400), dtype=np.uint8)])
+digest = hashlib.sha256()
+for engine in sys.argv[1:]:
+    for scale in (1, np.float32(1 / 127.5)):
+        found = nearest_neighbours(queries * scale, references * scale, 5, engine=engine)
+        digest.update(found.squared_distances.tobytes() + found.indices.tobytes())
+    print(engine, digest.hexdigest())
+    digest = hashlib.sha256()
+"""
+
+
+def test_one_and_two_threads_give_the_same_bits() -> None:
+    names = [str(param.values[0]) for param in ENGINES if not any(mark.args[0] for mark in param.marks)]
+    digests = set()
+    for count in ("1", "2"):
+        run = subprocess.run(
+            [sys.executable, "-c", _SEARCH, *names],
+            env=os.environ | {"OMP_NUM_THREADS": count},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        lines = run.stdout.split("\n")[:-1]
+        assert [line.split()[0] for line in lines] == names
+        digests |= {line.split()[1] for line in lines}
+    assert len(digests) == 1
+    assert digests != {hashlib.sha256().hexdigest()}
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("512MiB", 512 * 2**20),
+        ("1GiB", 2**30),
+        ("1.5 GB", 1_500_000_000),
+        ("2k", 2048),
+        ("10B", 10),
+        (4096, 4096),
+        (" 3 TiB ", 3 * 2**40),
+        ("7", 7),
+        (np.int64(9), 9),
+    ],
+)
+def test_budgets(text: Any, size: int) -> None:
+    assert budget.budget_bytes(text) == size
+
+
+@pytest.mark.parametrize("text", ["", "MiB", "-1GiB", "1 EiB", "0", 0, -5, True, None, "nan", "1e9", "٣", 0.5, "0.1B"])
+def test_budgets_that_are_none(text: Any) -> None:
+    with pytest.raises(InputError, match="memory_budget="):
+        budget.budget_bytes(text)
+
+
+@pytest.mark.parametrize("size", [1, 2**20, 2**29, 2**40])
+@pytest.mark.parametrize("dimension", [1, 2, 3072, 196_608])
+def test_blocks_have_rows_and_fit(size: int, dimension: int) -> None:
+    plan = budget.plan_blocks(dimension=dimension, value_bytes=2, keep=50, budget=size)
+    assert plan.tile_rows >= 16 and plan.block_rows >= 16 and plan.resident_rows >= plan.block_rows
+    held = 4 * plan.tile_rows * dimension + 12 * plan.tile_rows * plan.block_rows
+    held += plan.resident_rows * (2 * dimension + 600)
+    minimum = 16 * (6 * dimension + 12 * 16 + 600)
+    assert held <= max(2 * size, minimum)
