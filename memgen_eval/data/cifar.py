@@ -1,0 +1,163 @@
+"""CIFAR-10 as it is published: python batches, binary batches, and the archives of either.
+
+A python batch is a pickle: it is opened only if its MD5 is the published one, and even then nothing but numpy's own
+arrays can be built from it. A binary batch is no pickle; its size and its labels are checked.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import pickle
+import tarfile
+import zlib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.data.images import Images
+from memgen_eval.data.messages import one_line, place, quoted
+from memgen_eval.errors import InputError
+
+Split = Literal["train", "test"]
+
+PYTHON_FOLDER, BINARY_FOLDER = "cifar-10-batches-py", "cifar-10-batches-bin"
+ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
+PUBLISHED: Mapping[str, str] = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+SPLITS: Mapping[Split, tuple[str, ...]] = {
+    "train": tuple(name for name in PUBLISHED if name.startswith("data_")),
+    "test": ("test_batch",),
+}
+SHAPE = (3, 32, 32)
+RECORD = 1 + 3 * 32 * 32  # a label and the pixels
+LARGEST_BATCH = 2**26  # bytes; a published batch has 31 million
+
+
+def find(folder: Path) -> Path | None:
+    """The batches in or below a folder: a folder of batches or an archive; None if there are none."""
+    for candidate in (folder / PYTHON_FOLDER, folder, folder / BINARY_FOLDER):
+        if is_batch_folder(candidate):
+            return candidate
+    return next((folder / name for name in ARCHIVES if (folder / name).is_file()), None)
+
+
+def is_batch_folder(folder: Path) -> bool:
+    """Whether a folder holds batches of either version."""
+    return any((folder / name).is_file() for batch in PUBLISHED for name in (batch, f"{batch}.bin"))
+
+
+def is_python_batch(path: Path) -> bool:
+    """Whether a file has the name of a python batch."""
+    return path.name in PUBLISHED
+
+
+def read(path: Path, *, split: Split, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
+    """One split from a folder of batches or from an archive of them.
+
+    Raises
+    ------
+    InputError
+        If a batch is missing, cut or altered: the message names it, with the checksum found and the published one.
+    """
+    if path.is_dir():
+        binary = not any((path / name).is_file() for name in PUBLISHED)
+        names = [f"{name}.bin" if binary else name for name in SPLITS[split]]
+        contents = {name: _bytes(path / name, argument) for name in names}
+        form = "CIFAR-10 binary batches" if binary else "CIFAR-10 python batches"
+    else:
+        contents = _unpack(path, SPLITS[split], argument)
+        form = "CIFAR-10 archive"
+    parts = [_batch(path / name, data, argument, checksums) for name, data in contents.items()]
+    files = [name for _, names in parts for name in names]
+    return Images(
+        np.concatenate([images for images, _ in parts]),
+        names=files or None,
+        form=form,
+        path=str(path),
+        notes=(f"the {split} batches",),
+    )
+
+
+def read_file(path: Path, *, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
+    """A single batch, python or binary."""
+    images, names = _batch(path, _bytes(path, argument), argument, checksums)
+    return Images(images, names=names or None, form="CIFAR-10 batch", path=str(path))
+
+
+def _batch(
+    path: Path, data: bytes, argument: str, checksums: Mapping[str, str]
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The images of a batch and their names; of a binary one, which has no names, none."""
+    if path.suffix == ".bin":
+        return _binary_batch(data, place(argument, path)), ()
+    expected, found = checksums[path.name], hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if found != expected:
+        raise InputError(
+            f"{place(argument, path)}: MD5 {found}, expected the published {expected}; the file is cut or altered and "
+            "is not opened: fetch it again"
+        )
+    batch = _NumpyOnly(io.BytesIO(data), encoding="bytes").load()
+    images: NDArray[np.uint8] = batch[b"data"].reshape(-1, *SHAPE)
+    return images, tuple(name.decode("ascii") for name in batch[b"filenames"])
+
+
+def _binary_batch(data: bytes, label: str) -> NDArray[np.uint8]:
+    records = np.frombuffer(data, dtype=np.uint8)
+    if not len(records) or len(records) % RECORD:
+        raise InputError(f"{label}: {len(data)} bytes; expected a multiple of {RECORD}: it is cut or no CIFAR-10 batch")
+    records = records.reshape(-1, RECORD)
+    if records[:, 0].max() > 9:
+        raise InputError(f"{label}: a label of {records[:, 0].max()}; expected 0 to 9: it is no CIFAR-10 batch")
+    return records[:, 1:].reshape(-1, *SHAPE)
+
+
+def _bytes(path: Path, argument: str) -> bytes:
+    if not path.is_file():
+        raise InputError(f"{argument}: {quoted(path)} is missing; fetch {ARCHIVES[0]} again and unpack it")
+    if path.stat().st_size > LARGEST_BATCH:
+        raise InputError(f"{place(argument, path)}: {path.stat().st_size} bytes; no CIFAR-10 batch is as large")
+    return path.read_bytes()
+
+
+def _unpack(path: Path, batches: Iterable[str], argument: str) -> dict[str, bytes]:
+    """The wanted members of an archive, in the order of the batches; nothing is written to disk."""
+    label = place(argument, path)
+    wanted = {name: name.removesuffix(".bin") for batch in batches for name in (batch, f"{batch}.bin")}
+    found: dict[str, tuple[str, bytes]] = {}
+    try:
+        with tarfile.open(path, "r:gz") as archive:
+            for member in archive:
+                name = Path(member.name).name
+                if name in wanted and member.isfile() and member.size <= LARGEST_BATCH:
+                    stream = archive.extractfile(member)
+                    assert stream is not None  # it is a file
+                    found[wanted[name]] = name, stream.read()
+                    if len(found) == len(wanted) // 2:
+                        break
+    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
+        raise InputError(f"{label}: cut or altered ({one_line(error)}); fetch it again") from error
+    missing = [batch for batch in batches if batch not in found]
+    if missing:
+        raise InputError(f"{label}: holds no {missing[0]}; expected {ARCHIVES[0]} as published")
+    return {found[batch][0]: found[batch][1] for batch in batches}
+
+
+class _NumpyOnly(pickle.Unpickler):
+    """Builds arrays of numbers and refuses every other name that a pickle may call."""
+
+    def find_class(self, module: str, name: str) -> Any:
+        if (module, name) == ("numpy.core.multiarray", "_reconstruct"):
+            return np.ndarray.__new__
+        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
+            return getattr(np, name)
+        raise pickle.UnpicklingError(f"{module}.{name} has no place in a CIFAR-10 batch")

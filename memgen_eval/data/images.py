@@ -1,0 +1,150 @@
+"""What a set of images is: `Images` as it is given, `ImageSet` as everything downstream sees it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Shape = tuple[int, int, int]  # (C, H, W)
+
+BLOCK_VALUES = 2**23  # values in a block: 8 MiB of uint8, 32 MiB once it is float32
+
+
+class Rows(Protocol):
+    """Images that can be read a few at a time, along the first axis."""
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """The shape of the whole, N first."""
+        ...
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type of what is read."""
+        ...
+
+    def __getitem__(self, key: Any, /) -> Any:
+        """The images of a slice, or of an array of indices."""
+        ...
+
+
+@dataclass(frozen=True, eq=False)
+class Images:
+    """A set of images as it is given, with what its values mean.
+
+    Wrap a set in `Images` to say the range of its values, where the set itself does not: uint8 needs none,
+    floats with negative values and none beyond 1.1 are taken to be in [-1, 1], anything else has to be said.
+
+    Parameters
+    ----------
+    array : numpy.ndarray, torch.Tensor, path, Dataset or iterable
+        The images: (N, H, W), (N, C, H, W) or (N, H, W, C) with C = 1 or 3, or whatever else `evaluate` takes as a set.
+    value_range : (float, float), optional
+        The values of black and of white, such as ``(-1, 1)``, ``(0, 1)`` or ``(0, 255)``. What lies beyond is clipped.
+    names : sequence of str, optional
+        A file name for each image, shown where the image is.
+    form, path, notes
+        How the set arrived, filled in by the readers of files.
+    """
+
+    array: Any
+    value_range: tuple[float, float] | None = None
+    names: Sequence[str] | None = None
+    form: str = "array"
+    path: str | None = None
+    notes: tuple[str, ...] = ()
+
+
+def block_rows(num_values: int) -> int:
+    """How many images of so many values make a block: a function of the image size alone, at least 16."""
+    return max(16, BLOCK_VALUES // num_values)
+
+
+def block_bounds(num_images: int, num_values: int) -> Iterator[tuple[int, int]]:
+    """Start and stop of each block, in order; the last one may be short."""
+    rows = block_rows(num_values)
+    for start in range(0, num_images, rows):
+        yield start, min(start + rows, num_images)
+
+
+@dataclass(frozen=True, eq=False)
+class ImageSet:
+    """Images in the one form that everything downstream sees: grey levels, N x C x H x W.
+
+    uint8, or float32 in [0, 255] where the floats were to be kept. What is read is contiguous and may be written to.
+    In memory, mapped from a file, or decoded block by block: `source` is canonical and knows which.
+
+    Parameters
+    ----------
+    source : Rows, (N, C, H, W)
+        The canonical images.
+    names : sequence of str, optional
+        A file name for each image.
+    arrival : mapping of JSON types
+        How the set arrived: form, path, dtype, shape, layout, value_range, rounding, clipped, notes.
+    """
+
+    source: Rows
+    names: Sequence[str] | None
+    arrival: Mapping[str, Any]
+
+    def __len__(self) -> int:
+        return self.source.shape[0]
+
+    @property
+    def shape(self) -> Shape:
+        """C, H, W of every image."""
+        _, channels, height, width = self.source.shape
+        return channels, height, width
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The type uint8, or float32 where the floats were kept."""
+        return self.source.dtype
+
+    @property
+    def num_values(self) -> int:
+        """Values of an image, C * H * W."""
+        channels, height, width = self.shape
+        return channels * height * width
+
+    def read(self, start: int, stop: int) -> NDArray[Any]:
+        """Images `start` to `stop`, (B, C, H, W)."""
+        return self._own(self.source[start:stop])
+
+    def take(self, indices: NDArray[np.integer[Any]]) -> NDArray[Any]:
+        """The images of these indices, in this order, (B, C, H, W)."""
+        return self._own(self.source[np.asarray(indices)])
+
+    def blocks(self) -> Iterator[NDArray[Any]]:
+        """Yield all images in order, in blocks whose size depends on the image size alone."""
+        for start, stop in block_bounds(len(self), self.num_values):
+            yield self.read(start, stop)
+
+    def array(self) -> NDArray[Any]:
+        """All images: the source itself where it is an array (read-only where its file is mapped), a copy otherwise."""
+        if isinstance(self.source, np.ndarray):
+            return self.source
+        whole = np.empty(self.source.shape, dtype=self.dtype)
+        for start, stop in block_bounds(len(self), self.num_values):
+            whole[start:stop] = self.source[start:stop]
+        return whole
+
+    @cached_property
+    def checksum(self) -> str:
+        """SHA-256 of type, shape and canonical pixels: the same whatever form the images arrived in."""
+        digest = hashlib.sha256(f"{self.dtype.name} {self.source.shape}\n".encode())
+        for block in self.blocks():
+            digest.update(block.astype(self.dtype.newbyteorder("<"), copy=False).data)
+        return digest.hexdigest()
+
+    @staticmethod
+    def _own(block: Any) -> NDArray[Any]:
+        # Pages of a read-only file are copied: torch warns of arrays that it could not write to.
+        return np.require(block, requirements=["C", "W"])

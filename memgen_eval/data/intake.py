@@ -1,0 +1,250 @@
+"""From what was given to an `ImageSet`: values are judged in one pass, and small sets are converted in the same one."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.data.canonical import (
+    SOME_BELOW,
+    Conversion,
+    Kind,
+    Tally,
+    conversion_for,
+    judge,
+    kind_of,
+    layout_of,
+    out_of_hand,
+    refuse_range,
+    tally,
+)
+from memgen_eval.data.images import Images, ImageSet, Rows, Shape, block_bounds
+from memgen_eval.data.messages import place, range_remedy, shape_text
+from memgen_eval.data.tensors import TensorRows, is_tensor
+from memgen_eval.errors import InputError
+
+logger = logging.getLogger(__name__)
+
+IN_MEMORY = 2**29  # bytes: larger sets stay where they are and are converted block by block, each time they are read
+
+
+@dataclass(frozen=True)
+class Expected:
+    """What is asked of a set: the word for it in messages, its range if one was given, the shape it must have."""
+
+    argument: str
+    value_range: tuple[float, float] | None
+    like: Shape | None
+    quantize: bool
+
+
+@dataclass(frozen=True, eq=False)
+class Converted:
+    """Rows that become canonical when they are read."""
+
+    rows: Rows
+    conversion: Conversion
+    shape: tuple[int, ...]
+
+    @property
+    def dtype(self) -> np.dtype[Any]:
+        """The canonical type."""
+        return self.conversion.dtype
+
+    def __getitem__(self, key: Any, /) -> NDArray[Any]:
+        if isinstance(key, slice):
+            key = slice(*key.indices(self.shape[0]))
+        return self.conversion(np.asarray(self.rows[key]))
+
+
+def take_array(images: Images, expected: Expected, *, num_images: int | None) -> ImageSet:
+    """The image set of an array, a tensor, or rows on disk; the array itself where it is canonical already.
+
+    Raises
+    ------
+    InputError
+        For layouts, types, values, ranges and shapes that cannot be used.
+    """
+    label = expected.argument if images.path is None else place(expected.argument, images.path)
+    rows: Rows = TensorRows(images.array) if is_tensor(images.array) else images.array
+    layout, chw = layout_of(rows.shape, like=expected.like, label=label)
+    kind = kind_of(rows.dtype, label=label)
+    conversion = conversion_for(layout, kind, value_range=expected.value_range, quantize=expected.quantize, label=label)
+    total = _checked_count(rows.shape[0], num_images, label)
+    shape = (total, *chw)
+    names = _names(images, total, cut=num_images is not None, label=label)
+    source, seen = _converted(rows, shape, kind, conversion, images.names, label)
+    notes, clipped = (
+        ((), None) if seen is None else judge(seen, kind, expected.value_range, argument=expected.argument, label=label)
+    )
+    return ImageSet(
+        source,
+        names,
+        _arrival(images, rows, shape, kind, conversion, (*images.notes, *notes), clipped),
+    )
+
+
+def take_stream(
+    batches: Iterable[NDArray[Any]],
+    images: Images,
+    expected: Expected,
+    *,
+    label: str,
+    unit: str,
+    num_images: int | None = None,
+) -> ImageSet:
+    """The image set of batches that come one after the other, each converted at once and then let go.
+
+    `unit` is what a batch is called in messages. At most `num_images` are taken, and at least as many are expected.
+    """
+    parts: list[NDArray[Any]] = []
+    first: _Opening | None = None
+    seen: Tally | None = None
+    count = 0
+    for number, batch in enumerate(batches, start=1):
+        raw = batch if num_images is None else batch[: num_images - count]
+        here = f"{label}, {unit} {number}"
+        if first is None:
+            first = _opening(raw, expected, here)
+        _check_alike(raw, first, here)
+        if first.kind != "uint8":
+            measured = tally(raw, first.conversion.value_range, first=count, label=here)
+            seen = measured if seen is None else seen + measured
+            _check_early(seen, first.kind, expected, here, is_first=number == 1)
+        parts.append(np.array(first.conversion(raw)))
+        count += len(raw)
+        if count == num_images:
+            break
+    if first is None:
+        raise InputError(f"{label}: holds no images; expected at least one")
+    _checked_count(count, num_images, label)
+    whole = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    notes, clipped = (
+        ((), None)
+        if seen is None
+        else judge(seen, first.kind, expected.value_range, argument=expected.argument, label=label)
+    )
+    arrival = _arrival(images, first.raw, whole.shape, first.kind, first.conversion, (*images.notes, *notes), clipped)
+    return ImageSet(whole, _names(images, count, cut=num_images is not None, label=label), arrival)
+
+
+@dataclass(frozen=True, eq=False)
+class _Opening:
+    """What the first batch settles for all."""
+
+    raw: NDArray[Any]
+    kind: Kind
+    conversion: Conversion
+
+
+def _opening(raw: NDArray[Any], expected: Expected, label: str) -> _Opening:
+    layout, _ = layout_of(raw.shape, like=expected.like, label=label)
+    kind = kind_of(raw.dtype, label=label)
+    conversion = conversion_for(layout, kind, value_range=expected.value_range, quantize=expected.quantize, label=label)
+    return _Opening(raw[:0], kind, conversion)
+
+
+def _check_alike(raw: NDArray[Any], first: _Opening, label: str) -> None:
+    if raw.shape[1:] != first.raw.shape[1:]:
+        raise InputError(
+            f"{label}: images of {shape_text(raw.shape[1:])}, those before of {shape_text(first.raw.shape[1:])}; "
+            "expected one shape"
+        )
+    if not len(raw):
+        raise InputError(f"{label}: holds no images; expected at least one")
+    if kind_of(raw.dtype, label=label) != first.kind:
+        raise InputError(f"{label}: values of type {raw.dtype}, those before were {first.raw.dtype}; expected one type")
+
+
+def _check_early(seen: Tally, kind: Kind, expected: Expected, label: str, *, is_first: bool) -> None:
+    """What need not wait for the last image: values that no later ones can mend, and a hint where they might not."""
+    if kind == "integer" and seen.num_beyond:
+        judge(seen, kind, None, argument=expected.argument, label=label)
+    if kind != "float" or expected.value_range is not None:
+        return
+    if out_of_hand(seen):
+        raise refuse_range(seen, argument=expected.argument, label=label)
+    if is_first and seen.minimum >= SOME_BELOW:
+        logger.warning(
+            "%s: no value below %g so far; if that stays so, the whole set will be refused: %s",
+            label,
+            SOME_BELOW,
+            range_remedy(expected.argument),
+        )
+
+
+def _checked_count(available: int, num_images: int | None, label: str) -> int:
+    if num_images is None:
+        return available
+    if num_images < 1:
+        raise InputError(f"{label}: {num_images} images asked for; expected at least one")
+    if num_images > available:
+        raise InputError(f"{label}: {num_images} images asked for, {available} are there; ask for fewer or give more")
+    return num_images
+
+
+def _names(images: Images, count: int, *, cut: bool, label: str) -> Sequence[str] | None:
+    """The names of the images taken; a set of which only the first so many are taken may have more."""
+    if images.names is None:
+        return None
+    if len(images.names) < count or (len(images.names) > count and not cut):
+        raise InputError(f"{label}: {len(images.names)} names for {count} images; expected one for each")
+    return images.names[:count]
+
+
+def _converted(
+    rows: Rows, shape: tuple[int, ...], kind: Kind, conversion: Conversion, names: Sequence[str] | None, label: str
+) -> tuple[Rows, Tally | None]:
+    """The canonical source, and what its values were if they had to be looked at."""
+    total, num_values = shape[0], int(np.prod(shape[1:]))
+    if kind == "uint8" and (isinstance(rows, np.ndarray) or (isinstance(rows, TensorRows) and rows.on_host)):
+        raw = np.asarray(rows[:total])
+        if conversion.is_identity(raw):
+            return conversion(raw), None
+    whole = None
+    if total * num_values * conversion.dtype.itemsize <= IN_MEMORY:
+        whole = np.empty(shape, dtype=conversion.dtype)
+    seen: Tally | None = None
+    for start, stop in block_bounds(total, num_values):
+        if kind == "uint8" and whole is None:
+            break
+        raw = np.asarray(rows[start:stop])
+        if kind != "uint8":
+            measured = tally(raw, conversion.value_range, first=start, names=names, label=label)
+            seen = measured if seen is None else seen + measured
+        if whole is not None:
+            whole[start:stop] = conversion(raw)
+    return (Converted(rows, conversion, shape) if whole is None else whole), seen
+
+
+def _arrival(
+    images: Images,
+    rows: Rows,
+    shape: tuple[int, ...],
+    kind: Kind,
+    conversion: Conversion,
+    notes: tuple[str, ...],
+    clipped: dict[str, Any] | None,
+) -> dict[str, Any]:
+    """How a set arrived, in JSON types."""
+    low, high = conversion.value_range or (0.0, 255.0)
+    rounding = "none: grey levels"
+    if kind == "float":
+        rounding = "to the nearest of 256 levels" if conversion.quantize else "none: quantize is off"
+    return {
+        "form": images.form,
+        "path": images.path,
+        "dtype": getattr(rows, "stored_as", None) or str(rows.dtype),
+        "num_images": shape[0],
+        "shape": list(shape[1:]),
+        "layout": " ".join(conversion.layout),
+        "value_range": [low, high],
+        "rounding": rounding,
+        "clipped": clipped,
+        "notes": list(notes),
+    }

@@ -1,0 +1,128 @@
+"""The door for images that are given: whatever says what a set of images is becomes an `ImageSet` here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from memgen_eval.data import batches
+from memgen_eval.data.archives import Pictures
+from memgen_eval.data.canonical import checked_range
+from memgen_eval.data.datasets import is_known, known_names, load_named
+from memgen_eval.data.formats import read_path
+from memgen_eval.data.images import Images, ImageSet, Shape
+from memgen_eval.data.intake import Expected, take_array, take_stream
+from memgen_eval.data.messages import quoted
+from memgen_eval.data.tensors import TensorRows, is_tensor
+from memgen_eval.errors import InputError
+
+
+def load_images(
+    source: object,
+    *,
+    argument: str,
+    value_range: tuple[float, float] | None = None,
+    like: Shape | None = None,
+    quantize: bool = True,
+    data_dir: str | Path | None = None,
+    num_images: int | None = None,
+) -> ImageSet:
+    """The images of a source, in canonical form.
+
+    uint8 grey levels are taken as they are. Floats map linearly from their range to [0, 255] and are rounded to the
+    nearest level, ``rint((x + 1) * 127.5)`` for [-1, 1]; what lies beyond a given range is clipped and noted.
+    Values are judged over the whole set in one pass. Sets up to 512 MiB are converted in that pass and held in memory,
+    if they are not canonical already; larger ones stay in their files and are converted block by block.
+
+    Parameters
+    ----------
+    source : array, tensor, path, known name, Dataset, iterable of batches, or Images
+        A text is a path if it has a separator or a suffix, or if it is no known name; a known name wins over a file
+        of the same name (write ``./cifar10`` for the file).
+    argument : {"samples", "train", "test"}
+        The word for the set in messages; a folder of CIFAR-10 batches gives its test batch as "test".
+    value_range : (float, float), optional
+        The values of black and white, unless `source` says them.
+    like : (C, H, W), optional
+        The shape that the images must have; it decides where an array can be read in two ways.
+    quantize : bool
+        False keeps floats, as float32 in [0, 255].
+    data_dir : path, optional
+        Where named sets lie.
+    num_images : int, optional
+        Only the first so many.
+
+    Raises
+    ------
+    InputError
+        For whatever cannot be used: what arrived, what was expected, what to do.
+    """
+    given, value_range = _given(source, value_range, argument)
+    expected = Expected(argument, checked_range(value_range, argument=argument), like, quantize)
+    if isinstance(given.array, str | os.PathLike):
+        read = _read_text(given.array, argument=argument, like=like, data_dir=data_dir)
+        given = replace(read, names=given.names if given.names is not None else read.names)
+    return _taken(given, expected, num_images)
+
+
+def _given(
+    source: object, value_range: tuple[float, float] | None, argument: str
+) -> tuple[Images, tuple[float, float] | None]:
+    """The source as `Images`, and its range: its own, or the one given beside it."""
+    if not isinstance(source, Images):
+        return Images(source), value_range
+    if source.value_range is None or value_range is None or tuple(source.value_range) == tuple(value_range):
+        return source, source.value_range or value_range
+    raise InputError(
+        f"{argument}: range {source.value_range} in Images and {value_range} beside it; leave one of them out"
+    )
+
+
+def _read_text(
+    text: str | os.PathLike[str], *, argument: str, like: Shape | None, data_dir: str | Path | None
+) -> Images:
+    path = Path(text)
+    if isinstance(text, str):
+        looks_like_path = os.sep in text or "/" in text or bool(path.suffix)
+        if is_known(text) and not looks_like_path:
+            return load_named(text, data_dir=data_dir, argument=argument)
+        if not looks_like_path and not path.exists():
+            raise InputError(
+                f"{argument}: {quoted(text)} is neither a known set ({known_names()}) nor a path "
+                f"({quoted(path.absolute())} does not exist)"
+            )
+    return read_path(path, argument=argument, like=like)
+
+
+def _taken(given: Images, expected: Expected, num_images: int | None) -> ImageSet:
+    """The set of what now is an array, rows, a Dataset or an iterable."""
+    source: Any = given.array
+    like, argument = expected.like, expected.argument
+    if batches.is_array(source):
+        array = source if is_tensor(source) else np.asarray(source)
+        return take_array(replace(given, array=array), expected, num_images=num_images)
+    if isinstance(source, Pictures | TensorRows):
+        return take_array(given, expected, num_images=num_images)
+    if batches.is_dataset(source):
+        given = replace(given, form=f"Dataset ({type(source).__name__})")
+        stream = batches.dataset_batches(source, like=like, most=num_images, label=argument)
+    elif isinstance(source, Iterable) and not isinstance(source, Mapping):
+        given = replace(given, form=f"iterable ({type(source).__name__})")
+        stream = batches.iterable_batches(source, like=like, label=argument)
+    elif isinstance(source, Mapping) or hasattr(source, "images") or batches.is_picture(source):
+        given = replace(given, form=type(source).__name__)
+        stream = iter([batches.batch_of(source, like=like, label=argument)])
+    else:
+        raise InputError(f"{argument}: a {type(source).__name__} is no set of images; {_remedy(source, argument)}")
+    return take_stream(stream, given, expected, label=argument, unit="batch", num_images=num_images)
+
+
+def _remedy(source: object, argument: str) -> str:
+    if callable(source) and argument != "samples":
+        return "only samples may be drawn from a sampler: give the images"
+    return "expected an array, a tensor, a path, a known name, a Dataset, or an iterable of batches"

@@ -1,0 +1,272 @@
+from __future__ import annotations
+
+import io
+import os
+import pickle
+import struct
+import zipfile
+from collections import OrderedDict
+
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import save_file as save_numpy
+from safetensors.torch import save_file as save_torch
+
+from memgen_eval import InputError
+from memgen_eval.data import arrays
+from memgen_eval.data.sources import load_images
+
+
+def load(source, **keywords):
+    return load_images(source, **{"argument": "samples", **keywords})
+
+
+def refusal(path, **keywords):
+    with pytest.raises(InputError) as caught:
+        load(path, **keywords)
+    message = str(caught.value)
+    assert "\n" not in message and path.name in message
+    return message
+
+
+class Bomb:
+    """Unpickling it leaves a trace."""
+
+    def __reduce__(self):
+        return os.mkdir, (os.environ["BOMB"],)
+
+
+@pytest.fixture
+def bomb(tmp_path, monkeypatch):
+    """An object that makes a folder when it is unpickled; the test fails if the folder is there at its end."""
+    trace = tmp_path / "exploded"
+    monkeypatch.setenv("BOMB", str(trace))
+    yield Bomb()
+    assert not trace.exists()
+
+
+def test_every_format_gives_the_same_images(nhwc, nchw, tmp_path):
+    floats = (nchw / 127.5 - 1).astype(np.float32)
+    tensor = torch.from_numpy(nchw.copy())
+    writers = {
+        "a.npy": lambda path: np.save(path, nhwc),
+        "float.npy": lambda path: np.save(path, floats),
+        "fortran.npy": lambda path: np.save(path, np.asfortranarray(nhwc)),
+        "big.npy": lambda path: np.save(path, floats.astype(">f4")),
+        "A.NPY": lambda path: path.write_bytes(npy_bytes(nchw)),
+        "a.npz": lambda path: np.savez(path, nhwc),
+        "float.npz": lambda path: np.savez(path, floats),
+        "fortran.npz": lambda path: np.savez(path, np.asfortranarray(nhwc)),
+        "big.npz": lambda path: np.savez(path, floats.astype(">f4")),
+        "packed.npz": lambda path: np.savez_compressed(path, nhwc),
+        "packed-fortran.npz": lambda path: np.savez_compressed(path, np.asfortranarray(floats)),
+        "a.pt": lambda path: torch.save(tensor, path),
+        "a.pth": lambda path: torch.save({"images": tensor, "labels": torch.zeros(60), "note": "x"}, path),
+        "pair.pt": lambda path: torch.save((tensor, torch.zeros(60)), path),
+        "old.pt": lambda path: torch.save(tensor, path, _use_new_zipfile_serialization=False),
+        "strided.pt": lambda path: torch.save(tensor.to(memory_format=torch.channels_last), path),
+        "bf16.pt": lambda path: torch.save(torch.from_numpy(floats).bfloat16(), path),
+        "grad.pt": lambda path: torch.save(torch.nn.Parameter(torch.from_numpy(floats)), path),
+        "a.safetensors": lambda path: save_numpy({"images": np.ascontiguousarray(nhwc)}, path),
+        "bf16.safetensors": lambda path: save_torch({"x": torch.from_numpy(floats).bfloat16()}, path),
+        "half.safetensors": lambda path: save_torch({"x": torch.from_numpy(floats).half(), "y": torch.ones(3)}, path),
+    }
+    for name, write in writers.items():
+        write(tmp_path / name)
+        for path in (tmp_path / name, str(tmp_path / name)):
+            found = load(path)
+            assert np.array_equal(found.array(), nchw), name
+            assert found.arrival["path"] == str(tmp_path / name)
+
+
+def npy_bytes(array):
+    stream = io.BytesIO()
+    np.save(stream, array)
+    return stream.getvalue()
+
+
+def test_uncompressed_arrays_are_mapped_not_read(nchw, tmp_path):
+    np.savez(tmp_path / "a.npz", labels=np.zeros(60), images=nchw)
+    np.save(tmp_path / "a.npy", nchw)
+    for name in ("a.npz", "a.npy"):
+        source = load(tmp_path / name).source
+        while source.base is not None and not isinstance(source, np.memmap):
+            source = source.base
+        assert isinstance(source, np.memmap)
+
+
+def test_the_array_is_found_among_others(nhwc, nchw, grey, tmp_path):
+    path = tmp_path / "a.npz"
+    np.savez(path, mu=np.zeros(4), sigma=np.zeros((4, 4)), mu_s=np.zeros(4), sigma_s=np.zeros((4, 4)), arr_0=nhwc)
+    assert np.array_equal(load(path).array(), nchw) and load(path).arrival["notes"] == []
+    np.savez(path, images=nhwc, labels=np.zeros(60, int))
+    assert np.array_equal(load(path).array(), nchw)
+    assert load(path).arrival["notes"] == ["read images, not labels"]
+    np.savez(path, nhwc, nhwc[::-1])
+    assert np.array_equal(load(path).array(), nchw)
+    np.savez(path, images=nhwc, masks=nhwc[..., :1])
+    assert np.array_equal(load(path).array(), nchw)
+    np.savez(path, grey)
+    assert np.array_equal(load(path, like=(1, 8, 6)).array()[:, 0], grey)
+
+
+@pytest.mark.parametrize(
+    ("contents", "words"),
+    [
+        ({"arr_0": np.zeros(600, int), "arr_1": np.zeros((600, 32, 32, 3), np.uint8)}, ["(600,)", "(600, 32, 32, 3)"]),
+        ({"arr_0": np.zeros((32, 32, 3, 60), np.uint8)}, ["(32, 32, 3, 60)"]),
+        ({"x_train": np.zeros((5, 8, 8)), "x_test": np.zeros((2, 8, 8))}, ["x_train", "x_test", "several"]),
+        ({"mu": np.zeros(2048), "sigma": np.zeros((4, 4))}, ["statistics alone", "mu", "(2048,)"]),
+        ({"arr_0": np.zeros((0, 8, 8), np.uint8)}, ["(0, 8, 8)"]),
+        ({"a": np.zeros(3), "b": np.zeros(4)}, ["no set of images", "(3,)", "(4,)"]),
+        ({}, ["nothing"]),
+    ],
+    ids=str,
+)
+def test_an_npz_without_one_set_of_images_lists_what_it_holds(contents, words, tmp_path):
+    np.savez(tmp_path / "a.npz", **contents)
+    message = refusal(tmp_path / "a.npz")
+    assert all(word in message for word in words)
+
+
+def test_objects_are_never_unpickled(nhwc, nchw, tmp_path, bomb):
+    objects = np.array([bomb, None], dtype=object)
+    np.savez(tmp_path / "a.npz", nhwc, objects)
+    assert np.array_equal(load(tmp_path / "a.npz").array(), nchw)
+    np.savez(tmp_path / "b.npz", objects)
+    assert "never unpickled" in refusal(tmp_path / "b.npz")
+    np.savez(tmp_path / "c.npz", arr_0=objects, images=nhwc)
+    assert np.array_equal(load(tmp_path / "c.npz").array(), nchw)
+    np.save(tmp_path / "d.npy", objects)
+    assert "never unpickled" in refusal(tmp_path / "d.npy")
+    (tmp_path / "e.npy").write_bytes(pickle.dumps(bomb))
+    refusal(tmp_path / "e.npy")
+    (tmp_path / "f.pt").write_bytes(pickle.dumps({"images": bomb}))
+    assert "more than tensors" in refusal(tmp_path / "f.pt")
+    torch.save({"images": torch.from_numpy(nhwc), "extra": bomb}, tmp_path / "g.pt")
+    assert "more than tensors" in refusal(tmp_path / "g.pt")
+
+
+@pytest.mark.parametrize(
+    "name", ["a.npz", "packed.npz", "a.npy", "a.pt", "a.safetensors", "a.zip", "a.bin", "a.tar.gz"]
+)
+@pytest.mark.parametrize("left", [0, 10, 0.6, "noise"])
+def test_files_that_are_cut_or_no_such_files(name, left, nhwc, tmp_path):
+    path = tmp_path / name
+    if name.endswith("pt"):
+        torch.save(torch.from_numpy(nhwc), path)
+    elif name.endswith("safetensors"):
+        save_numpy({"x": nhwc}, path)
+    elif name.endswith("npy"):
+        np.save(path, nhwc)
+    elif name.startswith("packed"):
+        np.savez_compressed(path, nhwc)
+    else:
+        np.savez(tmp_path / "b.npz", nhwc)
+        (tmp_path / "b.npz").rename(path)
+    whole = path.read_bytes()
+    noise = np.random.default_rng(0).bytes(1000)
+    path.write_bytes(noise if left == "noise" else whole[: left if isinstance(left, int) else int(len(whole) * left)])
+    refusal(path)
+
+
+def test_an_altered_array_is_noticed_by_its_checksum(nhwc, tmp_path):
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "a.npz", nhwc)
+        data = bytearray((tmp_path / "a.npz").read_bytes())
+        data[3000] ^= 255
+        (tmp_path / "a.npz").write_bytes(data)
+        refusal(tmp_path / "a.npz")
+
+
+def test_a_header_that_promises_more_than_the_file_holds(nhwc, tmp_path):
+    data = npy_bytes(nhwc).replace(b"(60, 8, 6, 3)", b"(99, 8, 6, 3)")
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("arr_0.npy", data)
+    assert "promises 14256 bytes and holds 8640" in refusal(tmp_path / "a.npz")
+    (tmp_path / "a.npy").write_bytes(data)
+    refusal(tmp_path / "a.npy")
+
+
+def test_an_archive_that_unpacks_to_more_than_the_memory(nhwc, tmp_path, monkeypatch):
+    np.savez_compressed(tmp_path / "a.npz", np.zeros_like(nhwc))
+    monkeypatch.setattr(os, "sysconf", lambda name: 64)
+    assert "uncompressed" in refusal(tmp_path / "a.npz")
+    monkeypatch.delattr(os, "sysconf")
+    assert len(load(tmp_path / "a.npz")) == 60
+
+
+def test_an_archive_with_a_password_or_an_unknown_packing(nhwc, tmp_path):
+    np.savez(tmp_path / "a.npz", nhwc)
+    data = bytearray((tmp_path / "a.npz").read_bytes())
+    locked, unknown = bytearray(data), bytearray(data)
+    directory = data.rindex(b"PK\x01\x02")
+    locked[6] |= 1
+    locked[directory + 8] |= 1
+    unknown[8] = unknown[directory + 10] = 99
+    for changed in (locked, unknown):
+        (tmp_path / "b.npz").write_bytes(changed)
+        refusal(tmp_path / "b.npz")
+
+
+def test_newer_array_headers(nhwc, nchw, tmp_path):
+    stream = io.BytesIO()
+    np.lib.format.write_array(stream, nhwc, version=(2, 0))
+    with zipfile.ZipFile(tmp_path / "a.npz", "w") as archive:
+        archive.writestr("arr_0.npy", stream.getvalue())
+    assert np.array_equal(load(tmp_path / "a.npz").array(), nchw)
+
+
+def test_tensors_that_hold_no_images(tmp_path):
+    torch.save(
+        OrderedDict(weight=torch.zeros(64, 3, 3, 3), bias=torch.zeros(64), other=torch.zeros(8, 3, 5, 5)),
+        tmp_path / "net.pt",
+    )
+    assert "several" in refusal(tmp_path / "net.pt")
+    torch.save({"epoch": 3}, tmp_path / "none.pt")
+    assert "nothing" in refusal(tmp_path / "none.pt")
+    save_torch({"a": torch.zeros(3)}, tmp_path / "a.safetensors")
+    assert "a F32 (3,)" in refusal(tmp_path / "a.safetensors")
+
+
+def test_many_names_are_listed_in_part(tmp_path):
+    np.savez(tmp_path / "a.npz", **{f"a{i}": np.zeros(3) for i in range(30)})
+    message = refusal(tmp_path / "a.npz")
+    assert "(30 in all)" in message and len(message) < 500
+
+
+def test_what_is_no_file_that_can_be_read(tmp_path):
+    assert "does not exist" in refusal(tmp_path / "none.npz")
+    (tmp_path / "a.txt").write_text("x")
+    assert "no format that is known" in refusal(tmp_path / "a.txt")
+    (tmp_path / "one.png").write_bytes(b"x")
+    assert "into a folder" in refusal(tmp_path / "one.png")
+    (tmp_path / "a\nb.npy").write_bytes(b"x")
+    with pytest.raises(InputError, match=r"a\\nb\.npy"):
+        load(tmp_path / "a\nb.npy")
+
+
+def test_a_file_that_the_system_refuses(nhwc, tmp_path, monkeypatch):
+    np.save(tmp_path / "a.npy", nhwc)
+
+    def refuse(*_, **__):
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr(np.lib.format, "open_memmap", refuse)
+    assert "Permission denied" in refusal(tmp_path / "a.npy")
+
+
+def test_a_long_extra_field_shifts_the_mapped_data(nhwc, tmp_path):
+    np.savez(tmp_path / "a.npz", nhwc)
+    plain = npy_bytes(nhwc)
+    info = zipfile.ZipInfo("arr_0.npy")
+    info.extra = struct.pack("<HH", 0xFFFF, 100) + bytes(100)
+    with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
+        archive.writestr(info, plain)
+    assert load(tmp_path / "b.npz").checksum == load(tmp_path / "a.npz").checksum
+
+
+def test_memory_is_not_bounded_where_the_system_does_not_tell(monkeypatch):
+    monkeypatch.setattr(os, "sysconf", lambda name: (_ for _ in ()).throw(ValueError(name)))
+    assert arrays._memory() == 2**62
