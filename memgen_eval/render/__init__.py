@@ -1,0 +1,1 @@
+"""A report as a table, markdown and a page."""

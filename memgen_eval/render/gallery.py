@@ -1,0 +1,113 @@
+"""The closest images beside their training images: what each pair says, and its pictures as inlined PNG."""
+
+from __future__ import annotations
+
+import base64
+import io
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+from memgen_eval.render.headlines import baseline_is_test
+from memgen_eval.report import Gallery, Match, Report
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Side = Literal["samples", "baseline"]
+Key = tuple[str, int]
+SIDES = (256, 192, 128, 96, 64, 48, 32)  # px; the largest whose pictures fit into the page
+MOST_CHARACTERS = 8_000_000
+SMALL = 96  # px; smaller pictures are shown as the pixels they are
+
+
+@dataclass(frozen=True)
+class Picture:
+    """An image by its number, its file's name where it has one, and its pixels where they are shown."""
+
+    words: str
+    file: str | None
+    source: str | None
+    pixelated: bool
+
+
+@dataclass(frozen=True)
+class Pair:
+    """An image and the training image nearest to it."""
+
+    image: Picture
+    train: Picture
+    distance: str
+    ratio: str
+    flipped: bool
+    flagged: bool
+
+
+def pairs(report: Report, *, images: bool) -> dict[Side, list[Pair]]:
+    """Both galleries, closest first; with pixels if `images` and the report still holds them."""
+    family = report.memorization
+    if family is None:
+        return {"samples": [], "baseline": []}
+    matches: dict[Side, tuple[Match, ...]] = {"samples": family.closest, "baseline": family.test_closest}
+    shown = report.gallery if images else None
+    sources = {} if shown is None else _sources(shown, [key for side in matches for key in _keys(matches[side], side)])
+    return {side: [_pair(report, match, side, sources) for match in listed] for side, listed in matches.items()}
+
+
+def _keys(matches: Iterable[Match], side: Side) -> list[Key]:
+    return [key for match in matches for key in ((side, match.sample_index), ("train", match.train_index))]
+
+
+def _pair(report: Report, match: Match, side: Side, sources: Mapping[Key, tuple[str, bool]]) -> Pair:
+    is_train = side == "baseline" and not baseline_is_test(report)
+    noun = "sample" if side == "samples" else "training image" if is_train else "test image"
+    origin = "samples" if side == "samples" else "train" if is_train else "test"
+    mirrored = ", mirrored" if match.flipped else ""
+    image = _picture(report, noun, origin, match.sample_index, sources.get((side, match.sample_index)))
+    train = _picture(report, "training image", "train", match.train_index, sources.get(("train", match.train_index)))
+    return Pair(
+        image=image,
+        train=Picture(train.words + mirrored, train.file, train.source, train.pixelated),
+        distance=f"{match.grey_levels:.2f} grey levels ({match.distance:.4f})",
+        ratio=f"{match.ratio:.3f}",
+        flipped=match.flipped,
+        flagged=match.distance == 0 or match.ratio < report.settings.threshold,
+    )
+
+
+def _picture(report: Report, noun: str, origin: str, index: int, source: tuple[str, bool] | None) -> Picture:
+    file = report.provenance.names.get(origin, {}).get(str(index))
+    uri, pixelated = source or (None, False)
+    return Picture(f"{noun} {index:,}", file, uri, pixelated)
+
+
+def _sources(gallery: Gallery, keys: list[Key]) -> dict[Key, tuple[str, bool]]:
+    """Pictures as data URIs, with whether to show them as pixels; as large as the page's weight allows."""
+    shown = Counter(key for key in keys if key[1] in getattr(gallery, key[0]))
+    for side in SIDES:
+        sources, left = {}, MOST_CHARACTERS
+        for (part, index), times in shown.items():
+            sources[part, index] = _source(getattr(gallery, part)[index], side)
+            left -= times * len(sources[part, index][0])
+            if left < 0:
+                break
+        else:
+            return sources
+    raise AssertionError("pictures of the smallest size do not fit into a page")
+
+
+def _source(pixels: Any, side: int) -> tuple[str, bool]:
+    """An image, uint8 of shape (C, H, W) with C of 1 or 3, as a data URI no larger than `side`."""
+    image = _image(pixels)
+    image.thumbnail((side, side))
+    stream = io.BytesIO()
+    image.save(stream, format="PNG")
+    uri = "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    return uri, max(image.size) < SMALL
+
+
+def _image(pixels: Any) -> Image:
+    from PIL import Image as pillow
+
+    return pillow.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())

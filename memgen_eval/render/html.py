@@ -1,0 +1,213 @@
+"""The report as one page: no network, no script, light and dark; everything on it comes from a `Report`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, fields
+from functools import cache
+from importlib.resources import files
+from typing import TYPE_CHECKING, Any
+
+from memgen_eval.render import numbers
+from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
+from memgen_eval.render.charts import SECTIONS, Chart
+from memgen_eval.render.comparisons import CHOICES, compare
+from memgen_eval.render.gallery import Pair, Side, pairs
+from memgen_eval.render.headlines import (
+    NO_BASELINE,
+    at,
+    baseline_is_test,
+    baseline_words,
+    evidence,
+    headlines,
+    skipped,
+    summary,
+)
+from memgen_eval.render.numbers import Shown
+from memgen_eval.render.plots import draw
+from memgen_eval.render.text import visible
+from memgen_eval.report import Curve, Estimate, Report
+
+if TYPE_CHECKING:
+    from jinja2 import Template
+
+HEADINGS = {"copies": "Copies", "no copying found": "No copying found", "undecided": "Undecided"}
+FIRST_PAIRS = 12  # the others are folded away
+
+
+@dataclass(frozen=True)
+class Row:
+    """A figure of the last table; `points` are those of a curve."""
+
+    path: str
+    label: str
+    meaning: str
+    shown: Shown
+    method: str
+    count: str
+    notes: tuple[str, ...]
+    axis: str
+    points: tuple[tuple[str, Shown], ...]
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """A chart, drawn, with its caption."""
+
+    title: str
+    svg: str
+    caption: str
+
+
+@dataclass(frozen=True)
+class Wall:
+    """One gallery; `pictured` says whether any of its pairs has pixels."""
+
+    side: Side
+    first: list[Pair]
+    others: list[Pair]
+    pictured: bool
+
+
+def render_html(report: Report, *, images: bool = True) -> str:
+    """The page as text.
+
+    Parameters
+    ----------
+    report : Report
+        What is shown, and all that is.
+    images : bool
+        False leaves every picture out, so that the page can go where the images cannot.
+
+    Returns
+    -------
+    str
+        HTML in one piece, under 10 MB; the same report gives the same text.
+    """
+    label = None if report.verdict is None else report.verdict.label
+    context = {
+        "report": report,
+        "label": label or "no verdict",
+        "heading": HEADINGS[label] if label else "No verdict",
+        "evidence": evidence(report),
+        "headlines": headlines(report),
+        "baseline": baseline_words(report),
+        "baseline_sentence": _baseline_sentence(report),
+        "walls": [_wall(side, listed) for side, listed in pairs(report, images=images).items()],
+        "images": images,
+        "drawings": {family: _drawings(charts, report) for family, charts in SECTIONS.items()},
+        "comparisons": {family: compare(report, family) for family in CHOICES},
+        "rows": {family: _rows(report, family) for family in FAMILY_TITLES},
+        "skipped": [(", ".join(names), why) for names, why in skipped(report)],
+        "titles": FAMILY_TITLES,
+        "threshold": numbers.threshold(report.settings.threshold),
+        "size": numbers.image_size(report.settings.image_shape),
+        "settings": _settings(report),
+        "provenance": _provenance(report),
+        "inputs": {name: _pairs_of(held) for name, held in report.provenance.inputs.items()},
+        "not_measured": numbers.NOT_MEASURED,
+    }
+    return _template().render(context).lstrip()  # macros leave blank lines
+
+
+@cache
+def _template() -> Template:
+    from jinja2 import Environment, FunctionLoader, StrictUndefined
+
+    folder = files("memgen_eval.render")
+    environment = Environment(
+        autoescape=True,
+        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        undefined=StrictUndefined,
+        finalize=_shown_safely,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.j2")
+
+
+def _shown_safely(value: Any) -> Any:
+    """Text from outside, its control characters spelled out; markup of ours as it is."""
+    return visible(value) if type(value) is str else value
+
+
+def _baseline_sentence(report: Report) -> str:
+    count = f"{report.settings.num_baseline:,}"
+    if report.settings.baseline == NO_BASELINE:
+        return "There is no baseline: no images that cannot have been copied were at hand."
+    if baseline_is_test(report):
+        return f"The baseline is {count} test images, which the model cannot have copied."
+    return f"The baseline is {count} training images, each compared with all the others: no test set was given."
+
+
+def _wall(side: Side, listed: list[Pair]) -> Wall:
+    pictured = any(pair.image.source is not None for pair in listed)
+    return Wall(side, listed[:FIRST_PAIRS], listed[FIRST_PAIRS:], pictured)
+
+
+def _drawings(charts: Iterable[Chart], report: Report) -> list[Drawing]:
+    from markupsafe import Markup
+
+    words = {"baseline": baseline_words(report), "threshold": numbers.threshold(report.settings.threshold)}
+    drawn = [(chart, svg) for chart in charts if (svg := draw(chart, report)) is not None]
+    return [Drawing(chart.title, Markup(svg), chart.caption.format(**words)) for chart, svg in drawn]
+
+
+def _rows(report: Report, family: str) -> list[Row]:
+    return [_row(report, path, figure) for path, figure in report.figures() if path.startswith(f"{family}.")]
+
+
+def _row(report: Report, path: str, figure: Estimate | Curve) -> Row:
+    unit, described = unit_of(path, report.settings.features), FIGURES[path]
+    axis = ""
+    points: tuple[tuple[str, Shown], ...] = ()
+    if isinstance(figure, Curve):
+        shown = summary(figure, unit)
+        if figure.x is not None and figure.value is not None:
+            axis = f"{figure.x.name} {figure.x.unit}".strip()
+            points = tuple((f"{x:.4g}", numbers.show(at(figure, i), unit)) for i, x in enumerate(figure.x.values))
+    else:
+        shown = numbers.show(figure, unit)
+    count = "" if figure.count is None else f"{figure.count:,}"
+    return Row(path, described.label, described.meaning, shown, figure.method, count, figure.notes, axis, points)
+
+
+def _settings(report: Report) -> list[tuple[str, str]]:
+    """Every setting under its own name, tolerance in grey levels too."""
+    rows = [(f.name, getattr(report.settings, f.name)) for f in fields(report.settings) if f.name != "checksums"]
+    written = {name: _words(value) for name, value in rows}
+    tolerance = report.settings.duplicate_tolerance
+    if tolerance is not None:
+        written["duplicate_tolerance"] += f" ({numbers.number(tolerance * 255)} grey levels)"
+    written["metrics"] = _words(report.settings.metrics or "all")
+    written["threshold"] = numbers.threshold(report.settings.threshold)
+    checksums = [(f"checksum of {name}", _words(value)) for name, value in report.settings.checksums.items()]
+    return [*written.items(), *checksums]
+
+
+def _provenance(report: Report) -> list[tuple[str, str]]:
+    """Where and when, with what, for how long."""
+    held = report.provenance
+    names = ("created", "engine", "device", "threads", "batch_size", "memory_budget")
+    rows = [(name, _words(getattr(held, name))) for name in names]
+    seconds = [(f"seconds: {name}", f"{value:.2f}") for name, value in held.seconds.items()]
+    return [*rows, *_pairs_of(held.host), *_pairs_of(held.versions), *seconds]
+
+
+def _pairs_of(held: Mapping[str, Any]) -> list[tuple[str, str]]:
+    return [(name, _words(value)) for name, value in held.items()]
+
+
+def _words(value: Any) -> str:
+    """A JSON value as words."""
+    if value is None:
+        return "none"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, Mapping):
+        return "; ".join(f"{name}: {_words(item)}" for name, item in value.items()) or "none"
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_words, value)) or "none"
+    return str(value)

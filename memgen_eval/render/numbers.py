@@ -1,0 +1,128 @@
+"""Figures as text: as many digits as their interval justifies, shares in per cent, distances in grey levels too."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from memgen_eval.report import Curve, Estimate
+
+Unit = Literal["share", "points", "count", "distance", "feature distance", "number", "sigma"]
+NOT_MEASURED = "not measured"
+GREY_LEVELS = 255
+INTERVAL_DIGITS = 2
+MOST_DIGITS = 4
+PLAIN_DIGITS = 3
+MOST_DECIMALS = 6
+SMALL = 1e-3
+
+
+@dataclass(frozen=True)
+class Figure:
+    """How a figure is presented."""
+
+    label: str
+    unit: Unit
+    meaning: str
+
+
+@dataclass(frozen=True)
+class Shown:
+    """A figure in words: `value`, and `interval`, which is empty where there is none."""
+
+    value: str
+    interval: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.value} ({self.interval})" if self.interval else self.value
+
+
+def show(estimate: Estimate, unit: Unit) -> Shown:
+    """An estimate in its unit; "not measured" where it has no value."""
+    if estimate.value is None:
+        return Shown(NOT_MEASURED)
+    parts = (estimate.value, estimate.low, estimate.high)
+    if unit != "distance":
+        return _with_suffix(parts, *_SCALES[unit])
+    grey = _with_suffix(parts, GREY_LEVELS, " grey levels")
+    plain = _with_suffix(parts, 1, "")
+    interval = f"{grey.interval}; {plain.interval}" if plain.interval else ""
+    return Shown(f"{grey.value} ({plain.value})", interval)
+
+
+def reason(figure: Estimate | Curve) -> str:
+    """Why a figure has no value."""
+    return figure.notes[0] if figure.notes else "no reason was given"
+
+
+_SCALES: dict[Unit, tuple[float, str]] = {
+    "share": (100, " %"),
+    "points": (100, " pp"),
+    "count": (1, ""),
+    "feature distance": (1, ""),
+    "number": (1, ""),
+    "sigma": (1, ""),
+}
+
+
+def _with_suffix(parts: tuple[float, float | None, float | None], scale: float, suffix: str) -> Shown:
+    value, low, high = (None if part is None else part * scale for part in parts)
+    assert value is not None
+    write = _writer(value, low, high)
+    if low is not None and high is not None:
+        return Shown(write(value) + suffix, f"{write(low)} to {write(high)}{suffix}")
+    if high is not None:
+        return Shown(write(value) + suffix, f"at most {write(high)}{suffix}")
+    return Shown(write(value) + suffix, f"at least {write(low)}{suffix}" if low is not None else "")
+
+
+def _writer(value: float, low: float | None, high: float | None) -> Callable[[float], str]:
+    """How to write a figure and its ends alike: two digits of the interval's width, at most four of the largest."""
+    ends = [end for end in (low, high) if end is not None]
+    largest = max(map(abs, [value, *ends]))
+    width = max([value, *ends]) - min([value, *ends])
+    if width == 0:
+        return number
+    decimals = INTERVAL_DIGITS - 1 - math.floor(math.log10(width))
+    decimals = max(0, min(decimals, MOST_DIGITS - 1 - math.floor(math.log10(largest))))
+    if decimals > MOST_DECIMALS:
+        return number
+    return lambda part: "0" if part == 0 else _fixed(part, decimals)
+
+
+def number(value: float) -> str:
+    """A number that stands alone, with three digits; whole numbers in full."""
+    if value == 0:
+        return "0"
+    if float(value).is_integer() and abs(value) < 1e12:
+        return f"{value:,.0f}"
+    exponent = math.floor(math.log10(abs(value)))
+    if exponent < -4 or exponent >= 9:
+        mantissa, power = f"{value:.{PLAIN_DIGITS - 1}e}".split("e")
+        return f"{mantissa.rstrip('0').rstrip('.')}e{int(power)}"
+    return _fixed(value, max(0, PLAIN_DIGITS - 1 - exponent))
+
+
+def _fixed(value: float, decimals: int) -> str:
+    text = f"{value:,.{decimals}f}"
+    return text.removeprefix("-") if not text.strip("-0.,") else text
+
+
+def p_value(value: float) -> str:
+    """`p = ...` as it is written in sentences."""
+    if value < 1e-300:
+        return "p < 1e-300"
+    return f"p = {value:.2e}".replace("e-0", "e-") if value < SMALL else f"p = {value:.3f}"
+
+
+def threshold(value: float) -> str:
+    """The threshold of the ratio rule, 1/3 as such."""
+    return "1/3" if math.isclose(value, 1 / 3, rel_tol=1e-9) else f"{value:.4g}"
+
+
+def image_size(shape: tuple[int, ...]) -> str:
+    """An image's shape, as height x width x channels."""
+    channels, height, width = shape if len(shape) == 3 else (1, *shape)
+    return f"{height} x {width} x {channels}"

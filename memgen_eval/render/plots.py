@@ -1,0 +1,232 @@
+"""Charts as SVG text for a page: colours and fonts are CSS variables, and the same report gives the same bytes.
+
+matplotlib is used through figures of its own: no pyplot, no backend chosen, the caller's settings as they were.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.render import numbers
+from memgen_eval.render.charts import SIGMA_LABEL, Chart, Line, Role
+from memgen_eval.render.headlines import baseline_words, find
+from memgen_eval.report import Curve, Estimate, Report
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+WIDTH, HEIGHT = 460, 290  # px, before the page scales it
+VARIABLES = {"#010101": "samples", "#020202": "baseline", "#030303": "ink", "#040404": "muted", "#050505": "rule"}
+SAMPLES, BASELINE, INK, MUTED, RULE = VARIABLES
+COLOURS: dict[Role, str] = {"samples": SAMPLES, "baseline": BASELINE, "third": INK, "fourth": MUTED}
+DASHES: dict[Role, Any] = {
+    "samples": "solid",
+    "baseline": (0, (5, 2)),
+    "third": (0, (1, 1.5)),
+    "fourth": (0, (5, 2, 1, 2)),
+}
+BAND_OPACITY = 0.18
+MOST_MARKERS = 40
+MOST_DECADES = 1e6  # a logarithmic axis ends this far below the largest value
+
+STYLE: dict[Any, Any] = {
+    "svg.fonttype": "none",
+    "font.size": 10,
+    "axes.edgecolor": MUTED,
+    "axes.labelcolor": INK,
+    "axes.linewidth": 0.7,
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "grid.color": RULE,
+    "grid.linewidth": 0.6,
+    "text.color": INK,
+    "xtick.color": MUTED,
+    "ytick.color": MUTED,
+    "xtick.labelcolor": INK,
+    "ytick.labelcolor": INK,
+    "xtick.minor.visible": False,
+    "legend.frameon": False,
+    "legend.borderaxespad": 0.2,
+    "legend.handlelength": 2.6,
+    "figure.facecolor": "none",
+    "axes.facecolor": "none",
+    "savefig.facecolor": "none",
+}
+
+Floats = NDArray[np.float64]
+
+
+def draw(chart: Chart, report: Report) -> str | None:
+    """The chart as an ``<svg>`` element; None where none of its curves was measured."""
+    drawn = [(line, curve) for line in chart.lines if (curve := _measured(report, line)) is not None]
+    if not drawn:
+        return None
+    with _matplotlib(salt=chart.name):
+        from matplotlib.figure import Figure
+
+        figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72, layout="constrained")
+        axes = figure.subplots()
+        _FORMS[chart.form](axes, chart, report)
+        for line, curve in drawn:
+            _draw_line(axes, chart, line, curve, line.label.format(baseline=baseline_words(report)))
+        _draw_marks(axes, chart, report)
+        axes.legend(**_LEGENDS[chart.form])
+        stream = io.StringIO()
+        figure.savefig(stream, format="svg", metadata={"Date": None})
+    return _inline(stream.getvalue(), chart.title)
+
+
+def _measured(report: Report, line: Line) -> Curve | None:
+    curve = find(report, line.path)
+    measured = isinstance(curve, Curve) and curve.x is not None and any(v is not None for v in curve.value or ())
+    return curve if measured and isinstance(curve, Curve) else None
+
+
+@contextmanager
+def _matplotlib(*, salt: str) -> Iterator[None]:
+    """Set matplotlib's own defaults and ours inside, the caller's outside; silent where it cannot keep a cache."""
+    logger = logging.getLogger("matplotlib")
+    level = logger.level
+    logger.setLevel(logging.ERROR)  # it warns that its cache folder cannot be written, which harms nothing here
+    try:
+        import matplotlib as mpl
+        from matplotlib import font_manager  # noqa: F401  its fonts are sought while the logger is quiet
+
+        with mpl.rc_context():
+            mpl.rcdefaults()
+            mpl.rcParams.update({**STYLE, "svg.hashsalt": salt})
+            yield
+    finally:
+        logger.setLevel(level)
+
+
+def _floats(values: tuple[float | None, ...]) -> Floats:
+    """A curve's values, None as NaN: the line breaks there."""
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
+
+
+def _draw_line(axes: Axes, chart: Chart, line: Line, curve: Curve, label: str) -> None:
+    assert curve.x is not None and curve.value is not None
+    places, values = _floats(curve.x.values), _floats(curve.value)
+    colour = COLOURS[line.role]
+    marker = "o" if chart.form == "sigmas" and len(places) <= MOST_MARKERS else ""
+    style: dict[str, Any] = {"color": colour, "linestyle": DASHES[line.role], "linewidth": 1.6, "label": label}
+    sides = (values, places) if chart.form == "cdf" else (places, values)
+    axes.plot(*sides, marker=marker, markersize=2.8, markeredgewidth=0, **style)
+    if curve.low is not None and curve.high is not None:
+        low, high = _floats(curve.low), _floats(curve.high)
+        fill = axes.fill_betweenx if chart.form == "cdf" else axes.fill_between
+        band: dict[str, Any] = {"where": np.isfinite(low) & np.isfinite(high), "linewidth": 0, "alpha": BAND_OPACITY}
+        fill(places, low, high, color=colour, **band)
+
+
+def _prepare_cdf(axes: Axes, chart: Chart, report: Report) -> None:
+    """Distances on x from 0, shares on y; grey levels along the top where the distances are of pixels."""
+    from matplotlib.ticker import PercentFormatter
+
+    ends = [curve.high or curve.value for line in chart.lines if (curve := _measured(report, line)) is not None]
+    axes.set_xlim(0, 1.02 * max(value for values in ends for value in values or () if value is not None) or 1)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
+    axes.set_ylabel(chart.y_label)
+    if report.settings.features != "pixels":
+        axes.set_xlabel("distance in feature space")
+        return
+    axes.set_xlabel("distance, root mean square per value on [0, 1]")
+    top = axes.secondary_xaxis("top", functions=(_to_grey, _from_grey))
+    top.set_xlabel("the same in grey levels")
+
+
+def _to_grey(distance: Any) -> Any:
+    return distance * numbers.GREY_LEVELS
+
+
+def _from_grey(grey_levels: Any) -> Any:
+    return grey_levels / numbers.GREY_LEVELS
+
+
+def _prepare_thresholds(axes: Axes, chart: Chart, report: Report) -> None:
+    """The threshold on x, shares on y under a square root, so that one per cent is still seen."""
+    from matplotlib.ticker import FixedLocator, PercentFormatter
+
+    axes.set_yscale("function", functions=(lambda y: np.sqrt(np.maximum(y, 0)), np.square))
+    axes.set_xlim(0, 1)
+    axes.set_ylim(0, 1)
+    axes.yaxis.set_major_locator(FixedLocator([0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1]))
+    axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
+    axes.set_xlabel("threshold c of the ratio d1/d2")
+    axes.set_ylabel(chart.y_label)
+    _vertical(axes, report.settings.threshold, f"c = {numbers.threshold(report.settings.threshold)}")
+
+
+def _prepare_sigmas(axes: Axes, chart: Chart, report: Report) -> None:
+    """The noise level on x, logarithmic; y as the chart asks."""
+    from matplotlib.ticker import FuncFormatter
+
+    axes.set_xscale("log")
+    axes.xaxis.set_major_formatter(FuncFormatter(_plain_tick))
+    axes.set_xlabel(SIGMA_LABEL)
+    axes.set_ylabel(chart.y_label + (" (log scale)" if chart.log_y else ""))
+    if chart.log_y:
+        axes.set_yscale("log", nonpositive="clip")
+        axes.yaxis.set_major_formatter(FuncFormatter(_plain_tick))
+        curves = [_floats(curve.value or ()) for line in chart.lines if (curve := _measured(report, line)) is not None]
+        positive = np.concatenate([values[values > 0] for values in curves])
+        if len(positive):
+            axes.set_ylim(max(positive.min() / 2, positive.max() / MOST_DECADES), positive.max() * 2)
+    axes.minorticks_off()
+
+
+def _plain_tick(value: float, _: int | None) -> str:
+    return f"{value:,.0f}" if value >= 1 else f"{value:g}".replace("e-0", "e-")
+
+
+_FORMS = {"cdf": _prepare_cdf, "thresholds": _prepare_thresholds, "sigmas": _prepare_sigmas}
+_LEGENDS: dict[str, dict[str, Any]] = {
+    "cdf": {"loc": "lower right"},
+    "thresholds": {"loc": "upper left"},
+    "sigmas": {"loc": "lower left", "bbox_to_anchor": (0, 1.02), "ncols": 2},
+}
+
+
+def _draw_marks(axes: Axes, chart: Chart, report: Report) -> None:
+    beside: dict[str, Any] = {"xycoords": ("axes fraction", "data"), "textcoords": "offset points"}
+    row = 0
+    for mark in chart.marks:
+        if mark.y is not None:
+            axes.axhline(mark.y, color=MUTED, linewidth=0.8)
+            axes.annotate(mark.label, (1, mark.y), (4, 0), va="center", color=INK, fontsize=9, **beside)
+        figure = None if mark.x_path is None else find(report, mark.x_path)
+        if isinstance(figure, Estimate) and figure.value is not None:
+            _vertical(axes, figure.value, mark.label, row)
+            row += 1
+
+
+def _vertical(axes: Axes, x: float, label: str, row: int = 0) -> None:
+    axes.axvline(x, color=MUTED, linewidth=0.8)
+    place: dict[str, Any] = {"xycoords": ("data", "axes fraction"), "textcoords": "offset points"}
+    axes.annotate(label, (x, 1), (4, -9 - 11 * row), color=INK, fontsize=9, **place)
+
+
+def _inline(svg: str, title: str) -> str:
+    """What a page needs of a standalone SVG file: no header, no unused ids, colours and fonts from the style sheet."""
+    svg = svg[svg.index("<svg") :]
+    svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", svg, flags=re.DOTALL)
+    used = set(re.findall(r"#([\w.-]+)", svg))
+    svg = re.sub(r' id="([\w.-]+)"', lambda match: match[0] if match[1] in used else "", svg)
+    for sentinel, variable in VARIABLES.items():
+        svg = svg.replace(sentinel, f"var(--{variable})")
+    svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--font)", svg)
+    svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", svg)
+    opening = f'<svg class="chart" role="img" aria-label="{title}" viewBox="0 0 {WIDTH} {HEIGHT}">'
+    return opening + svg[svg.index(">") + 1 :].strip()

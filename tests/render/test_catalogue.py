@@ -1,0 +1,176 @@
+"""Every figure has a name, a unit and a meaning; every curve is drawn; every headline stands beside a control."""
+
+from __future__ import annotations
+
+from dataclasses import fields, replace
+
+import jsonschema
+import pytest
+
+from memgen_eval import serialise
+from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
+from memgen_eval.render.charts import SECTIONS
+from memgen_eval.render.comparisons import CHOICES, compare
+from memgen_eval.render.headlines import evidence, find, headlines, largest
+from memgen_eval.report import (
+    FAMILIES,
+    Curve,
+    Denoiser,
+    Estimate,
+    Fidelity,
+    Gaussian,
+    Memorization,
+    Novelty,
+    Report,
+)
+
+KINDS = {
+    "memorization": Memorization,
+    "novelty": Novelty,
+    "fidelity": Fidelity,
+    "denoiser": Denoiser,
+    "gaussian": Gaussian,
+}
+FIELDS = {
+    f"{family}.{f.name}": f.type
+    for family, kind in KINDS.items()
+    for f in fields(kind)
+    if f.type in ("Estimate", "Curve")
+}
+CURVES = {path for path, kind in FIELDS.items() if kind == "Curve"}
+
+
+@pytest.mark.parametrize("name", ["full_report", "empty_report", "undefined_report"])
+def test_the_reports_of_these_tests_are_reports(name: str, request: pytest.FixtureRequest) -> None:
+    report: Report = request.getfixturevalue(name)
+    jsonschema.validate(report.to_dict(), serialise.schema())
+    assert Report.from_dict(report.to_dict()) == report
+
+
+def test_every_figure_has_an_entry_and_no_entry_is_stray() -> None:
+    assert set(FIGURES) == set(FIELDS)
+    assert tuple(FAMILY_TITLES) == FAMILIES
+    assert len({figure.label for figure in FIGURES.values()}) == len(FIGURES)
+
+
+@pytest.mark.parametrize("path", FIGURES)
+def test_entries_are_short_plain_sentences(path: str) -> None:
+    figure = FIGURES[path]
+    assert (figure.label + figure.meaning).isascii()
+    assert len(figure.label) <= 46
+    assert figure.meaning.endswith(".") and figure.meaning[0].isupper()
+
+
+def test_every_curve_is_drawn_once() -> None:
+    drawn = [line.path for charts in SECTIONS.values() for chart in charts for line in chart.lines]
+    assert sorted(drawn) == sorted(CURVES)
+    assert all(path.startswith(f"{family}.") for family in SECTIONS for path in _paths(family))
+
+
+def _paths(family: str) -> list[str]:
+    return [line.path for chart in SECTIONS[family] for line in chart.lines]
+
+
+def test_comparisons_name_estimates() -> None:
+    named = [f"{family}.{name}" for family, rows in CHOICES.items() for row in rows for name in row if " " not in name]
+    assert {FIELDS[path] for path in named} == {"Estimate"}
+
+
+def test_a_dozen_headlines_each_beside_its_control(full_report: Report) -> None:
+    lines = headlines(full_report)
+    assert [line.path.split(".")[1] for line in lines] == [
+        "ratio",
+        "excess",
+        "num_near_identical",
+        "auc",
+        "relative_auc",
+        "precision",
+        "coverage",
+        "fid",
+        "matched_memorization_index",
+        "gap_train",
+        "generalization_gap",
+        "nmse",
+    ]
+    assert all(line.control for line in lines)
+    assert lines[0].control == "test images: 0.11 % (0.04 to 0.18 %)"
+
+
+def test_a_curve_is_read_where_it_is_largest(full_report: Report) -> None:
+    index = find(full_report, "denoiser.matched_memorization_index")
+    assert isinstance(index, Curve) and index.value is not None and index.x is not None
+    peak = largest(index)
+    assert peak is not None
+    assert index.value[peak] == max(v for v in index.value if v is not None)
+    line = next(line for line in headlines(full_report) if line.path.endswith("matched_memorization_index"))
+    assert line.label == "matched memorization index, largest at sigma 1.26"
+    assert line.shown.value == "0.439"
+    control = find(full_report, "denoiser.test_memorization_index")
+    assert isinstance(control, Curve) and control.value is not None
+    assert line.control.startswith(f"control: {control.value[peak]:.3f} (")
+
+
+def test_the_first_of_equal_peaks_is_read() -> None:
+    assert largest(Curve((None, 2.0, 1.0, 2.0))) == 1
+    assert largest(Curve((None, None))) is None
+    assert largest(Curve.undefined("why")) is None
+
+
+def test_figures_that_were_not_measured_say_so(undefined_report: Report) -> None:
+    lines = headlines(undefined_report)
+    assert [line.path.split(".")[1] for line in lines] == [
+        "ratio",
+        "excess",
+        "num_near_identical",
+        "auc",
+        "relative_auc",
+    ]
+    assert {(line.shown.value, line.reason) for line in lines} == {("not measured", "one image is too few")}
+
+
+def test_skipped_families_have_no_headlines(empty_report: Report) -> None:
+    assert headlines(empty_report) == []
+    assert evidence(empty_report) == []
+    assert compare(empty_report, "fidelity") is None
+
+
+def test_the_baseline_is_called_by_its_name(full_report: Report) -> None:
+    def control(baseline: str) -> str:
+        settings = replace(full_report.settings, baseline=baseline)
+        return headlines(replace(full_report, settings=settings))[0].control
+
+    assert control("test").startswith("test images: ")
+    assert control("train, leave one out").startswith("training images left out: ")
+    assert control("none").startswith("baseline images: ")
+
+
+def test_evidence_names_counts_p_value_and_bounds(full_report: Report) -> None:
+    assert dict(evidence(full_report)) == {
+        "flagged by the ratio rule (d1/d2 < 1/3)": "32 of 1,000 samples, 11 of 10,000 test images",
+        "Fisher's exact test, one-sided": "p = 6.10e-27",
+        "training images to within noise": "24 of 1,000 samples, 0 of 10,000 test images",
+        "test images that train holds too": "2 of 10,000; without them p = 8.40e-27",
+        "distinct samples": "990 of 1,000",
+        "share of copies still compatible (95 %)": "up to 4.29 %",
+        "excess that 9 of 10 such evaluations would have found": "from 0.930 pp",
+    }
+
+
+def test_a_bound_that_was_not_measured_says_why(full_report: Report) -> None:
+    assert full_report.memorization is not None
+    family = replace(full_report.memorization, detectable_ratio=Estimate.undefined("needs a baseline"))
+    lines = dict(evidence(replace(full_report, memorization=family)))
+    assert lines["excess that 9 of 10 such evaluations would have found"] == "not measured: needs a baseline"
+
+
+def test_grey_levels_are_for_pixels_only() -> None:
+    assert unit_of("novelty.distance_median", "pixels") == "distance"
+    assert unit_of("novelty.distance_median", "inception") == "feature distance"
+    assert unit_of("gaussian.wasserstein", "inception") == "distance"
+
+
+def test_a_curve_without_any_value_is_no_headline(full_report: Report) -> None:
+    assert full_report.gaussian is not None
+    nowhere = replace(full_report.gaussian.nmse, value=(None,) * 15)
+    report = replace(full_report, gaussian=replace(full_report.gaussian, nmse=nowhere))
+    assert "gaussian.nmse" not in [line.path for line in headlines(report)]
