@@ -128,9 +128,11 @@ class ImageSet:
             yield self.read(start, stop)
 
     def array(self) -> NDArray[Any]:
-        """All images: the source itself where it is an array (read-only where its file is mapped), a copy otherwise."""
-        if isinstance(self.source, np.ndarray):
-            return self.source
+        """All images: the source itself where it is an array (read-only where mapped from a file), else one kept copy."""
+        return self.source if isinstance(self.source, np.ndarray) else self._whole
+
+    @cached_property
+    def _whole(self) -> NDArray[Any]:
         whole = np.empty(self.source.shape, dtype=self.dtype)
         for start, stop in block_bounds(len(self), self.num_values):
             whole[start:stop] = self.source[start:stop]

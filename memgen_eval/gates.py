@@ -1,0 +1,136 @@
+"""Requirements on a report: the language of ``--fail-if`` and `Report.require`.
+
+``PATH OP NUMBER`` with OP one of ``< <= > >=``, or ``verdict == LABEL``, ``verdict != LABEL``. PATH ends in a figure
+(its value), in ``.value .low .high .count`` of one, or in ``.min`` or ``.max`` of a curve.
+"""
+
+from __future__ import annotations
+
+import math
+import operator
+import re
+import typing
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from memgen_eval.errors import GateError, InputError
+from memgen_eval.report import FAMILIES, LABELS, Curve, Estimate, Report
+
+FORM = "a gate is 'PATH < NUMBER' (or <= > >=), 'verdict == LABEL' or 'verdict != LABEL'"
+NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+GATE = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|!=|<|>)\s*(.*?)\s*")
+ORDER: dict[str, Callable[[Any, Any], bool]] = {
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
+EQUALITY: dict[str, Callable[[Any, Any], bool]] = {"==": operator.eq, "!=": operator.ne}
+ESTIMATE_PARTS = ("value", "low", "high", "count")
+CURVE_PARTS = ("min", "max")
+
+
+@dataclass(frozen=True)
+class Gate:
+    """A parsed gate; `text` is what was typed."""
+
+    text: str
+    path: str
+    comparison: str
+    bound: float | str
+
+
+def parse_gate(text: str) -> Gate:
+    """Read a gate and check its path against what a report holds.
+
+    Raises
+    ------
+    InputError
+        If it does not parse, names nothing, or its bound is no finite decimal number.
+    """
+    match = GATE.fullmatch(text)
+    if match is None:
+        raise InputError(f"gate {text!r} does not parse: {FORM}")
+    path, comparison, bound = match.groups()
+    if path == "verdict":
+        return Gate(text, path, comparison, _label(text, comparison, bound))
+    _check_path(text, path)
+    if comparison not in ORDER:
+        raise InputError(f"gate {text!r} compares a number with {comparison}: use one of < <= > >=")
+    if NUMBER.fullmatch(bound) is None or not math.isfinite(float(bound)):
+        raise InputError(f"gate {text!r} has the bound {bound!r}, expected a finite decimal number")
+    return Gate(text, path, comparison, float(bound))
+
+
+def _label(text: str, comparison: str, bound: str) -> str:
+    label = bound[1:-1] if len(bound) > 1 and bound[0] == bound[-1] and bound[0] in "'\"" else bound
+    if comparison not in EQUALITY or label not in LABELS:
+        raise InputError(f"gate {text!r}: the verdict is compared with == or != to one of {', '.join(LABELS)}")
+    return label
+
+
+def _check_path(text: str, path: str) -> None:
+    family, name, part = (*path.split(".", 2), None, None)[:3]
+    figures = figure_kinds()
+    kind = figures.get(f"{family}.{name}")
+    if kind is None:
+        known = [figure.split(".")[1] for figure in figures if figure.startswith(f"{family}.")]
+        choices = f"{family} holds {', '.join(known)}" if known else f"families are {', '.join(FAMILIES)}"
+        raise InputError(f"gate {text!r} names nothing in a report: {choices}")
+    parts = CURVE_PARTS if kind is Curve else ESTIMATE_PARTS
+    if part not in parts and not (part is None and kind is Estimate):
+        raise InputError(f"gate {text!r}: {family}.{name} is followed by one of .{', .'.join(parts)}")
+
+
+def figure_kinds() -> dict[str, type]:
+    """Every figure that a report can hold, by path, with its kind: Estimate or Curve."""
+    kinds: dict[str, type] = {}
+    for family, annotation in typing.get_type_hints(Report).items():
+        if family in FAMILIES:
+            result = next(a for a in typing.get_args(annotation) if a is not type(None))
+            hints = typing.get_type_hints(result)
+            kinds |= {f"{family}.{f.name}": hints[f.name] for f in fields(result) if hints[f.name] in (Estimate, Curve)}
+    return kinds
+
+
+def holds(report: Report, gate: Gate) -> bool:
+    """Whether the comparison is true. Raises GateError, with the reason, where the report did not measure it."""
+    compare = (ORDER | EQUALITY)[gate.comparison]
+    return compare(_measured(report, gate), gate.bound)
+
+
+def require(report: Report, gate: Gate) -> None:
+    """Raise GateError, naming value and bound, unless the comparison is true."""
+    if not holds(report, gate):
+        raise GateError(f"required {gate.text!r}, but {gate.path} is {_measured(report, gate)}")
+
+
+def fail_if(report: Report, gate: Gate) -> None:
+    """Raise GateError, naming value and bound, if the comparison is true."""
+    if holds(report, gate):
+        raise GateError(f"failed because {gate.text!r}: {gate.path} is {_measured(report, gate)}")
+
+
+def _measured(report: Report, gate: Gate) -> Any:
+    if gate.path == "verdict":
+        if report.verdict is None:
+            raise GateError(_unmeasured(gate, report.skipped.get("verdict", "no verdict was asked for")))
+        return report.verdict.label
+    family, name, part = (*gate.path.split("."), "value")[:3]
+    result = getattr(report, family)
+    if result is None:
+        raise GateError(_unmeasured(gate, report.skipped.get(family, "not measured")))
+    figure = getattr(result, name)
+    if isinstance(figure, Curve):
+        values = [v for v in figure.value or () if v is not None]
+        value = (min(values) if part == "min" else max(values)) if values else None
+    else:
+        value = getattr(figure, part)
+    if value is None:
+        raise GateError(_unmeasured(gate, figure.notes[0] if figure.notes else f"{part} is not defined"))
+    return value
+
+
+def _unmeasured(gate: Gate, reason: str) -> str:
+    return f"failed because {gate.text!r} rests on {gate.path}, which was not measured: {reason}"

@@ -1,0 +1,1 @@
+"""The families of figures: arrays in, frozen results out."""

@@ -1,0 +1,222 @@
+"""How much of the samples the mean and covariance of the training set explain.
+
+All figures at one size, the smallest of samples, test and half of train: each is biased by it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.metrics.moments import (
+    Moments,
+    leading_directions,
+    moments,
+    project,
+    single_thread,
+)
+from memgen_eval.metrics.statistics import Z, bootstrap
+from memgen_eval.report import Curve, Estimate, Gaussian
+
+MAX_DIRECTIONS = 256
+OVERLAP_DIRECTIONS = 32
+NUM_RESAMPLES = 100
+METHOD = f"bootstrap over the set's images, {NUM_RESAMPLES} resamples, normal 95 %"
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """A set in the training set's principal coordinates: (M, K) inside, and the mean and variance left outside.
+
+    `outside_mean` (D,) is orthogonal to the K directions, `outside_variance` the summed variance about it.
+    """
+
+    inside: Floats
+    outside_mean: Floats
+    outside_variance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """The leading directions of a set, (D, Q), and a basis (D, R) that holds them and enough more to bootstrap in."""
+
+    leading: Floats
+    basis: Floats
+
+
+def sketch(images: NDArray[Any], *, mean: Floats, directions: Floats) -> Sketch:
+    """Project (M, ...) images onto (D, K) principal directions about `mean`, and sum up the rest."""
+    inside, outside = project(images, mean, directions)  # (M, K), (M,)
+    centre = images.reshape(len(images), -1).mean(axis=0, dtype=np.float64) - mean
+    outside_mean = centre - directions @ (directions.T @ centre)
+    variance = float(outside.mean() - (outside_mean**2).sum())
+    return Sketch(inside, outside_mean, max(variance, 0.0))
+
+
+def gaussian_wasserstein(first: Sketch, second: Sketch) -> float:
+    """The 2-Wasserstein distance (not squared) of the Gaussians with both sets' moments, in the units of the images.
+
+    Exact in the K directions: ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2)``; outside them the means'
+    distance and ``(sqrt(v1) - sqrt(v2))^2`` with v the summed variances, which is a lower bound. 0: equal moments.
+
+    References
+    ----------
+    .. [1] Gelbrich, "On a formula for the L2 Wasserstein metric", Mathematische Nachrichten 147, 1990.
+    """
+    with single_thread():
+        return float(np.sqrt(_inside(first.inside, second.inside) + _outside(first, second)))
+
+
+def _inside(first: Floats, second: Floats) -> float:
+    """Squared W2 of the Gaussians with the moments of two sets of rows, (M, K) each."""
+    covariance1, covariance2 = _covariance(first), _covariance(second)
+    values, vectors = np.linalg.eigh(covariance1)
+    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T  # S1^1/2
+    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariance2 @ root), 0.0)).sum()
+    means = ((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum()
+    return max(float(means + np.trace(covariance1) + np.trace(covariance2) - 2 * cross), 0.0)
+
+
+def _outside(first: Sketch, second: Sketch) -> float:
+    means = ((first.outside_mean - second.outside_mean) ** 2).sum()
+    return float(means + (np.sqrt(first.outside_variance) - np.sqrt(second.outside_variance)) ** 2)
+
+
+def _covariance(rows: Floats) -> Floats:
+    centred = rows - rows.mean(axis=0)
+    covariance: Floats = centred.T @ centred / len(rows)
+    return covariance
+
+
+def _wasserstein(images: Sketch, reference: Sketch, *, scale: float, seed: int, notes: tuple[str, ...]) -> Estimate:
+    """`gaussian_wasserstein` times `scale`, with the spread of the bootstrap around it."""
+    value, outside = gaussian_wasserstein(images, reference) * scale, _outside(images, reference)
+
+    def resampled(rows: NDArray[np.int64]) -> Floats:
+        return np.array([np.sqrt(_inside(reference.inside, images.inside[rows]) + outside) * scale])
+
+    with single_thread():
+        spread = float(bootstrap(resampled, len(images.inside), seed=seed, num_resamples=NUM_RESAMPLES).std(ddof=1))
+    return Estimate(value, max(value - Z * spread, 0.0), value + Z * spread, METHOD, len(images.inside), notes)
+
+
+def subspace_overlap(first: Floats, second: Floats) -> float:
+    """Mean squared cosine of the principal angles between two subspaces, orthonormal (D, Q) each.
+
+    1: the same subspace; Q/D: two random ones.
+    """
+    return min(float(((first.T @ second) ** 2).sum() / first.shape[1]), 1.0)  # rounding may pass 1
+
+
+def _directions(known: Moments, num_directions: int) -> Directions:
+    num_basis = min(2 * num_directions, len(known.mean))
+    _, basis = leading_directions(known.covariance, num_basis)
+    return Directions(basis[:, :num_directions], basis)
+
+
+def _overlap(images: NDArray[Any], own: Directions, reference: Floats, *, seed: int) -> Estimate:
+    """Overlap of a set's leading directions with the reference's (D, Q); resampled inside a basis that holds both."""
+    value = subspace_overlap(own.leading, reference)
+    with single_thread():
+        basis, _ = np.linalg.qr(np.concatenate([own.basis, reference], axis=1))  # (D, R)
+        rows = images.reshape(len(images), -1)
+        coordinates, _ = project(rows, rows.mean(axis=0, dtype=np.float64), basis)  # (M, R)
+        target, num_directions = basis.T @ reference, reference.shape[1]
+
+        def resampled(drawn: NDArray[np.int64]) -> Floats:
+            _, vectors = np.linalg.eigh(_covariance(coordinates[drawn]))
+            return np.array([subspace_overlap(vectors[:, -num_directions:], target)])
+
+        spread = float(bootstrap(resampled, len(rows), seed=seed, num_resamples=NUM_RESAMPLES).std(ddof=1))
+    return Estimate(value, max(value - Z * spread, 0.0), min(value + Z * spread, 1.0), METHOD, len(rows))
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedSets:
+    """Images of one number M: samples, test (None without one) and two halves of train, (M, C, H, W) uint8 or float."""
+
+    samples: NDArray[Any]
+    test: NDArray[Any] | None
+    train: NDArray[Any]
+    other_train: NDArray[Any]
+
+
+def measure_gaussian(sets: MatchedSets, *, train_moments: Moments, grey_levels: float, seed: int) -> Gaussian:
+    """D.5: Wasserstein distance and subspace overlap of samples, of test images, and of two halves of train.
+
+    Parameters
+    ----------
+    sets : MatchedSets
+        All of one size M >= 2.
+    train_moments : Moments
+        Of the whole training set: its leading K = min(256, M/4) directions are used.
+    grey_levels : float
+        What one unit of a report is in the units of the images: 255.
+    seed : int
+        Of the bootstrap.
+    """
+    size, dimension = len(sets.samples), len(train_moments.mean)
+    num_directions = min(MAX_DIRECTIONS, max(size // 4, 1), dimension)
+    _, directions = leading_directions(train_moments.covariance, num_directions)
+    scale = 1 / (grey_levels * math.sqrt(dimension))
+
+    def sketched(images: NDArray[Any]) -> Sketch:
+        return sketch(images, mean=train_moments.mean, directions=directions)
+
+    reference, halves = sketched(sets.train), sketched(sets.other_train)
+    between_halves = gaussian_wasserstein(halves, reference) * scale
+    notes = (f"{num_directions} directions", f"two halves of train: {between_halves:.4g}")
+    control = sets.other_train if sets.test is None else sets.test
+    control_notes = ("the other half of train: no test set was given",) if sets.test is None else ()
+    overlaps = _overlaps(sets, control, size=size, seed=seed)
+    wasserstein, test_wasserstein = (
+        _wasserstein(sketched(images), reference, scale=scale, seed=seed, notes=more)
+        for images, more in ((sets.samples, notes), (control, (notes[0], *control_notes)))
+    )
+    return _from_samples(wasserstein, test_wasserstein, *overlaps)
+
+
+def undefined_gaussian(reason: str) -> Gaussian:
+    """The family where nothing of it can be measured."""
+    undefined = Estimate.undefined(reason)
+    return _from_samples(undefined, undefined, undefined, undefined)
+
+
+def _from_samples(
+    wasserstein: Estimate, test_wasserstein: Estimate, overlap: Estimate, test_overlap: Estimate
+) -> Gaussian:
+    """The family without a denoiser."""
+    no_denoiser = Curve.undefined("needs a denoiser")
+    return Gaussian(
+        nmse=no_denoiser,
+        cosine=no_denoiser,
+        linearity=no_denoiser,
+        gaussian_linearity=no_denoiser,
+        distillation_r2=no_denoiser,
+        wasserstein=wasserstein,
+        test_wasserstein=test_wasserstein,
+        subspace_overlap=overlap,
+        test_subspace_overlap=test_overlap,
+    )
+
+
+def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int) -> tuple[Estimate, Estimate]:
+    num_directions, dimension = min(OVERLAP_DIRECTIONS, size // 4), int(np.prod(sets.train.shape[1:]))
+    if num_directions == 0 or num_directions >= dimension:
+        few = (
+            "needs four images of each set" if num_directions == 0 else f"all directions of {dimension} values coincide"
+        )
+        undefined = Estimate.undefined(few, count=size)
+        return undefined, undefined
+    reference = _directions(moments(sets.train), num_directions).leading
+    first, second = (
+        _overlap(images, _directions(moments(images), num_directions), reference, seed=seed)
+        for images in (sets.samples, control)
+    )
+    return first, second

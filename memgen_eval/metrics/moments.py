@@ -1,0 +1,104 @@
+"""Mean, covariance and principal directions of a set of images, the same to the byte for any number of threads.
+
+Products of uint8 images are sums of integers that float32 holds exactly; factorisations run in scipy on one thread.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.errors import InputError
+
+MAX_DIMENSION = 12_288  # 64 x 64 x 3: beyond it a d x d covariance costs more than it tells
+TOO_LARGE = f"images of more than {MAX_DIMENSION:,} values (64 x 64 x 3) would need a covariance of their square"
+EXACT_ROWS = 1024  # (u8 - 128)^2 <= 2^14, so that 1,024 products stay below 2^24, where float32 counts exactly
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Moments:
+    """Of `count` images: mean (D,) and covariance (D, D) divided by the count, in the units of the images."""
+
+    count: int
+    mean: Floats
+    covariance: Floats
+
+
+def moments(images: NDArray[Any]) -> Moments:
+    """Mean and 1/n covariance of images, (N, ...) uint8 or float, N >= 1.
+
+    Sums over uint8 images are exact. Cost: N D^2 multiplications; D^2 float64 of memory.
+
+    Raises
+    ------
+    InputError
+        For more than 12,288 values an image.
+    """
+    dimension = int(np.prod(images.shape[1:]))
+    if dimension > MAX_DIMENSION:
+        raise InputError(f"images hold {dimension:,} values each: {TOO_LARGE}")
+    if images.dtype == np.uint8:
+        return _exact_moments(images, dimension)
+    with single_thread():
+        return _float_moments(images, dimension)
+
+
+def _exact_moments(images: NDArray[Any], dimension: int) -> Moments:
+    total, squares = np.zeros(dimension), np.zeros((dimension, dimension))
+    for rows in _blocks(images):
+        shifted = rows.astype(np.float32) - np.float32(128)  # (B, D)
+        total += shifted.sum(axis=0, dtype=np.float64)
+        squares += shifted.T @ shifted
+    mean = total / len(images)
+    return Moments(len(images), mean + 128, squares / len(images) - np.outer(mean, mean))
+
+
+def _float_moments(images: NDArray[Any], dimension: int) -> Moments:
+    mean = sum((rows.astype(np.float64).sum(axis=0) for rows in _blocks(images)), np.zeros(dimension)) / len(images)
+    squares = np.zeros((dimension, dimension))
+    for rows in _blocks(images):
+        centred = rows.astype(np.float64) - mean  # centred first: features far from zero would cancel
+        squares += centred.T @ centred
+    return Moments(len(images), mean, squares / len(images))
+
+
+def _blocks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
+    """Rows of at most 1,024 images, flattened: (B, D)."""
+    for start in range(0, len(images), EXACT_ROWS):
+        block = images[start : start + EXACT_ROWS]
+        yield block.reshape(len(block), -1)
+
+
+def leading_directions(covariance: Floats, num_directions: int) -> tuple[Floats, Floats]:
+    """The largest eigenvalues, descending, and their directions: (D, D) -> (K,), (D, K)."""
+    from scipy.linalg import eigh
+
+    dimension = len(covariance)
+    with single_thread():
+        values, vectors = eigh(covariance, subset_by_index=[dimension - num_directions, dimension - 1])
+    return np.maximum(values[::-1], 0.0), np.ascontiguousarray(vectors[:, ::-1])
+
+
+def project(images: NDArray[Any], mean: Floats, directions: Floats) -> tuple[Floats, Floats]:
+    """Coordinates of centred images, and what lies outside: (N, ...), (D,), (D, K) -> (N, K), (N,) squared norms."""
+    coordinates, outside = [], []
+    with single_thread():
+        for rows in _blocks(images):
+            centred = rows.astype(np.float64) - mean  # (B, D)
+            inside = centred @ directions  # (B, K)
+            coordinates.append(inside)
+            outside.append(np.maximum((centred**2).sum(axis=1) - (inside**2).sum(axis=1), 0.0))
+    return np.concatenate(coordinates), np.concatenate(outside)
+
+
+def single_thread() -> Any:
+    """A context in which BLAS and OpenMP use one thread: their sums depend on how many there are."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1)

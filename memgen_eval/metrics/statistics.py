@@ -1,0 +1,221 @@
+"""Intervals and tests, thin over scipy. Every interval is at 95 %."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.errors import InputError
+from memgen_eval.report import Estimate
+
+LEVEL = 0.95
+Z = 1.959963984540054  # the normal quantile at 97.5 %
+NUM_RESAMPLES = 1000
+NO_IMAGES = "no images to count"
+
+Floats = NDArray[np.float64]
+
+
+def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, `trials` > 0 (Wilson 1927; scipy)."""
+    from scipy.stats import binomtest
+
+    interval = binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
+    # rounding leaves bounds of 1e-19 where the formula gives exactly 0 or 1
+    low = 0.0 if successes == 0 else float(interval.low)
+    high = 1.0 if successes == trials else float(interval.high)
+    return low, high
+
+
+def proportion(hits: NDArray[np.bool_], *, notes: tuple[str, ...] = ()) -> Estimate:
+    """Share of true entries with Wilson's interval.
+
+    Parameters
+    ----------
+    hits : bool, (N,)
+        One entry per image.
+    notes : tuple of str
+        What changed or limits the figure.
+
+    Returns
+    -------
+    Estimate
+        In [0, 1]; undefined for no images.
+    """
+    if len(hits) == 0:
+        return Estimate.undefined(NO_IMAGES)
+    successes, trials = int(np.count_nonzero(hits)), len(hits)
+    low, high = wilson_interval(successes, trials)
+    return Estimate(successes / trials, low, high, "Wilson 95 %", trials, notes)
+
+
+def count_estimate(value: int, *, count: int | None = None, notes: tuple[str, ...] = ()) -> Estimate:
+    """A plain count of `count` images: it has no interval."""
+    return Estimate(float(value), method="count", count=count, notes=notes)
+
+
+def proportion_difference(first: Estimate, second: Estimate) -> Estimate:
+    """First minus second of two independent proportions, with Newcombe's hybrid score interval.
+
+    In [-1, 1]; 0: no difference. ``count`` is the smaller of both. Undefined where one of the two is.
+
+    References
+    ----------
+    .. [1] Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine
+       17, 1998, method 10.
+    """
+    if first.value is None or second.value is None:
+        return Estimate.undefined((first.notes if first.value is None else second.notes)[0])
+    assert first.low is not None and first.high is not None and second.low is not None and second.high is not None
+    p1, l1, u1 = first.value, first.low, first.high
+    p2, l2, u2 = second.value, second.low, second.high
+    low = (p1 - p2) - math.hypot(p1 - l1, u2 - p2)
+    high = (p1 - p2) + math.hypot(u1 - p1, p2 - l2)
+    count = min(c for c in (first.count, second.count) if c is not None)
+    return Estimate(p1 - p2, max(low, -1.0), min(high, 1.0), "Newcombe 95 %", count)
+
+
+def clopper_pearson_upper(successes: int, trials: int) -> float:
+    """The one-sided 95 % Clopper-Pearson upper limit of a proportion: ``1 - 0.05**(1/N)`` for no success."""
+    from scipy.stats import beta
+
+    return 1.0 if successes == trials else float(beta.ppf(LEVEL, successes + 1, trials - successes))
+
+
+def fisher_greater(successes: int, trials: int, base_successes: int, base_trials: int) -> float:
+    """Fisher's exact one-sided p-value that the first proportion exceeds the second.
+
+    The probability of at least `successes` among the first set's images, given all successes of both sets.
+    1 where one of the sets is empty: nothing can be said.
+    """
+    from scipy.stats import hypergeom
+
+    if trials == 0 or base_trials == 0:
+        return 1.0
+    total = successes + base_successes
+    return float(hypergeom.sf(successes - 1, trials + base_trials, total, trials))
+
+
+def smallest_significant(trials: int, base_successes: int, base_trials: int, *, p_value: float) -> int | None:
+    """The fewest successes of `trials` at which `fisher_greater` is at most `p_value`; None where none suffices."""
+    low, high = 0, trials
+    if fisher_greater(trials, trials, base_successes, base_trials) > p_value:
+        return None
+    while low < high:  # the p-value falls as successes grow
+        middle = (low + high) // 2
+        if fisher_greater(middle, trials, base_successes, base_trials) <= p_value:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+def rate_seen_with_power(successes: int, trials: int, *, power: float) -> float:
+    """The smallest rate at which at least `successes` of `trials` happen with probability `power`."""
+    from scipy.stats import beta
+
+    return 0.0 if successes == 0 else float(beta.ppf(power, successes, trials - successes + 1))
+
+
+def auc(first: Floats, second: Floats) -> Estimate:
+    """``P(first > second) + P(equal) / 2`` over all pairs.
+
+    0.5: neither tends to be larger; 1: every first value exceeds every second. DeLong's variance; at 0 or 1, where it
+    vanishes, Clopper-Pearson with min(N, M) trials.
+
+    Parameters
+    ----------
+    first, second : float64, (N,) and (M,)
+        Infinite values are allowed, NaN is not.
+
+    Returns
+    -------
+    Estimate
+        In [0, 1]; ``count`` is min(N, M).
+
+    References
+    ----------
+    .. [1] DeLong, DeLong & Clarke-Pearson, Biometrics 44, 1988. Sun & Xu, IEEE Signal Processing Letters 21, 2014.
+    """
+    from scipy.stats import rankdata
+
+    n, m = len(first), len(second)
+    if n == 0 or m == 0:
+        return Estimate.undefined("needs images on both sides")
+    ranks = rankdata(np.concatenate([first, second]))
+    value = float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))  # sums of half integers are exact
+    count = min(n, m)
+    if count < 2:
+        return Estimate(value, method="no interval", count=count, notes=("DeLong's interval needs two images a side",))
+    first_placements = (ranks[:n] - rankdata(first)) / m  # (N,) share of second below each first, ties one half
+    second_placements = 1 - (ranks[n:] - rankdata(second)) / n  # (M,)
+    variance = float(first_placements.var(ddof=1) / n + second_placements.var(ddof=1) / m)
+    if value in (0.0, 1.0) or variance == 0.0:
+        low, high = _clopper_pearson(value * count, count)
+        return Estimate(value, low, high, "Clopper-Pearson 95 %, min(N, M) trials", count)
+    half = Z * math.sqrt(variance)
+    return Estimate(value, max(value - half, 0.0), min(value + half, 1.0), "DeLong 95 %", count)
+
+
+def _clopper_pearson(successes: float, trials: int) -> tuple[float, float]:
+    from scipy.stats import beta
+
+    tail = (1 - LEVEL) / 2
+    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
+    high = 1.0 if successes == trials else float(beta.ppf(1 - tail, successes + 1, trials - successes))
+    return low, high
+
+
+def bootstrap(
+    statistic: Callable[[NDArray[np.int64]], Floats],
+    num_images: int,
+    *,
+    seed: int | tuple[int, ...],
+    num_resamples: int = NUM_RESAMPLES,
+) -> Floats:
+    """`statistic` of resampled image indices, with replacement.
+
+    Parameters
+    ----------
+    statistic : callable
+        From indices (num_images,) to values (S,).
+    num_images : int
+        How many images there are; the image is the sampling unit.
+    seed : int or tuple of int
+        Of the resamples.
+    num_resamples : int
+        R.
+
+    Returns
+    -------
+    float64, (num_resamples, S)
+    """
+    generator = np.random.default_rng(seed)
+    return np.stack([statistic(generator.integers(0, num_images, num_images)) for _ in range(num_resamples)])
+
+
+def percentile_interval(resamples: Floats) -> tuple[Floats, Floats]:
+    """The central 95 % of bootstrap values, (R, S) -> (S,), (S,)."""
+    tail = 50 * (1 - LEVEL)
+    low, high = np.percentile(resamples, [tail, 100 - tail], axis=0)
+    return low, high
+
+
+def percentile_method(num_resamples: int = NUM_RESAMPLES) -> str:
+    """How a bootstrap interval is named in a report."""
+    return f"bootstrap over images, {num_resamples} resamples, percentile 95 %"
+
+
+def permutation(num_images: int, *, seed: int) -> NDArray[np.int64]:
+    """The permutation by which a set of `num_images` is cut to a size; the same for sets of one length."""
+    return np.random.default_rng(seed).permutation(num_images)
+
+
+def check_share(name: str, value: float) -> float:
+    """`value` if it lies strictly between 0 and 1. Raises InputError naming it otherwise."""
+    if not (isinstance(value, int | float) and 0 < value < 1):
+        raise InputError(f"{name} is {value!r}, expected a number between 0 and 1 (both excluded)")
+    return float(value)

@@ -1,0 +1,185 @@
+"""Whether the samples copy the training set: two counts against the same counts of a baseline, and a sentence."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.metrics.statistics import (
+    clopper_pearson_upper,
+    fisher_greater,
+    rate_seen_with_power,
+    smallest_significant,
+)
+from memgen_eval.report import Estimate, Evidence, Label, Match, Verdict
+
+COPIES_P_VALUE = 1e-5  # the interval of the excess would cry copy in 2 to 7 % of fresh sets
+ACQUITTAL_P_VALUE = 0.05
+MIN_IMAGES = 300
+MAX_LEAKED_SHARE = 0.01
+POWER = 0.9
+VISIBLE = "speaks of copies that the ratio rule sees"
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Counted:
+    """One set's flags, (N,) each: copied by the ratio rule, and within the duplicate tolerance of a training image."""
+
+    flagged: Bools
+    near_identical: Bools
+
+    def without(self, left_out: Bools) -> Counted:
+        """The same without some of the images."""
+        return Counted(self.flagged[~left_out], self.near_identical[~left_out])
+
+    @property
+    def num_flagged(self) -> int:
+        """How many the ratio rule calls copies."""
+        return int(np.count_nonzero(self.flagged))
+
+    @property
+    def num_near_identical(self) -> int:
+        """How many lie within the duplicate tolerance."""
+        return int(np.count_nonzero(self.near_identical))
+
+    def __len__(self) -> int:
+        return len(self.flagged)
+
+
+def flagged_p_value(samples: Counted, baseline: Counted) -> float:
+    """Fisher's exact one-sided p-value of flagged samples against flagged baseline images; 1 without a baseline."""
+    return fisher_greater(samples.num_flagged, len(samples), baseline.num_flagged, len(baseline))
+
+
+def judge(
+    samples: Counted, baseline: Counted, *, leaked: Bools, repeats: Bools, first_near_identical: Match | None, name: str
+) -> Verdict:
+    """The verdict on a set of samples.
+
+    ``copies`` if Fisher's exact one-sided test of flagged samples against flagged baseline images gives p <= 1e-5.
+    ``no copying found`` if, with the leaked baseline images left out, p > 0.05, at least 300 distinct samples were
+    seen, and no sample is within the duplicate tolerance of a training image, or no more often than unseen images are
+    (their share above 0, Fisher p > 0.05). Not available where more than 1 % of the baseline leaked or fewer than 300
+    of it remain. Else ``undecided``.
+
+    Parameters
+    ----------
+    samples, baseline : Counted, (N,) and (m,)
+        Flags of both sets.
+    leaked : bool, (m,)
+        Baseline images that the training set holds: they cannot acquit anyone.
+    repeats : bool, (N,)
+        Samples that repeat an earlier sample exactly.
+    first_near_identical : Match or None
+        The first sample that is a training image to within noise.
+    name : str
+        What a baseline image is called in the sentence, in the plural.
+    """
+    clean = baseline.without(leaked)
+    p_value, clean_p_value = flagged_p_value(samples, baseline), flagged_p_value(samples, clean)
+    evidence = Evidence(
+        num_samples=len(samples),
+        num_distinct_samples=int(np.count_nonzero(~repeats)),
+        num_flagged=samples.num_flagged,
+        num_distinct_flagged=samples.without(repeats).num_flagged,
+        num_baseline=len(baseline),
+        num_flagged_baseline=baseline.num_flagged,
+        num_near_identical=samples.num_near_identical,
+        num_near_identical_baseline=baseline.num_near_identical,
+        num_baseline_leaks=int(np.count_nonzero(leaked)),
+        p_value_without_leaks=clean_p_value,
+        first_near_identical=first_near_identical,
+    )
+    doubts = _doubts(samples, clean, evidence, name)
+    label: Label = "copies" if p_value <= COPIES_P_VALUE else "undecided" if doubts else "no copying found"
+    return Verdict(label, _sentence(label, p_value, evidence, doubts, name), p_value, evidence)
+
+
+def _doubts(samples: Counted, clean: Counted, evidence: Evidence, name: str) -> list[str]:
+    """Why `no copying found` cannot be said; empty if it can."""
+    doubts = []
+    p_value, leaks = evidence.p_value_without_leaks, evidence.num_baseline_leaks
+    if p_value is not None and p_value <= ACQUITTAL_P_VALUE:
+        doubts.append(f"flagged samples are more frequent than flagged {name} ({_p(p_value)})")
+    if evidence.num_distinct_samples < MIN_IMAGES:
+        doubts.append(f"only {_images(evidence.num_distinct_samples, 'distinct sample')} seen, {MIN_IMAGES} are needed")
+    if leaks > MAX_LEAKED_SHARE * evidence.num_baseline:
+        doubts.append(f"{leaks:,} of {evidence.num_baseline:,} {name} are in the training set too")
+    if len(clean) < MIN_IMAGES:
+        doubts.append(f"the baseline holds only {len(clean):,} usable {name}, {MIN_IMAGES} are needed")
+    near_p_value = fisher_greater(samples.num_near_identical, len(samples), clean.num_near_identical, len(clean))
+    excused = clean.num_near_identical > 0 and near_p_value > ACQUITTAL_P_VALUE
+    if samples.num_near_identical and not excused:
+        are = "sample is a training image" if samples.num_near_identical == 1 else "samples are training images"
+        doubts.append(f"{samples.num_near_identical:,} {are} to within noise")
+    return doubts
+
+
+def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str], name: str) -> str:
+    counts = (
+        f"{evidence.num_flagged:,} of {_images(evidence.num_samples, 'sample')} flagged by the ratio rule, "
+        f"{evidence.num_flagged_baseline:,} of {evidence.num_baseline:,} {name}"
+    )
+    if label == "copies":
+        opening = f"The samples hold copies of training images: {counts} (Fisher {_p(p_value)})."
+    elif label == "no copying found":
+        bound, seen = largest_compatible_ratio(evidence).value, detectable_ratio(evidence).value
+        detectable = "" if seen is None else f"; an excess of {seen:.2%} would have been found in 9 of 10 such sets"
+        opening = (
+            f"No copying found: {counts} (Fisher {_p(p_value)}). Up to {bound:.2%} of copies that this rule sees "
+            f"would be compatible with that{detectable}."
+        )
+    else:
+        opening = f"Undecided: {'; '.join(doubts)} ({counts})."
+    first = evidence.first_near_identical
+    if first is None:
+        return opening
+    mirrored = ", mirrored," if first.flipped else ""
+    return (
+        f"{opening} Sample {first.sample_index} is training image {first.train_index}{mirrored} to within noise "
+        f"({first.grey_levels:.2f} grey levels apart)."
+    )
+
+
+def _p(value: float) -> str:
+    return f"p = {value:.2g}" if value >= 1e-300 else "p < 1e-300"
+
+
+def _images(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" + ("" if number == 1 else "s")
+
+
+def largest_compatible_ratio(evidence: Evidence) -> Estimate:
+    """The one-sided 95 % Clopper-Pearson limit of the share of copies; ``1 - 0.05**(1/N)`` when none is flagged.
+
+    Samples that repeat another exactly count once: 600 draws of 150 images are no 600 draws.
+    """
+    count = evidence.num_distinct_samples
+    limit = clopper_pearson_upper(evidence.num_distinct_flagged, count)
+    return Estimate(limit, method="Clopper-Pearson, one-sided 95 %", count=count, notes=_bound_notes(evidence))
+
+
+def _bound_notes(evidence: Evidence) -> tuple[str, ...]:
+    num_repeats = evidence.num_samples - evidence.num_distinct_samples
+    repeats = f"{num_repeats:,} samples repeat another sample exactly and count once"
+    return (VISIBLE, repeats) if num_repeats else (VISIBLE,)
+
+
+def detectable_ratio(evidence: Evidence) -> Estimate:
+    """The smallest excess over the baseline's share that `judge` would have called copies in 9 of 10 such sets.
+
+    The number of flagged samples that p <= 1e-5 asks for, given the baseline's counts; then the rate that gives at
+    least so many among the distinct samples with probability 0.9; less the baseline's share.
+    """
+    if evidence.num_baseline == 0:
+        return Estimate.undefined("needs a baseline")
+    num_samples, base = evidence.num_distinct_samples, evidence.num_flagged_baseline
+    needed = smallest_significant(num_samples, base, evidence.num_baseline, p_value=COPIES_P_VALUE)
+    if needed is None:
+        return Estimate.undefined(f"no number of copies among {num_samples:,} samples would be significant")
+    excess = rate_seen_with_power(needed, num_samples, power=POWER) - base / evidence.num_baseline
+    return Estimate(max(excess, 0.0), method="exact, power 0.9", count=num_samples, notes=_bound_notes(evidence))

@@ -1,0 +1,124 @@
+"""Moments against whole numbers, directions against numpy, and the same bytes for any number of threads."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from memgen_eval.errors import InputError
+from memgen_eval.metrics import moments as module
+from memgen_eval.metrics.moments import leading_directions, moments, project
+
+ROOT = Path(__file__).parent.parent.parent
+
+
+@pytest.mark.parametrize("num_images", [1, 2, 1023, 1024, 1025, 3000])
+def test_sums_of_uint8_images_are_whole_numbers(num_images: int) -> None:
+    images = np.random.default_rng(num_images).integers(0, 256, (num_images, 2, 3, 4), dtype=np.uint8)
+    rows = images.reshape(num_images, -1).astype(np.int64)
+    found = moments(images)
+    assert found.count == num_images
+    shifted = rows - 128  # the covariance does not know where zero is; n^2 times it is a whole number
+    whole = num_images * (shifted.T @ shifted) - np.outer(shifted.sum(axis=0), shifted.sum(axis=0))
+    assert np.abs(found.mean - rows.sum(axis=0) / num_images).max() <= 1e-13
+    assert np.abs(found.covariance - whole / num_images**2).max() <= 1e-11
+    assert found.covariance.tobytes() == found.covariance.T.copy().tobytes()
+
+
+@pytest.mark.parametrize(("low", "high"), [(0, 1), (255, 256), (0, 256)])
+def test_the_worst_sums_are_still_exact(low: int, high: int) -> None:
+    """All black, all white, and both: 1,024 products of 128 x 128 are 2**24, the last whole number of float32."""
+    images = np.random.default_rng(0).choice([low, high - 1], (2048, 40)).astype(np.uint8)
+    rows = images.astype(np.int64)
+    expected = 2048 * (rows.T @ rows) - np.outer(rows.sum(axis=0), rows.sum(axis=0))
+    assert (moments(images).covariance * 2048**2 == expected).all()
+
+
+def test_the_blocks_do_not_show() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (2500, 17), dtype=np.uint8)
+    order = np.random.default_rng(1).permutation(2500)
+    assert moments(images[order]).covariance.tobytes() == moments(images).covariance.tobytes()
+
+
+def test_floats_are_centred_before_they_are_squared() -> None:
+    rng = np.random.default_rng(0)
+    images = (rng.standard_normal((3000, 5, 2)) * 1e-3 + 1e4).astype(np.float64)
+    found = moments(images)
+    expected = np.cov(images.reshape(3000, -1).T, ddof=0)
+    assert np.abs(found.covariance - expected).max() < 1e-12
+    assert found.covariance.diagonal() == pytest.approx(np.full(10, 1e-6), rel=0.2)
+
+
+def test_uint8_and_float64_agree() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (500, 30), dtype=np.uint8)
+    whole, floats = moments(images), moments(images.astype(np.float64))
+    assert whole.mean == pytest.approx(floats.mean, rel=1e-13)
+    assert np.abs(whole.covariance - floats.covariance).max() < 1e-9
+
+
+def test_images_too_large_for_a_covariance_are_refused() -> None:
+    assert module.MAX_DIMENSION == 64 * 64 * 3
+    with pytest.raises(InputError, match=r"images hold 12,291 values each: .*12,288"):
+        moments(np.zeros((2, 3, 64 * 64 + 1), dtype=np.uint8))
+
+
+@pytest.mark.parametrize("num_directions", [1, 5, 24])
+def test_directions_are_eigenvectors_largest_first(num_directions: int) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (100, 24), dtype=np.uint8)
+    covariance = moments(images).covariance
+    values, vectors = leading_directions(covariance, num_directions)
+    assert values == pytest.approx(np.linalg.eigvalsh(covariance)[::-1][:num_directions], rel=1e-10)
+    assert vectors.shape == (24, num_directions)
+    assert vectors.T @ vectors == pytest.approx(np.eye(num_directions), abs=1e-12)
+    assert covariance @ vectors == pytest.approx(vectors * values, abs=1e-8)
+
+
+def test_no_eigenvalue_is_negative() -> None:
+    values, _ = leading_directions(moments(np.full((50, 12), 7.0)).covariance, 12)
+    assert (values == 0).all()
+    values, _ = leading_directions(moments(np.random.default_rng(0).random((3, 12))).covariance, 12)
+    assert (values >= 0).all() and (values[2:] < 1e-12).all()
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_projection_splits_a_norm_in_two(dtype: type) -> None:
+    images = np.random.default_rng(0).integers(0, 256, (1500, 3, 4)).astype(dtype)
+    known = moments(images)
+    _, directions = leading_directions(known.covariance, 5)
+    inside, outside = project(images, known.mean, directions)
+    centred = images.reshape(1500, -1).astype(np.float64) - known.mean
+    assert inside == pytest.approx(np.einsum("nd,dk->nk", centred, directions), abs=1e-9)
+    rest = centred - inside @ directions.T
+    assert outside == pytest.approx((rest**2).sum(axis=1), rel=1e-9)
+    _, nothing = project(images, known.mean, np.eye(12))
+    assert (nothing >= 0).all() and nothing.max() < 1e-9
+
+
+THREADS = """
+import hashlib, numpy as np
+from memgen_eval.metrics.moments import leading_directions, moments, project
+from memgen_eval.metrics.novelty import partition
+images = np.random.default_rng(0).integers(0, 256, (2100, 300), dtype=np.uint8)
+known, floats = moments(images), moments(images.astype(np.float32) / 7)
+values, directions = leading_directions(known.covariance, 40)
+inside, outside = project(images, known.mean, directions)
+cells = partition(images, reference_moments=known)
+parts = (known.mean, known.covariance, floats.covariance, values, directions, inside, outside, cells.centres)
+print(hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest())
+"""
+
+
+def test_the_same_bytes_for_one_thread_and_two() -> None:
+    digests = set()
+    for threads in ("1", "2"):
+        names = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS")
+        environment = os.environ | dict.fromkeys(names, threads)
+        command = [sys.executable, "-c", THREADS]
+        run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
+        digests.add(run.stdout.strip())
+    assert len(digests) == 1 and len(digests.pop()) == 64
