@@ -1,0 +1,235 @@
+"""Each family of figures from the three sets: search, then measure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval import tables
+from memgen_eval.data.images import ImageSet
+from memgen_eval.features import embed
+from memgen_eval.metrics.copies import Extras, Scale, measure_memorization
+from memgen_eval.metrics.gaussian import MatchedSets, measure_gaussian, undefined_gaussian
+from memgen_eval.metrics.memorization import Copying
+from memgen_eval.metrics.moments import MAX_DIMENSION, TOO_LARGE, Moments, moments
+from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
+from memgen_eval.metrics.statistics import permutation
+from memgen_eval.neighbours.search import nearest_neighbours
+from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.options import NOT_ASKED, Options
+from memgen_eval.reference import Reference
+from memgen_eval.report import Estimate, Gaussian, Memorization, Novelty, Verdict
+from memgen_eval.stages import Stages
+
+GREY_LEVELS = 255.0
+NO_BASELINE = "needs a test set, or two training images to leave one out"
+NO_OTHERS = "needs another training image beside the nearest"
+
+Kept = TypeVar("Kept")
+
+
+@dataclass(frozen=True, eq=False)
+class Sets:
+    """The three sets of an evaluation, how they are to be measured, and what is known of train and test already."""
+
+    samples: ImageSet
+    train: ImageSet
+    test: ImageSet | None
+    reference: Reference
+    options: Options
+    stages: Stages
+
+    def keep(self, name: str, compute: Callable[[], Kept], *, key: Hashable = ()) -> Kept:
+        """What rests on train, test and the seed alone, from an earlier evaluation or computed now."""
+        return self.reference.keep((name, self.options.quantize, self.options.seed, key), compute)
+
+    @property
+    def held_out(self) -> tables.HeldOut | None:
+        """The baseline's images."""
+        return self.keep("held out", lambda: tables.held_out(self.train, self.test, seed=self.options.seed))
+
+    @property
+    def scale(self) -> Scale:
+        """From distances between images to report units."""
+        root = float(np.sqrt(self.train.num_values))
+        return Scale(unit=1 / (GREY_LEVELS * root), grey=1 / root)
+
+    @property
+    def tolerance(self) -> float:
+        """The duplicate tolerance as a distance between images: the one given, or the training set's own."""
+        given, budget = self.options.duplicate_tolerance, self.options.memory_budget
+        if given is not None:
+            return given / self.scale.unit
+        seed = self.options.seed
+        return self.keep("tolerance", lambda: tables.duplicate_tolerance(self.train, seed=seed, memory_budget=budget))
+
+
+@dataclass(frozen=True, eq=False)
+class Searched:
+    """Training neighbours of samples and of the baseline; None without one."""
+
+    samples: Neighbours
+    baseline: Neighbours | None
+
+
+def search(sets: Sets) -> Searched:
+    """The searches in pixels, in the orientation given, that memorization and novelty share."""
+    held, budget = sets.held_out, sets.options.memory_budget
+    with sets.stages.stage("neighbours of samples"):
+        samples = tables.plain_table(sets.samples.array(), sets.train, excluded=None, memory_budget=budget)
+    if held is None:
+        return Searched(samples, None)
+
+    def plain() -> Neighbours:
+        return tables.plain_table(held.images, sets.train, excluded=held.excluded, memory_budget=budget)
+
+    with sets.stages.stage("neighbours of the baseline"):
+        return Searched(samples, sets.keep("plain", plain))
+
+
+def memorization(sets: Sets, searched: Searched) -> tuple[Memorization, Verdict]:
+    """The memorization family and the verdict, in pixels."""
+    options, held, tolerance = sets.options, sets.held_out, sets.tolerance
+
+    def copying(plain: Neighbours) -> Copying:
+        return tables.copying(
+            plain, sets.train, flip=options.flip, tolerance=tolerance, memory_budget=options.memory_budget
+        )
+
+    with sets.stages.stage("copies among samples"):
+        known = copying(searched.samples)
+    base, plain = None, searched.baseline
+    if held is not None and plain is not None:
+        with sets.stages.stage("copies among the baseline"):
+            base = tables.baseline(held, sets.keep("copying", lambda: copying(plain), key=(options.flip, tolerance)))
+    with sets.stages.stage("patches and repetition"):
+        extras = _extras(sets, known, held)
+    return measure_memorization(
+        known,
+        base,
+        extras,
+        threshold=options.threshold,
+        tolerance=tolerance,
+        scale=sets.scale,
+        reason=NO_BASELINE,
+    )
+
+
+def _extras(sets: Sets, known: Copying, held: tables.HeldOut | None) -> Extras:
+    options, samples = sets.options, sets.samples.array()
+    undefined = Estimate.undefined(NO_BASELINE)
+    repetition, test_repetition = undefined, undefined
+    if held is not None:
+        repetition, test_repetition = tables.repetition(
+            samples,
+            held.images,
+            threshold=options.threshold,
+            flip=options.flip,
+            seed=options.seed,
+            memory_budget=options.memory_budget,
+        )
+    return Extras(
+        carlini_patch=tables.patch_share(known, sets.train, tolerance=sets.tolerance, flip=options.flip),
+        repetition=repetition,
+        test_repetition=test_repetition,
+        repeats=tables.exact_repeats(samples),
+    )
+
+
+def novelty(sets: Sets, searched: Searched | None) -> Novelty:
+    """The novelty family: in pixels with the searches made already, else in the space of the features."""
+    options = sets.options
+    if callable(options.features):
+        with sets.stages.stage("features"):
+            space = _embedded(sets, options.features)
+    else:
+        assert searched is not None
+        unit = sets.scale.unit
+        plain = None if searched.baseline is None else searched.baseline.scaled(unit)
+        space = _Space(sets.train.array(), Searched(searched.samples.scaled(unit), plain))
+    with sets.stages.stage("novelty"):
+        samples, baseline = _distances(sets, space)
+        return measure_novelty(samples, baseline, reason=NO_BASELINE, seed=options.seed)
+
+
+@dataclass(frozen=True, eq=False)
+class _Space:
+    """The training set in the space of the features, (n, ...), and the searches made there."""
+
+    train: NDArray[Any]
+    searched: Searched
+
+
+def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
+    held, budget = sets.held_out, sets.options.memory_budget
+    train = sets.keep("features", lambda: embed(sets.train, features, argument="train"), key=features)
+    k = min(2, len(train))
+    own = embed(sets.samples, features, argument="samples")
+    samples = nearest_neighbours(own, train, k, memory_budget=budget)
+    if held is None:
+        return _Space(train, Searched(samples, None))
+
+    def baseline() -> Neighbours:
+        if held.excluded is None:
+            assert sets.test is not None
+            return nearest_neighbours(embed(sets.test, features, argument="test"), train, k, memory_budget=budget)
+        others = min(2, len(train) - 1)
+        return nearest_neighbours(train[held.rows], train, others, exclude=held.excluded, memory_budget=budget)
+
+    return _Space(train, Searched(samples, sets.keep("feature neighbours", baseline, key=features)))
+
+
+def _distances(sets: Sets, space: _Space) -> tuple[Distances, Distances | None]:
+    """What the family needs to know of samples and baseline in this space."""
+    tables_ = [table for table in (space.searched.samples, space.searched.baseline) if table is not None]
+    own: list[NDArray[np.float64]] | list[str] = [NO_OTHERS] * len(tables_)
+    if not _wants_any(sets, "authenticity", "test_authenticity"):
+        own = [NOT_ASKED] * len(tables_)
+    elif len(space.train) >= 2 + any(table.excluded is not None for table in tables_):
+        own = tables.own_distances(tables_, space.train, memory_budget=sets.options.memory_budget)
+    cells = _cells(sets, space, tables_)
+    known = [Distances(tables_[i], own[i], cells[i]) for i in range(len(tables_))]
+    return known[0], known[1] if len(known) > 1 else None
+
+
+def _wants_any(sets: Sets, *names: str) -> bool:
+    return any(sets.options.wants_figure(f"novelty.{name}") for name in names)
+
+
+def _cells(sets: Sets, space: _Space, searched: list[Neighbours]) -> list[NDArray[np.int64]] | list[str]:
+    if not _wants_any(sets, "ct", "relative_ct"):
+        return [NOT_ASKED] * len(searched)
+    if int(np.prod(space.train.shape[1:])) > MAX_DIMENSION:
+        return [TOO_LARGE] * len(searched)
+    features, seed = sets.options.features, sets.options.seed
+    known = pixel_moments(sets) if features == "pixels" else None
+    divided = sets.keep("partition", lambda: partition(space.train, seed=seed, reference_moments=known), key=features)
+    queries = [table.queries for table in searched]
+    return [divided.assign(images) for images in queries if images is not None]
+
+
+def pixel_moments(sets: Sets) -> Moments:
+    """Mean and covariance of the training images."""
+    return sets.keep("moments", lambda: moments(sets.train.array()))
+
+
+def gaussian(sets: Sets) -> Gaussian:
+    """The Gaussian family, as far as samples alone tell. Raises InputError for images that are too large."""
+    seed, num_train = sets.options.seed, len(sets.train)
+    num_test = num_train if sets.test is None else len(sets.test)
+    size = min(len(sets.samples), num_test, num_train // 2)
+    if size < 2:
+        return undefined_gaussian("needs two samples, two test images and four training images")
+    with sets.stages.stage("gaussian structure"):
+        halves = permutation(num_train, seed=seed)
+        matched = MatchedSets(
+            samples=sets.samples.take(permutation(len(sets.samples), seed=seed)[:size]),
+            test=None if sets.test is None else sets.test.take(permutation(num_test, seed=seed)[:size]),
+            train=sets.train.take(halves[:size]),
+            other_train=sets.train.take(halves[size : 2 * size]),
+        )
+        return measure_gaussian(matched, train_moments=pixel_moments(sets), grey_levels=GREY_LEVELS, seed=seed)

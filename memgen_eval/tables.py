@@ -1,0 +1,170 @@
+"""Every search that an evaluation makes: one table of neighbours for each pair of sets, at the largest k needed."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.data.images import ImageSet
+from memgen_eval.metrics.copies import Baseline
+from memgen_eval.metrics.memorization import (
+    CARLINI_NEIGHBOURS,
+    Copying,
+    largest_patch_distances,
+    repeated,
+)
+from memgen_eval.metrics.statistics import permutation, proportion
+from memgen_eval.neighbours.duplicates import distinct_neighbours, neighbours_within
+from memgen_eval.neighbours.search import merge_orientations, mirrored, nearest_neighbours
+from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.report import Estimate
+
+MAX_BASELINE = 10_000
+TOLERANCE_IMAGES = 1_000
+TOLERANCE_NEIGHBOUR = 5  # the first may be a duplicate itself
+TOLERANCE_SHARE = 0.25
+PAIRS_AT_ONCE = 4096
+
+Pixels = NDArray[np.uint8] | NDArray[np.float32]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOut:
+    """The baseline's images (m, C, H, W), their rows in the set they come from, and what each is not compared with."""
+
+    images: Pixels
+    rows: Rows
+    excluded: Rows | None
+    name: str
+    setting: str
+
+
+def held_out(train: ImageSet, test: ImageSet | None, *, seed: int) -> HeldOut | None:
+    """The test set, or training images drawn with the seed, each to be left out of train; None for a single one."""
+    if test is not None:
+        return HeldOut(test.array(), np.arange(len(test)), None, "test images", "test")
+    if len(train) < 2:
+        return None
+    rows = draw_rows(len(train), MAX_BASELINE, seed=seed)
+    return HeldOut(train.take(rows), rows, rows, "training images left out of train", "train, leave one out")
+
+
+def draw_rows(num_images: int, most: int, *, seed: int) -> Rows:
+    """Rows of at most `most` images, in order, drawn without replacement."""
+    return np.sort(np.random.default_rng(seed).choice(num_images, min(most, num_images), replace=False))
+
+
+def duplicate_tolerance(train: ImageSet, *, seed: int, memory_budget: str | int) -> float:
+    """A quarter of the median distance of training images to their fifth nearest other one, in the units of the images.
+
+    Over 1,000 images drawn with the seed; the farthest if there are fewer others; 0 for one training image.
+    """
+    if len(train) < 2:
+        return 0.0
+    rows = draw_rows(len(train), TOLERANCE_IMAGES, seed=seed)
+    k = min(TOLERANCE_NEIGHBOUR, len(train) - 1)
+    table = nearest_neighbours(train.take(rows), train.array(), k, exclude=rows, memory_budget=memory_budget)
+    return TOLERANCE_SHARE * float(np.median(table.distances[:, -1]))
+
+
+def plain_table(images: Pixels, train: ImageSet, *, excluded: Rows | None, memory_budget: str | int) -> Neighbours:
+    """Training neighbours in the orientation given, enough of them for every figure."""
+    k = min(CARLINI_NEIGHBOURS, len(train) - (excluded is not None))
+    if excluded is None:
+        return nearest_neighbours(images, train.array(), k, memory_budget=memory_budget)
+    return nearest_neighbours(images, train.array(), k, exclude=excluded, memory_budget=memory_budget)
+
+
+def copying(plain: Neighbours, train: ImageSet, *, flip: bool, tolerance: float, memory_budget: str | int) -> Copying:
+    """What the memorization family needs to know of the images that `plain` was searched for."""
+    nearest = plain
+    if flip:
+        assert plain.queries is not None
+        other = plain_table(mirrored(plain.queries), train, excluded=plain.excluded, memory_budget=memory_budget)
+        nearest = merge_orientations(plain, other)
+    distinct = distinct_neighbours(nearest, train.array(), tolerance=tolerance)
+    near_identical = nearest.squared_distances[:, 0] <= tolerance**2
+    return Copying(plain, nearest, distinct, near_identical)
+
+
+def baseline(images: HeldOut, known: Copying) -> Baseline:
+    """The held-out images with those marked that the training set holds all the same."""
+    if images.excluded is None:
+        return Baseline(known, images.rows, known.identical, images.name, "are identical to a training image")
+    leak = "have another training image within the duplicate tolerance"
+    return Baseline(known, images.rows, known.near_identical, images.name, leak)
+
+
+def patch_share(known: Copying, train: ImageSet, *, tolerance: float, flip: bool) -> Estimate:
+    """Share of images with a training image whose worst patch differs by less than the duplicate tolerance.
+
+    The worst patch differs at least as much as the whole, so that only training images within the tolerance matter.
+    """
+    if tolerance == 0:
+        return Estimate.undefined("the duplicate tolerance is 0: no distance is below it")
+    queries = known.nearest.queries
+    assert queries is not None
+    rows, indices = neighbours_within(known.nearest, train.array(), radius=tolerance)
+    grey = tolerance / np.sqrt(train.num_values)
+    hits = np.zeros(len(known), dtype=bool)
+    for start in range(0, len(rows), PAIRS_AT_ONCE):
+        row, index = rows[start : start + PAIRS_AT_ONCE], indices[start : start + PAIRS_AT_ONCE]
+        images, references = queries[row], train.take(index)  # (P, C, H, W)
+        worst = largest_patch_distances(images, references)
+        if flip:
+            worst = np.minimum(worst, largest_patch_distances(images, mirrored(references)))
+        hits[row[worst < grey]] = True
+    return proportion(hits, notes=(f"threshold {grey:.3g} grey levels in the worst of 16 patches",))
+
+
+def repetition(
+    samples: Pixels, others: Pixels, *, threshold: float, flip: bool, seed: int, memory_budget: str | int
+) -> tuple[Estimate, Estimate]:
+    """`repeated` for samples, and for one half of the baseline against the other, all at one size."""
+    size = min(len(samples), len(others) // 2)
+    if size < 2:
+        undefined = Estimate.undefined("needs two samples and four baseline images")
+        return undefined, undefined
+    halves = permutation(len(others), seed=seed)
+    drawn, first = samples[permutation(len(samples), seed=seed)[:size]], others[halves[:size]]
+    second = others[halves[size : 2 * size]]
+
+    def share(images: Pixels) -> Estimate:
+        to_others = nearest_neighbours(images, images, 1, exclude_self=True, flip=flip, memory_budget=memory_budget)
+        to_baseline = nearest_neighbours(images, second, 1, flip=flip, memory_budget=memory_budget)
+        return repeated(to_others, to_baseline, threshold=threshold)
+
+    return share(drawn), share(first)
+
+
+def own_distances(tables: list[Neighbours], train: Pixels, *, memory_budget: str | int) -> list[NDArray[np.float64]]:
+    """From the nearest training image of each image to that one's own nearest other, (N,) for each table.
+
+    An image that was left out of train is left out here too.
+    """
+    firsts = np.unique(np.concatenate([table.indices[:, 0] for table in tables]))
+    k = min(2, len(train) - 1)
+    own = nearest_neighbours(train[firsts], train, k, exclude=firsts, memory_budget=memory_budget)
+    distances = []
+    for table in tables:
+        at = np.searchsorted(firsts, table.indices[:, 0])
+        column = np.zeros(len(table), dtype=np.int64)
+        if table.excluded is not None:
+            column = (own.indices[at, 0] == table.excluded).astype(np.int64)
+        distances.append(own.distances[at, column] * table.factor)
+    return distances
+
+
+def exact_repeats(samples: Pixels) -> NDArray[np.bool_]:
+    """Samples that equal an earlier sample in every value, (N,)."""
+    seen: set[bytes] = set()
+    repeats = np.zeros(len(samples), dtype=bool)
+    for i, sample in enumerate(samples):
+        digest = hashlib.blake2b(sample.tobytes()).digest()
+        repeats[i] = digest in seen
+        seen.add(digest)
+    return repeats

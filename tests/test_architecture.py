@@ -1,0 +1,295 @@
+"""The walls of the house: who may import whom, and what no file holds. Each rule is broken on made-up source first."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+import tomllib
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PACKAGES = ("memgen_eval", "reference_models")
+
+LEAVES = {"__version__", "errors", "report", "results", "serialise"}  # what every room may import
+STAGES = {"data", "features", "neighbours", "diffusion", "metrics"}  # the flow, from images to figures
+UPSTREAM: dict[str, set[str]] = {
+    # leaves
+    "errors": set(),
+    "serialise": set(),
+    "results": set(),
+    "report": {"gates"},
+    "gates": set(),
+    # the flow
+    "data": set(),
+    "features": {"data"},
+    "neighbours": {"data"},
+    "diffusion": {"data"},
+    "metrics": {"neighbours"},
+    "render": {"gates"},
+    # the corridor and its steps
+    "distributed": set(),
+    "stages": set(),
+    "guests": set(),
+    "options": {"gates", "metrics"},
+    "provenance": {"data"},
+    "reference": {"data"},
+    "tables": STAGES,
+    "families": STAGES | {"options", "reference", "stages", "tables"},
+    "evaluate": STAGES
+    | {"distributed", "families", "guests", "options", "provenance", "reference", "stages", "tables"},
+    # the doors
+    "cli": {"data", "evaluate", "gates", "options", "render", "stages"},
+    "__main__": {"cli"},
+    "__init__": STAGES | {"evaluate", "reference"},
+}
+WHEN_CALLED = {"report": {"render"}}  # Report.save and its page: the one way back, inside functions only
+
+NO_TORCH = {"errors", "serialise", "results", "report", "gates", "metrics", "render"}
+NO_FILES = {"metrics"}
+FILES = {"glob", "io", "os", "pathlib", "shutil", "tempfile", "zipfile", "PIL", "safetensors"}
+MAY_PRINT = {"cli", "__main__", "render"}
+
+# About 300 lines and about 50: a tenth more, so that a mend of three lines need not come with a new file.
+FILE_LINES = 330
+FUNCTION_LINES = 55
+
+# What an import is called where packages are installed; markupsafe is the part of jinja2 that marks text as safe.
+DISTRIBUTIONS = {"PIL": "pillow", "faiss": "faiss-cpu", "markupsafe": "jinja2", "sklearn": "scikit-learn"}
+
+
+@dataclass(frozen=True)
+class Module:
+    """A source file: its dotted name, and its syntax tree."""
+
+    name: str
+    source: str
+
+    @property
+    def tree(self) -> ast.Module:
+        return ast.parse(self.source)
+
+    @property
+    def room(self) -> str:
+        """The first name below `memgen_eval`: a folder or a file."""
+        parts = self.name.split(".")
+        return parts[1] if len(parts) > 1 else "__init__"
+
+    @property
+    def in_library(self) -> bool:
+        return self.name.split(".")[0] == "memgen_eval"
+
+
+@dataclass(frozen=True)
+class Import:
+    """An imported module, and whether it is imported only when a function is called."""
+
+    name: str
+    when_called: bool
+
+
+def read(path: Path) -> Module:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return Module(".".join(parts[:-1] if parts[-1] == "__init__" else parts), path.read_text(encoding="utf-8"))
+
+
+MODULES = [read(path) for package in (*PACKAGES, "tests") for path in sorted((ROOT / package).rglob("*.py"))]
+
+
+def imports(module: Module) -> Iterator[Import]:
+    """Every import, those for type checkers too; `from package import module` as `package.module`."""
+    functions = [node for node in ast.walk(module.tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    spans = [range(node.lineno, (node.end_lineno or node.lineno) + 1) for node in functions]
+    for node in ast.walk(module.tree):
+        names: list[str] = []
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom):
+            names = [f"{node.module}.{alias.name}" for alias in node.names]
+        for name in names:
+            assert isinstance(node, ast.stmt)
+            yield Import(name, any(node.lineno in span for span in spans))
+
+
+def against_the_flow(module: Module) -> Iterator[str]:
+    if not module.in_library:
+        return
+    if module.room not in UPSTREAM:
+        yield f"{module.name} is no room of the house: draw it in the diagram and in UPSTREAM first"
+        return
+    allowed = LEAVES | UPSTREAM[module.room] | {module.room}
+    for item in imports(module):
+        top, _, rest = item.name.partition(".")
+        room = rest.split(".")[0]
+        back = item.when_called and room in WHEN_CALLED.get(module.room, set())
+        if top == "memgen_eval" and room not in allowed and not back:
+            yield f"{module.name} imports {item.name}"
+        if top == "reference_models":
+            yield f"{module.name} imports {item.name}: the library knows none of its users"
+
+
+def forbidden_packages(module: Module) -> Iterator[str]:
+    for item in imports(module):
+        top = item.name.split(".")[0]
+        if top == "torchvision":
+            yield f"{module.name} imports torchvision"
+        if module.in_library and module.room in NO_TORCH and top == "torch":
+            yield f"{module.name} imports torch"
+        if module.in_library and module.room in NO_FILES and top in FILES:
+            yield f"{module.name} imports {top}: metrics know arrays, not files"
+
+
+def called(node: ast.AST) -> str:
+    return node.func.id if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) else ""
+
+
+def prints(module: Module) -> Iterator[str]:
+    if module.in_library and module.room not in MAY_PRINT:
+        yield from (f"{module.name} prints" for node in ast.walk(module.tree) if called(node) == "print")
+
+
+def opens(module: Module) -> Iterator[str]:
+    if module.in_library and module.room in NO_FILES:
+        yield from (f"{module.name} opens a file" for node in ast.walk(module.tree) if called(node) == "open")
+
+
+def swallows(module: Module) -> Iterator[str]:
+    """A handler of everything that does nothing, in either spelling."""
+    broad = {"Exception", "BaseException"}
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.ExceptHandler):
+            kinds = {name.id for name in ast.walk(node.type) if isinstance(name, ast.Name)} if node.type else broad
+            idle = all(isinstance(line, ast.Pass | ast.Continue | ast.Expr) and not calls(line) for line in node.body)
+            if kinds & broad and idle:
+                yield f"{module.name}:{node.lineno} swallows every exception"
+        names = {ast.unparse(argument) for argument in node.args} if isinstance(node, ast.Call) else set()
+        if isinstance(node, ast.Call) and ast.unparse(node.func).endswith("suppress") and names & broad:
+            yield f"{module.name}:{node.lineno} suppresses every exception"
+
+
+def calls(node: ast.AST) -> bool:
+    return any(isinstance(inner, ast.Call) for inner in ast.walk(node))
+
+
+def num_lines(node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef, first: int, last: int) -> int:
+    """Lines from `first` to `last` without docstrings, the nested ones included."""
+    kinds = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+    owners = [inner for inner in ast.walk(node) if isinstance(inner, kinds) and ast.get_docstring(inner) is not None]
+    strings = [owner.body[0] for owner in owners]
+    return last - first + 1 - sum((string.end_lineno or string.lineno) - string.lineno + 1 for string in strings)
+
+
+def too_long(module: Module) -> Iterator[str]:
+    if module.name.split(".")[0] not in PACKAGES:
+        return
+    length = num_lines(module.tree, 1, len(module.source.splitlines()))
+    if length > FILE_LINES:
+        yield f"{module.name} has {length} lines"
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            length = num_lines(node, node.lineno, node.end_lineno or node.lineno)
+            if length > FUNCTION_LINES:
+                yield f"{module.name}.{node.name} has {length} lines"
+
+
+def undeclared(module: Module) -> Iterator[str]:
+    """Imports of the packages that no dependency or extra of pyproject.toml brings."""
+    if module.name.split(".")[0] not in PACKAGES:
+        return
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    extras = [items for name, items in project["optional-dependencies"].items() if name not in {"dev", "docs"}]
+    declared = {line.split(">")[0] for line in chain(project["dependencies"], *extras)}
+    for top in {item.name.split(".")[0] for item in imports(module)} - sys.stdlib_module_names - set(PACKAGES):
+        if DISTRIBUTIONS.get(top, top).replace("_", "-") not in declared:
+            yield f"{module.name} imports {top}, which pyproject.toml does not ask for"
+
+
+Rule = Callable[[Module], Iterator[str]]
+RULES: list[Rule] = [against_the_flow, forbidden_packages, prints, opens, swallows, too_long, undeclared]
+
+
+def test_the_walk_finds_the_house() -> None:
+    assert {"memgen_eval", "memgen_eval.metrics.novelty", "reference_models.demo"} <= {m.name for m in MODULES}
+
+
+@pytest.mark.parametrize("rule", RULES, ids=lambda rule: rule.__name__)
+def test_every_module_keeps_the_rule(rule: Rule) -> None:
+    assert [finding for module in MODULES for finding in rule(module)] == []
+
+
+LONG_FUNCTION = "def f():\n" + "    x = 1\n" * FUNCTION_LINES
+LONG_DOCSTRING = 'def f():\n    """One.\n' + "\n" * 400 + '    """\n'
+
+BROKEN: list[tuple[Rule, str, str]] = [
+    (against_the_flow, "memgen_eval.metrics.novelty", "from memgen_eval.data.images import Images"),
+    (against_the_flow, "memgen_eval.metrics.novelty", "def f():\n    import memgen_eval.evaluate"),
+    (against_the_flow, "memgen_eval.neighbours.search", "from memgen_eval.metrics import statistics"),
+    (against_the_flow, "memgen_eval.data.formats", "from memgen_eval import evaluate"),
+    (against_the_flow, "memgen_eval.report", "from memgen_eval.render.table import plain_table"),
+    (against_the_flow, "memgen_eval.evaluate", "from memgen_eval.cli import entry"),
+    (against_the_flow, "memgen_eval.data.datasets", "import reference_models.demo"),
+    (against_the_flow, "memgen_eval.utils", ""),
+    (forbidden_packages, "memgen_eval.metrics.memorization", "def f():\n    import torch"),
+    (forbidden_packages, "memgen_eval.gates", "from torch import Tensor"),
+    (forbidden_packages, "memgen_eval.metrics.gaussian", "from pathlib import Path"),
+    (forbidden_packages, "tests.test_x", "import torchvision.datasets"),
+    (prints, "memgen_eval.data.formats", "print('read')"),
+    (opens, "memgen_eval.metrics.novelty", "open('x')"),
+    (swallows, "memgen_eval.data.formats", "try:\n    f()\nexcept Exception:\n    pass"),
+    (swallows, "memgen_eval.data.formats", "try:\n    f()\nexcept (OSError, Exception) as error:\n    ..."),
+    (swallows, "memgen_eval.data.formats", "for x in y:\n    try:\n        f()\n    except:\n        continue"),
+    (swallows, "memgen_eval.data.formats", "with contextlib.suppress(Exception):\n    f()"),
+    (too_long, "memgen_eval.cli", LONG_FUNCTION),
+    (too_long, "reference_models.demo", "x = 1\n" * (FILE_LINES + 1)),
+    (undeclared, "memgen_eval.features", "import timm"),
+]
+
+KEPT: list[tuple[Rule, str, str]] = [
+    (against_the_flow, "memgen_eval.report", "def save():\n    from memgen_eval.render.files import save_report"),
+    (against_the_flow, "memgen_eval.metrics.novelty", "from memgen_eval.neighbours.table import Neighbours"),
+    (against_the_flow, "reference_models.demo", "from memgen_eval import evaluate"),
+    (forbidden_packages, "memgen_eval.neighbours.engines", "def f():\n    import torch"),
+    (prints, "memgen_eval.render.table", "print('x')"),
+    (swallows, "memgen_eval.evaluate", "try:\n    f()\nexcept Exception as error:\n    log(error)"),
+    (swallows, "memgen_eval.evaluate", "try:\n    f()\nexcept OSError:\n    pass"),
+    (too_long, "memgen_eval.cli", LONG_DOCSTRING),
+    (undeclared, "memgen_eval.data.formats", "import os\nfrom PIL import Image"),
+]
+
+
+@pytest.mark.parametrize(("rule", "name", "source"), BROKEN, ids=lambda value: getattr(value, "__name__", None))
+def test_each_rule_sees_what_breaks_it(rule: Rule, name: str, source: str) -> None:
+    assert len(list(rule(Module(name, source)))) == 1
+
+
+@pytest.mark.parametrize(("rule", "name", "source"), KEPT, ids=lambda value: getattr(value, "__name__", None))
+def test_no_rule_forbids_what_is_right(rule: Rule, name: str, source: str) -> None:
+    assert list(rule(Module(name, source))) == []
+
+
+HEAVY = ["PIL", "faiss", "jinja2", "matplotlib", "numkong", "rich", "safetensors", "scipy", "sklearn", "torch"]
+
+
+HELP = (
+    "import contextlib\nfrom memgen_eval.cli import main\nwith contextlib.suppress(SystemExit):\n    main(['--help'])"
+)
+
+
+@pytest.mark.parametrize(
+    ("code", "heavy"),
+    [
+        ("import memgen_eval", [*HEAVY, "numpy"]),
+        ("import memgen_eval; memgen_eval.InputError; dir(memgen_eval)", [*HEAVY, "numpy"]),
+        (HELP, HEAVY),
+    ],
+    ids=["import", "errors", "help"],
+)
+def test_heavy_packages_are_imported_only_where_they_are_used(code: str, heavy: list[str]) -> None:
+    script = f"{code}\nimport sys\nprint('loaded:', sorted(set({heavy}) & set(sys.modules)))"
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout.splitlines()[-1] == "loaded: []"

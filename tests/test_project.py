@@ -1,0 +1,139 @@
+"""What the project says of itself: one version, the documented names, links that lead somewhere, a whole wheel."""
+
+from __future__ import annotations
+
+import ast
+import importlib
+import re
+import subprocess
+import sys
+import tomllib
+import zipfile
+from pathlib import Path
+
+import pytest
+
+import memgen_eval
+from memgen_eval.gates import parse_gate
+
+ROOT = Path(__file__).parent.parent
+DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
+IDS = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
+
+MACHINE_PATH = re.compile(r"(?<![\w.$}/-])/(?:home|root|work|tmp|Users|mnt)/\w")
+REGISTRY_HOST = re.compile(r"pypi\.org|pythonhosted|download\.pytorch|conda\.anaconda")
+
+
+def text(name: str) -> str:
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def project_files() -> list[Path]:
+    """Files that git tracks or would track."""
+    command = ["git", "ls-files", "--cached", "--others", "--exclude-standard"]
+    try:
+        listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        pytest.skip("not a git checkout")
+    return [path for line in listed.splitlines() if (path := ROOT / line).is_file()]
+
+
+def first_group(pattern: str, name: str) -> str:
+    found = re.search(pattern, text(name), re.MULTILINE)
+    assert found is not None, f"{name} does not match {pattern}"
+    return found[1]
+
+
+def test_one_version() -> None:
+    versions = {
+        tomllib.loads(text("pyproject.toml"))["project"]["version"],
+        first_group(r"^version: (\S+)$", "CITATION.cff"),
+        first_group(r"^## \[(\d[^\]]*)\]", "CHANGELOG.md"),
+        memgen_eval.__version__,
+    }
+    assert len(versions) == 1
+
+
+def test_exported_names_are_the_documented_ones() -> None:
+    documented = re.findall(r"^\| `(\w+)` \|", text("docs/api.md"), re.MULTILINE)
+    assert sorted(documented) == sorted(memgen_eval.__all__)
+    assert sorted([*documented, "__version__"]) == sorted(dir(memgen_eval))
+
+
+def test_every_exported_name_comes_from_where_type_checkers_are_told() -> None:
+    tree = ast.parse(text("memgen_eval/__init__.py"))
+    block = next(node for node in tree.body if isinstance(node, ast.If))
+    told = {alias.name: node.module for node in block.body if isinstance(node, ast.ImportFrom) for alias in node.names}
+    assert sorted(told) == sorted(memgen_eval.__all__)
+    for name, home in told.items():
+        assert getattr(memgen_eval, name) is getattr(importlib.import_module(str(home)), name)
+
+
+def test_an_unknown_name_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no attribute 'evaluat'"):
+        getattr(memgen_eval, "evaluat")  # noqa: B009
+
+
+@pytest.mark.parametrize("first", ["import memgen_eval.evaluate", "import memgen_eval.cli", "memgen_eval.Report"])
+def test_evaluate_stays_the_function_when_its_file_is_imported(first: str) -> None:
+    script = f"import memgen_eval\n{first}\nfrom memgen_eval import evaluate\nprint(type(evaluate).__name__)"
+    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert run.stdout == "function\n"
+
+
+def test_readme_names_the_two_commands_first() -> None:
+    commands = re.findall(r"^make \w+", text("README.md"), re.MULTILINE)
+    assert commands == ["make demo", "make test"]
+    targets = re.findall(r"^(\w+):", text("Makefile"), re.MULTILINE)
+    assert {"demo", "test"} <= set(targets)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)
+def test_links_lead_to_files(path: Path) -> None:
+    links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
+    assert [link for link in links if not (path.parent / link).is_file()] == []
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)
+def test_documented_gates_parse(path: Path) -> None:
+    for expression in re.findall(r"--fail-if \"([^\"]+)\"|require\(\"([^\"]+)\"\)", path.read_text(encoding="utf-8")):
+        parse_gate("".join(expression))
+
+
+def test_documented_options_exist() -> None:
+    command = [sys.executable, "-m", "memgen_eval", "--help"]
+    known = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    named = re.findall(r"(?<![\w-])--[a-z][a-z-]+", text("README.md") + text("docs/github-actions.md"))
+    others = {"--num", "--out"}  # of the reader's own sampling script
+    assert set(named) - others - set(re.findall(r"--[a-z][a-z-]+", known)) == set()
+
+
+def test_the_text_names_no_machine() -> None:
+    findings = []
+    for path in project_files():
+        if path.suffix in {".png", ".npz", ".npy", ".zip"}:
+            continue
+        for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
+            if MACHINE_PATH.search(line) or REGISTRY_HOST.search(line.replace("\\", "")):
+                findings.append(f"{path.relative_to(ROOT)}:{number}: {line.strip()}")
+    own = "tests/test_project.py:"  # the two expressions above
+    assert [finding for finding in findings if not finding.startswith(own)] == []
+
+
+@pytest.mark.parametrize("folder", ["home", "root", "work", "tmp", "Users"])
+def test_machine_paths_are_seen(folder: str) -> None:
+    assert MACHINE_PATH.search(f'path = "/{folder}/someone/data"')
+    assert not MACHINE_PATH.search(f"runs/{folder}/a and ../{folder}/a and $HOME/{folder}/a")
+
+
+def test_the_wheel_is_whole(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling", reason="builds the wheel with hatchling, of the extra dev")
+    command = [sys.executable, "-m", "hatchling", "build", "-t", "wheel", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, capture_output=True, check=True)
+    (wheel,) = tmp_path.glob("memgen_eval-*.whl")
+    held = {name for name in zipfile.ZipFile(wheel).namelist() if ".dist-info/" not in name}
+    tracked = {path.relative_to(ROOT).as_posix() for path in project_files()}
+    assert held == {name for name in tracked if name.split("/")[0] in {"memgen_eval", "reference_models"}}
+    assert "memgen_eval/py.typed" in held
+    assert any(name.endswith(".json") for name in held)
+    assert any(name.endswith(".j2") for name in held)
