@@ -73,7 +73,7 @@ def duplicate_tolerance(train: ImageSet, *, seed: int, memory_budget: str | int)
 
 def plain_table(images: Pixels, train: ImageSet, *, excluded: Rows | None, memory_budget: str | int) -> Neighbours:
     """Training neighbours in the orientation given, enough of them for every figure."""
-    k = min(CARLINI_NEIGHBOURS, len(train) - (excluded is not None))
+    k = min(CARLINI_NEIGHBOURS + 1, len(train) - (excluded is not None))
     if excluded is None:
         return nearest_neighbours(images, train.array(), k, memory_budget=memory_budget)
     return nearest_neighbours(images, train.array(), k, exclude=excluded, memory_budget=memory_budget)

@@ -189,7 +189,8 @@ def flags(cifar10: Cifar10, report: Report, data_dir: Path) -> Flags:
         return tables.copying(plain, train, flip=True, tolerance=tolerance, memory_budget="512MiB")
 
     def counted(copying: Any) -> Counted:
-        return Counted(copied(copying.distinct, threshold=1 / 3), copying.near_identical)
+        distances = copying.nearest.distances[:, 0]
+        return Counted(copied(copying.distinct, threshold=1 / 3), copying.near_identical, distances)
 
     left_out, test = known(held.images, held.excluded), known(cifar10.test)
     return Flags(
@@ -207,13 +208,14 @@ def verdict_of(samples: Counted, baseline: Counted, leaked: NDArray[np.bool_], n
 
 
 def chosen(counted: Counted, rows: NDArray[Any]) -> Counted:
-    return Counted(counted.flagged[rows], counted.near_identical[rows])
+    return Counted(counted.flagged[rows], counted.near_identical[rows], counted.distances[rows])
 
 
 def joined(first: Counted, second: Counted) -> Counted:
     return Counted(
         np.concatenate([first.flagged, second.flagged]),
         np.concatenate([first.near_identical, second.near_identical]),
+        np.concatenate([first.distances, second.distances]),
     )
 
 

@@ -37,7 +37,7 @@ def counted(to_train: Squares, among_train: Squares, tolerance: float) -> Counte
     table = Neighbours(
         np.stack([first, others[np.arange(len(others)), second]], axis=1), np.stack([nearest, second], axis=1)
     )
-    return Counted(copied(table, threshold=1 / 3), first <= tolerance**2)
+    return Counted(copied(table, threshold=1 / 3), first <= tolerance**2, table.distances[:, 0])
 
 
 def own_tolerance(among_train: Squares) -> float:

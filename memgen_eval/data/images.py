@@ -128,7 +128,7 @@ class ImageSet:
             yield self.read(start, stop)
 
     def array(self) -> NDArray[Any]:
-        """All images: the source itself where it is an array (read-only where mapped from a file), else one kept copy."""
+        """All images: the source itself where it is an array (read-only if its file is mapped), else one kept copy."""
         return self.source if isinstance(self.source, np.ndarray) else self._whole
 
     @cached_property

@@ -90,7 +90,7 @@ def measure_memorization(
     matches = _matches(samples, np.arange(len(samples)), scale)
     order = _by_closeness(matches)
     flagged_matches = [matches[i] for i in order if flagged[i]]
-    counted = Counted(flagged, samples.near_identical)
+    counted = Counted(flagged, samples.near_identical, samples.nearest.distances[:, 0])
     verdict = _verdict(counted, baseline, extras, matches, threshold)
     ratio = memorization_ratio(samples.distinct, threshold=threshold)
     control = _control(baseline, threshold, scale, reason)
@@ -131,9 +131,11 @@ def _verdict(
 ) -> Verdict:
     near = np.flatnonzero(counted.near_identical)
     none = np.zeros(0, dtype=bool)
-    base = Counted(none, none)
+    base = Counted(none, none, np.zeros(0))
     if baseline is not None:
-        base = Counted(copied(baseline.copying.distinct, threshold=threshold), baseline.copying.near_identical)
+        known = baseline.copying
+        flagged = copied(known.distinct, threshold=threshold)
+        base = Counted(flagged, known.near_identical, known.nearest.distances[:, 0])
     return judge(
         counted,
         base,

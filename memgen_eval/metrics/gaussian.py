@@ -62,25 +62,38 @@ def sketch(images: NDArray[Any], *, mean: Floats, directions: Floats) -> Sketch:
 def gaussian_wasserstein(first: Sketch, second: Sketch) -> float:
     """The 2-Wasserstein distance (not squared) of the Gaussians with both sets' moments, in the units of the images.
 
-    Exact in the K directions: ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2)``; outside them the means'
-    distance and ``(sqrt(v1) - sqrt(v2))^2`` with v the summed variances, which is a lower bound. 0: equal moments.
+    Exact in the K directions: ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2)`` [1]_; outside them the means'
+    distance and ``(sqrt(v1) - sqrt(v2))^2`` with v the summed variances, a lower bound. Means are kept apart from
+    variances there, so that a shift of all images by a constant is its own length. 0: equal moments.
 
     References
     ----------
     .. [1] Gelbrich, "On a formula for the L2 Wasserstein metric", Mathematische Nachrichten 147, 1990.
     """
     with single_thread():
-        return float(np.sqrt(_inside(first.inside, second.inside) + _outside(first, second)))
+        return float(np.sqrt(_Law.of(first.inside).squared_to(second.inside) + _outside(first, second)))
 
 
-def _inside(first: Floats, second: Floats) -> float:
-    """Squared W2 of the Gaussians with the moments of two sets of rows, (M, K) each."""
-    covariance1, covariance2 = _covariance(first), _covariance(second)
-    values, vectors = np.linalg.eigh(covariance1)
-    root = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T  # S1^1/2
-    cross = np.sqrt(np.maximum(np.linalg.eigvalsh(root @ covariance2 @ root), 0.0)).sum()
-    means = ((first.mean(axis=0) - second.mean(axis=0)) ** 2).sum()
-    return max(float(means + np.trace(covariance1) + np.trace(covariance2) - 2 * cross), 0.0)
+@dataclass(frozen=True, eq=False)
+class _Law:
+    """A Gaussian in the K directions: mean (K,), covariance (K, K) and its square root."""
+
+    mean: Floats
+    covariance: Floats
+    root: Floats
+
+    @classmethod
+    def of(cls, rows: Floats) -> _Law:
+        covariance = _covariance(rows)
+        values, vectors = np.linalg.eigh(covariance)
+        return cls(rows.mean(axis=0), covariance, (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+
+    def squared_to(self, rows: Floats) -> float:
+        """Squared W2 to the Gaussian with the moments of rows (M, K)."""
+        other = _covariance(rows)
+        cross = np.sqrt(np.maximum(np.linalg.eigvalsh(self.root @ other @ self.root), 0.0)).sum()
+        means = ((self.mean - rows.mean(axis=0)) ** 2).sum()
+        return max(float(means + np.trace(self.covariance) + np.trace(other) - 2 * cross), 0.0)
 
 
 def _outside(first: Sketch, second: Sketch) -> float:
@@ -96,14 +109,20 @@ def _covariance(rows: Floats) -> Floats:
 
 def _wasserstein(images: Sketch, reference: Sketch, *, scale: float, seed: int, notes: tuple[str, ...]) -> Estimate:
     """`gaussian_wasserstein` times `scale`, with the spread of the bootstrap around it."""
-    value, outside = gaussian_wasserstein(images, reference) * scale, _outside(images, reference)
-
-    def resampled(rows: NDArray[np.int64]) -> Floats:
-        return np.array([np.sqrt(_inside(reference.inside, images.inside[rows]) + outside) * scale])
-
+    outside = _outside(images, reference)
     with single_thread():
-        spread = float(bootstrap(resampled, len(images.inside), seed=seed, num_resamples=NUM_RESAMPLES).std(ddof=1))
-    return Estimate(value, max(value - Z * spread, 0.0), value + Z * spread, METHOD, len(images.inside), notes)
+        law = _Law.of(reference.inside)
+
+        def measured(rows: NDArray[Any]) -> Floats:
+            return np.array([np.sqrt(law.squared_to(rows) + outside) * scale])
+
+        value = float(measured(images.inside)[0])
+        count = len(images.inside)
+        resamples = bootstrap(
+            lambda drawn: measured(images.inside[drawn]), count, seed=seed, num_resamples=NUM_RESAMPLES
+        )
+    spread = float(resamples.std(ddof=1))
+    return Estimate(value, max(value - Z * spread, 0.0), value + Z * spread, METHOD, count, notes)
 
 
 def subspace_overlap(first: Floats, second: Floats) -> float:

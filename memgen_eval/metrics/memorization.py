@@ -166,7 +166,7 @@ def carlini_ratio(neighbours: Neighbours) -> Estimate:
     ----------
     .. [1] Carlini et al., "Extracting Training Data from Diffusion Models", USENIX Security 2023, section 5.
     """
-    if neighbours.indices.shape[1] < CARLINI_NEIGHBOURS:
+    if neighbours.indices.shape[1] <= CARLINI_NEIGHBOURS:
         return Estimate.undefined(f"needs more than {CARLINI_NEIGHBOURS} training images")
     distances = neighbours.distances[:, :CARLINI_NEIGHBOURS]  # (N, 50)
     return proportion(distances[:, 0] <= CARLINI_ALPHA * distances.mean(axis=1))

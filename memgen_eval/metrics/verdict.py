@@ -23,18 +23,20 @@ POWER = 0.9
 VISIBLE = "speaks of copies that the ratio rule sees"
 
 Bools = NDArray[np.bool_]
+Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """One set's flags, (N,) each: copied by the ratio rule, and within the duplicate tolerance of a training image."""
+    """Of one set, (N,) each: copied by the ratio rule; within the duplicate tolerance of a training image; how far."""
 
     flagged: Bools
     near_identical: Bools
+    distances: Floats
 
     def without(self, left_out: Bools) -> Counted:
         """The same without some of the images."""
-        return Counted(self.flagged[~left_out], self.near_identical[~left_out])
+        return Counted(self.flagged[~left_out], self.near_identical[~left_out], self.distances[~left_out])
 
     @property
     def num_flagged(self) -> int:
@@ -62,9 +64,9 @@ def judge(
 
     ``copies`` if Fisher's exact one-sided test of flagged samples against flagged baseline images gives p <= 1e-5.
     ``no copying found`` if, with the leaked baseline images left out, p > 0.05, at least 300 distinct samples were
-    seen, and no sample is within the duplicate tolerance of a training image, or no more often than unseen images are
-    (their share above 0, Fisher p > 0.05). Not available where more than 1 % of the baseline leaked or fewer than 300
-    of it remain. Else ``undecided``.
+    seen, and no sample is within the duplicate tolerance of a training image, or no nearer and no more often than
+    unseen images are (their share above 0, Fisher p > 0.05): an identical sample is never passed over. Not available
+    where more than 1 % of the baseline leaked or fewer than 300 of it remain. Else ``undecided``.
 
     Parameters
     ----------
@@ -111,12 +113,18 @@ def _doubts(samples: Counted, clean: Counted, evidence: Evidence, name: str) -> 
         doubts.append(f"{leaks:,} of {evidence.num_baseline:,} {name} are in the training set too")
     if len(clean) < MIN_IMAGES:
         doubts.append(f"the baseline holds only {len(clean):,} usable {name}, {MIN_IMAGES} are needed")
-    near_p_value = fisher_greater(samples.num_near_identical, len(samples), clean.num_near_identical, len(clean))
-    excused = clean.num_near_identical > 0 and near_p_value > ACQUITTAL_P_VALUE
-    if samples.num_near_identical and not excused:
+    if samples.num_near_identical and not _as_unseen_images(samples, clean):
         are = "sample is a training image" if samples.num_near_identical == 1 else "samples are training images"
         doubts.append(f"{samples.num_near_identical:,} {are} to within noise")
     return doubts
+
+
+def _as_unseen_images(samples: Counted, clean: Counted) -> bool:
+    """Whether unseen images are near-identical to training images as often as the samples are, and come as near."""
+    if clean.num_near_identical == 0 or clean.distances.min() > samples.distances.min():
+        return False
+    p_value = fisher_greater(samples.num_near_identical, len(samples), clean.num_near_identical, len(clean))
+    return p_value > ACQUITTAL_P_VALUE
 
 
 def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str], name: str) -> str:

@@ -9,6 +9,7 @@ from functools import cache
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 from scipy import stats
 
 import oracles
@@ -20,10 +21,15 @@ from memgen_eval.report import Match, Verdict
 FIRST = Match(sample_index=17, train_index=4, distance=0.001, grey_levels=0.255, ratio=0.01, flipped=False)
 
 
+def at_one_distance(flagged: NDArray[np.bool_], near_identical: NDArray[np.bool_]) -> Counted:
+    """Near-identical images all at one distance, the others at another."""
+    return Counted(flagged, near_identical, np.where(near_identical, 3.0, 40.0))
+
+
 def counted(num_images: int, flagged: int, near: int = 0) -> Counted:
     """The flagged stand at the front, the near-identical at the end."""
     places = np.arange(num_images)
-    return Counted(places < flagged, places >= num_images - near)
+    return at_one_distance(places < flagged, places >= num_images - near)
 
 
 def judged(
@@ -138,7 +144,7 @@ def test_leaks_convict_but_never_acquit() -> None:
     flagged = np.zeros(1000, dtype=bool)
     flagged[:2] = True
     flagged[-9:] = True
-    held_out = Counted(flagged, flagged & (np.arange(1000) > 500))
+    held_out = at_one_distance(flagged, flagged & (np.arange(1000) > 500))
     found = judged(counted(1000, 10), held_out, leaked=9)
     assert found.p_value > 0.05 > found.evidence.p_value_without_leaks  # type: ignore[operator]
     assert found.label == "undecided" and "more frequent" in found.sentence
@@ -229,5 +235,13 @@ def test_what_could_not_have_been_detected(num_samples: int, num_baseline: int, 
 def test_the_order_of_the_samples_changes_nothing(order: Callable[[object], object]) -> None:
     samples, baseline = counted(500, 7, 2), counted(600, 3, 1)
     places = np.asarray(order(np.random.default_rng(0).random(500)))
-    mixed = Counted(samples.flagged[places], samples.near_identical[places])
+    mixed = Counted(samples.flagged[places], samples.near_identical[places], samples.distances[places])
     assert judged(mixed, baseline) == judged(samples, baseline)
+
+
+@pytest.mark.parametrize(("distance", "excused"), [(0.0, False), (2.9, False), (3.0, True), (5.0, True)])
+def test_a_sample_nearer_than_any_unseen_image_is_never_passed_over(distance: float, excused: bool) -> None:
+    """One near-identical sample of 500, as often as among 500 unseen images: only how near it lies decides."""
+    samples, baseline = counted(500, 1, near=1), counted(500, 1, near=1)
+    nearer = Counted(samples.flagged, samples.near_identical, np.where(samples.near_identical, distance, 40.0))
+    assert (judged(nearer, baseline, first=FIRST).label == "no copying found") is excused
