@@ -12,6 +12,10 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memgen_eval.data.images import Images
+    from memgen_eval.diffusion.denoiser import from_epsilon, from_flow, from_score, from_v, from_x0
+    from memgen_eval.diffusion.gaussian import GaussianDenoiser
+    from memgen_eval.diffusion.optimal import OptimalDenoiser
+    from memgen_eval.diffusion.sampling import Sampler, sample
     from memgen_eval.errors import GateError, InputError, MemgenError
     from memgen_eval.evaluate import evaluate
     from memgen_eval.metrics.memorization import memorization_ratio
@@ -28,40 +32,58 @@ __all__ = [
     "Curve",
     "Estimate",
     "GateError",
+    "GaussianDenoiser",
     "Images",
     "InputError",
     "MemgenError",
     "Neighbours",
+    "OptimalDenoiser",
     "Reference",
     "Report",
+    "Sampler",
     "Verdict",
     "authenticity",
     "data_copying_test",
     "distinct_neighbours",
     "evaluate",
+    "from_epsilon",
+    "from_flow",
+    "from_score",
+    "from_v",
+    "from_x0",
     "memorization_ratio",
     "nearest_neighbours",
     "partition",
+    "sample",
 ]
 
 _HOMES = {
     "Curve": "memgen_eval.report",
     "Estimate": "memgen_eval.report",
     "GateError": "memgen_eval.errors",
+    "GaussianDenoiser": "memgen_eval.diffusion.gaussian",
     "Images": "memgen_eval.data.images",
     "InputError": "memgen_eval.errors",
     "MemgenError": "memgen_eval.errors",
     "Neighbours": "memgen_eval.neighbours.table",
+    "OptimalDenoiser": "memgen_eval.diffusion.optimal",
     "Reference": "memgen_eval.reference",
     "Report": "memgen_eval.report",
+    "Sampler": "memgen_eval.diffusion.sampling",
     "Verdict": "memgen_eval.report",
     "authenticity": "memgen_eval.metrics.novelty",
     "data_copying_test": "memgen_eval.metrics.novelty",
     "distinct_neighbours": "memgen_eval.neighbours.duplicates",
     "evaluate": "memgen_eval.evaluate",
+    "from_epsilon": "memgen_eval.diffusion.denoiser",
+    "from_flow": "memgen_eval.diffusion.denoiser",
+    "from_score": "memgen_eval.diffusion.denoiser",
+    "from_v": "memgen_eval.diffusion.denoiser",
+    "from_x0": "memgen_eval.diffusion.denoiser",
     "memorization_ratio": "memgen_eval.metrics.memorization",
     "nearest_neighbours": "memgen_eval.neighbours.search",
     "partition": "memgen_eval.metrics.novelty",
+    "sample": "memgen_eval.diffusion.sampling",
 }
 
 

@@ -1,7 +1,4 @@
-"""The command line: arguments to `evaluate`, the report to a table and files, and an exit status.
-
-0 done; 1 a gate failed and nothing else; 2 unusable input or arguments; 3 a fault of ours; 130 interrupted.
-"""
+"""``memgen-eval``: arguments to `evaluate`, the report to a table and files, and an exit status."""
 
 from __future__ import annotations
 
@@ -14,12 +11,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from memgen_eval.errors import GateError, InputError
+from memgen_eval.shell import DONE, GATE_FAILED, Parser, run, say
 
 if TYPE_CHECKING:
     from memgen_eval.gates import Gate
     from memgen_eval.report import Report
 
-DONE, GATE_FAILED, UNUSABLE, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
+PROGRAM = "memgen-eval"
 RANGES = ("--range", "--train-range", "--test-range")
 PAIR = re.compile(r"[-+.\d][^,\s]*,[^,\s]+")
 NUMBER = re.compile(r"[-+]?\.?\d.*")
@@ -33,19 +31,12 @@ exit status: 0 done, 1 a gate failed, 2 unusable input or arguments, 3 a fault o
 """
 
 
-class _Parser(argparse.ArgumentParser):
-    """Says what is wrong in one line."""
-
-    def error(self, message: str) -> NoReturn:
-        raise InputError(f"{message}; see {self.prog} --help")
-
-
 def parser() -> argparse.ArgumentParser:
     """Every argument of ``memgen-eval``; each keyword of `evaluate` is a flag of the same name."""
     from memgen_eval import __version__
 
-    command = _Parser(
-        prog="memgen-eval",
+    command = Parser(
+        prog=PROGRAM,
         description="Tell whether samples of a diffusion model are new or copies of its training set.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
@@ -114,17 +105,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit status; never raises but for `SystemExit` of --help and --version."""
     typed = list(sys.argv[1:] if argv is None else argv)
-    try:
-        return _run(typed)
-    except InputError as error:
-        return _say(f"memgen-eval: {_one_line(str(error))}", UNUSABLE)
-    except KeyboardInterrupt:
-        return _say("memgen-eval: interrupted", INTERRUPTED)
-    except Exception:
-        import traceback
-
-        fault = "memgen-eval: this is a fault of memgen-eval; please report it with the lines above"
-        return _say(f"{traceback.format_exc()}{fault}, the command and the output of pip freeze", FAULT)
+    return run(PROGRAM, lambda: _run(typed))
 
 
 def entry() -> NoReturn:
@@ -187,7 +168,7 @@ def _evaluate(arguments: argparse.Namespace, typed: list[str]) -> Report:
             memory_budget=arguments.memory_budget,
             data_dir=arguments.data_dir,
         )
-    command = shlex.join(["memgen-eval", *typed])
+    command = shlex.join([PROGRAM, *typed])
     return replace(report, provenance=replace(report.provenance, command=command))
 
 
@@ -263,18 +244,5 @@ def _judge(report: Report, gates: list[Gate]) -> int:
         try:
             fail_if(report, gate)
         except GateError as error:
-            status = _say(f"memgen-eval: {_one_line(str(error))}", GATE_FAILED)
+            status = say(PROGRAM, str(error), GATE_FAILED)
     return status
-
-
-def _say(text: str, status: int) -> int:
-    print(text.encode("ascii", "backslashreplace").decode() if not _utf8(sys.stderr) else text, file=sys.stderr)
-    return status
-
-
-def _utf8(stream: object) -> bool:
-    return (getattr(stream, "encoding", None) or "ascii").lower().replace("-", "") == "utf8"
-
-
-def _one_line(text: str) -> str:
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

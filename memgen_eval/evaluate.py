@@ -3,41 +3,33 @@
 from __future__ import annotations
 
 import logging
+import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
 from memgen_eval import families
-from memgen_eval.data.images import ImageSet
+from memgen_eval.assemble import Found, assemble
 from memgen_eval.data.samplers import draw_samples
 from memgen_eval.data.sources import load_images
+from memgen_eval.diffusion.measurements import Probe
+from memgen_eval.diffusion.sigmas import check_sigmas
 from memgen_eval.errors import InputError
 from memgen_eval.families import Sets
-from memgen_eval.features import features_name
 from memgen_eval.guests import guests, is_module
-from memgen_eval.neighbours.engines import describe_engine
 from memgen_eval.options import NOT_ASKED, NUM_SAMPLES, Options, check_count, check_options, chosen_metrics
-from memgen_eval.provenance import gallery, listed_names, provenance
 from memgen_eval.reference import Reference
-from memgen_eval.report import (
-    Curve,
-    Estimate,
-    Gaussian,
-    Memorization,
-    Novelty,
-    Report,
-    Settings,
-    Verdict,
-)
+from memgen_eval.report import Report
 from memgen_eval.stages import Stages, report_progress
 
 NOT_BUILT = "this version does not measure it"
 NO_DENOISER = "needs a denoiser: pass denoiser="
+DATA_ALONE = f"{NO_DENOISER}, or ask for denoiser in metrics for what the data alone tells"
 
 log = logging.getLogger("memgen_eval")
 
-Family = TypeVar("Family", Memorization, Novelty, Gaussian)
+Found_ = TypeVar("Found_")
 
 
 def evaluate(
@@ -99,7 +91,8 @@ def evaluate(
     quantize : bool
         Whether floats are rounded to 256 grey levels first; False compares them as they are, in float64.
     sigmas, num_denoiser_images, num_draws, denoiser_batch_size, device
-        Noise levels, images, noise draws an image, batch and device for the denoiser.
+        Noise levels, images, noise draws an image, batch and device for the denoiser. Without a denoiser its family is
+        measured only if `metrics` names it: what the data alone tells.
     seed : int
         Of everything drawn.
     memory_budget : str or int
@@ -125,7 +118,7 @@ def evaluate(
             duplicate_tolerance=duplicate_tolerance,
             flip=flip,
             quantize=quantize,
-            sigmas=None if sigmas is None else tuple(float(sigma) for sigma in sigmas),
+            sigmas=None if sigmas is None else tuple(check_sigmas(sigmas).tolist()),
             num_denoiser_images=num_denoiser_images,
             num_draws=num_draws,
             denoiser_batch_size=denoiser_batch_size,
@@ -135,10 +128,11 @@ def evaluate(
     )
     reference, stages = _reference(train, test, data_dir), Stages()
     request = _Request(samples, num_samples, check_count("batch_size", batch_size), value_range, data_dir)
+    model = _Model(denoiser, samples, device)
     with guests(samples, denoiser, features):
         sets = _load(request, reference, options, stages)
-        found = _measure(sets, has_denoiser=denoiser is not None)
-    return _assemble(sets, found, batch_size=batch_size, device=device or "cpu")
+        found = _measure(sets, model)
+    return assemble(sets, found, batch_size=batch_size, device=families.device_name(denoiser, device))
 
 
 @dataclass(frozen=True)
@@ -174,7 +168,7 @@ def _load(request: _Request, reference: Reference, options: Options, stages: Sta
                 num_samples=request.num_samples or NUM_SAMPLES,
                 batch_size=request.batch_size,
                 seed=options.seed,
-                value_range=request.value_range,
+                value_range=request.value_range or _own_range(request.source),
                 like=train.shape,
                 quantize=quantize,
                 on_progress=report_progress,
@@ -193,29 +187,30 @@ def _load(request: _Request, reference: Reference, options: Options, stages: Sta
     return Sets(samples, train, test, reference, options, stages)
 
 
+def _own_range(sampler: object) -> tuple[float, float] | None:
+    """[-1, 1] for samplers of this library, whose excursions are clipped; None for others."""
+    own = sys.modules.get("memgen_eval.diffusion.sampling")  # imported by whoever made one
+    return (-1.0, 1.0) if own is not None and isinstance(sampler, own.Sampler) else None
+
+
 def is_sampler(source: object) -> TypeGuard[Callable[..., object]]:
     """Whether samples are to be drawn by calling it: a module, or callable and no collection of images."""
     is_collection = hasattr(source, "__iter__") or hasattr(source, "__getitem__")
     return is_module(source) or (callable(source) and not is_collection)  # an nn.Sequential iterates
 
 
-@dataclass(frozen=True)
-class _Found:
-    """The families measured, and why others were not."""
+@dataclass(frozen=True, eq=False)
+class _Model:
+    """What is known of the model beside its samples."""
 
-    memorization: Memorization | None
-    verdict: Verdict | None
-    novelty: Novelty | None
-    gaussian: Gaussian | None
-    skipped: dict[str, str]
+    denoiser: Callable[..., Any] | None
+    sampler: object
+    device: str | None
 
 
-def _measure(sets: Sets, *, has_denoiser: bool) -> _Found:
+def _measure(sets: Sets, model: _Model) -> Found:
     options = sets.options
-    skipped = {
-        "fidelity": NOT_BUILT if options.wants("fidelity") else NOT_ASKED,
-        "denoiser": (NOT_BUILT if has_denoiser else NO_DENOISER) if options.wants("denoiser") else NOT_ASKED,
-    }
+    skipped = {"fidelity": NOT_BUILT if options.wants("fidelity") else NOT_ASKED}
     in_pixels = options.wants("memorization") or (options.wants("novelty") and options.features == "pixels")
     searched = families.search(sets) if in_pixels else None
     memorization, verdict = None, None
@@ -228,13 +223,38 @@ def _measure(sets: Sets, *, has_denoiser: bool) -> _Found:
             "verdict": "it rests on the memorization family, which was not asked for",
         }
     novelty = _attempt("novelty", options, lambda: families.novelty(sets, searched), skipped)
-    gaussian = _attempt("gaussian", options, lambda: families.gaussian(sets), skipped)
-    return _Found(memorization, verdict, novelty, gaussian, skipped)
+    probed = _probe(sets, model, skipped)
+    why = NO_DENOISER if model.denoiser is None else skipped.get("denoiser", "")
+    return Found(
+        memorization=memorization,
+        verdict=verdict,
+        novelty=novelty,
+        denoiser=None if probed is None or not options.wants("denoiser") else families.denoiser(sets, probed),
+        gaussian=_attempt("gaussian", options, lambda: families.gaussian(sets, probed, why), skipped),
+        sigmas=options.sigmas if probed is None else tuple(probed.sigmas.tolist()),
+        skipped=skipped,
+    )
 
 
-def _attempt(name: str, options: Options, measure: Callable[[], Family], skipped: dict[str, str]) -> Family | None:
-    """The family, or None with the reason in `skipped`: a failure here does not lose what was found before."""
-    if not options.wants(name):
+def _probe(sets: Sets, model: _Model, skipped: dict[str, str]) -> Probe | None:
+    """The denoiser beside D* and D_G, for two families; the data alone where there is no denoiser."""
+    options = sets.options
+    if not options.wants("denoiser") and (model.denoiser is None or not options.wants("gaussian")):
+        skipped["denoiser"] = NOT_ASKED
+        return None
+    if model.denoiser is None and not options.named("denoiser"):  # D* of a large set takes minutes
+        skipped["denoiser"] = DATA_ALONE
+        return None
+    measure = lambda: families.probed(sets, model.denoiser, model.sampler, model.device)  # noqa: E731
+    found = _attempt("denoiser", options, measure, skipped)
+    if found is not None and not options.wants("denoiser"):
+        skipped["denoiser"] = NOT_ASKED
+    return found
+
+
+def _attempt(name: str, options: Options, measure: Callable[[], Found_], skipped: dict[str, str]) -> Found_ | None:
+    """What is measured, or None with the reason in `skipped`: a failure here does not lose what was found before."""
+    if not options.wants(name) and name != "denoiser":  # its probe serves the Gaussian family too
         skipped[name] = NOT_ASKED
         return None
     try:
@@ -246,70 +266,3 @@ def _attempt(name: str, options: Options, measure: Callable[[], Family], skipped
             log.exception("%s could not be measured", name)
         skipped[name] = f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error)
         return None
-
-
-def _assemble(sets: Sets, found: _Found, *, batch_size: int, device: str) -> Report:
-    options, held = sets.options, sets.held_out
-    named: dict[str, ImageSet | None] = {"samples": sets.samples, "train": sets.train, "test": sets.test}
-    control = "train" if sets.test is None else "test"
-    settings = Settings(
-        seed=options.seed,
-        metrics=options.metrics,
-        features=features_name(options.features),
-        threshold=options.threshold,
-        duplicate_tolerance=sets.tolerance * sets.scale.unit if options.wants("memorization") else None,
-        flip=options.flip,
-        quantize=options.quantize,
-        image_shape=sets.train.shape,
-        num_samples=len(sets.samples),
-        num_train=len(sets.train),
-        num_test=None if sets.test is None else len(sets.test),
-        baseline="none" if held is None else held.setting,
-        num_baseline=0 if held is None else len(held.rows),
-        sigmas=options.sigmas,
-        num_denoiser_images=options.num_denoiser_images,
-        num_draws=options.num_draws,
-        denoiser_batch_size=options.denoiser_batch_size,
-        checksums={name: None if images is None else images.checksum for name, images in named.items()},
-    )
-    memorization = _asked(found.memorization, "memorization", options)
-    novelty, gaussian = _asked(found.novelty, "novelty", options), _asked(found.gaussian, "gaussian", options)
-    report = Report(
-        verdict=found.verdict,
-        memorization=memorization,
-        novelty=novelty,
-        fidelity=None,
-        denoiser=None,
-        gaussian=gaussian,
-        skipped={},
-        settings=settings,
-        provenance=provenance(
-            seconds=sets.stages.seconds,
-            command=None,
-            engine=describe_engine(sets.train.dtype),
-            device=device,
-            batch_size=batch_size,
-            memory_budget=options.memory_budget,
-            sets=named,
-            names=listed_names(memorization, found.verdict, named, baseline=control),
-        ),
-        gallery=None
-        if memorization is None
-        else gallery(memorization, samples=sets.samples, train=sets.train, baseline=named[control]),
-    )
-    undefined = {path: figure.notes[0] for path, figure in report.figures() if figure.value is None}
-    asked = {path: reason for path, reason in undefined.items() if options.wants_figure(path)}
-    return replace(report, skipped=found.skipped | asked)
-
-
-def _asked(family: Family | None, name: str, options: Options) -> Family | None:
-    """The family with the figures that were not asked for left out."""
-    if family is None:
-        return None
-    blank: dict[str, Any] = {}
-    for entry in fields(family):
-        if not options.wants_figure(f"{name}.{entry.name}"):
-            figure = getattr(family, entry.name)
-            if isinstance(figure, Estimate | Curve):
-                blank[entry.name] = type(figure).undefined(NOT_ASKED)
-    return replace(family, **blank)

@@ -11,18 +11,21 @@ from numpy.typing import NDArray
 
 from memgen_eval import tables
 from memgen_eval.data.images import ImageSet
+from memgen_eval.diffusion.measurements import Probe
+from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, Moments, moments
 from memgen_eval.features import embed
 from memgen_eval.metrics.copies import Extras, Scale, measure_memorization
+from memgen_eval.metrics.denoiser import measure_denoiser
 from memgen_eval.metrics.gaussian import MatchedSets, measure_gaussian, undefined_gaussian
+from memgen_eval.metrics.gaussian_curves import GaussianCurves, measure_gaussian_curves, with_curves
 from memgen_eval.metrics.memorization import Copying
-from memgen_eval.metrics.moments import MAX_DIMENSION, TOO_LARGE, Moments, moments
 from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
 from memgen_eval.metrics.statistics import permutation
 from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Reference
-from memgen_eval.report import Estimate, Gaussian, Memorization, Novelty, Verdict
+from memgen_eval.report import Curve, Denoiser, Estimate, Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.stages import Stages
 
 GREY_LEVELS = 255.0
@@ -217,8 +220,61 @@ def pixel_moments(sets: Sets) -> Moments:
     return sets.keep("moments", lambda: moments(sets.train.array()))
 
 
-def gaussian(sets: Sets) -> Gaussian:
-    """The Gaussian family, as far as samples alone tell. Raises InputError for images that are too large."""
+def probed(sets: Sets, model: Callable[..., Any] | None, sampler: object, device: str | None) -> Probe:
+    """The denoiser beside D* and D_G of the training set, or the data alone."""
+    from memgen_eval.diffusion.gaussian import GaussianDenoiser
+    from memgen_eval.diffusion.optimal import OptimalDenoiser
+    from memgen_eval.diffusion.probe import probe
+    from memgen_eval.diffusion.sampling import Sampler
+
+    options, train = sets.options, for_denoisers(sets.train)
+    with sets.stages.stage("denoiser"):
+        small = sets.train.num_values <= MAX_DIMENSION
+        return probe(
+            model,
+            optimal=sets.keep("D*", lambda: OptimalDenoiser(train)),
+            gaussian=sets.keep("D_G", lambda: GaussianDenoiser(train)) if small else None,
+            test=None if sets.test is None else for_denoisers(sets.test),
+            sampler=sampler if isinstance(sampler, Sampler) and model is not None else None,
+            sigmas=options.sigmas,
+            num_images=options.num_denoiser_images,
+            num_draws=options.num_draws,
+            batch_size=options.denoiser_batch_size,
+            seed=options.seed,
+            device=device,
+        )
+
+
+def for_denoisers(images: ImageSet) -> NDArray[Any]:
+    """Images as denoisers are given them: uint8, or float32 in [-1, 1]."""
+    array = images.array()
+    return array if array.dtype == np.uint8 else array / np.float32(GREY_LEVELS / 2) - np.float32(1)
+
+
+def device_name(model: Callable[..., Any] | None, device: str | None) -> str:
+    """Where the denoiser is called."""
+    if model is None:
+        return device or "cpu"
+    from memgen_eval.diffusion.calling import device_of
+
+    return str(device_of(model, device))
+
+
+def denoiser(sets: Sets, found: Probe) -> Denoiser:
+    """The denoiser family."""
+    return measure_denoiser(found, seed=sets.options.seed)
+
+
+def gaussian(sets: Sets, found: Probe | None, why: str) -> Gaussian:
+    """The Gaussian family; `why` says why there is no probe. Raises InputError for images that are too large."""
+    family = _from_samples(sets)
+    if found is None:
+        undefined = Curve.undefined(why)
+        return with_curves(family, GaussianCurves(undefined, undefined, undefined, undefined, undefined))
+    return with_curves(family, measure_gaussian_curves(found, seed=sets.options.seed))
+
+
+def _from_samples(sets: Sets) -> Gaussian:
     seed, num_train = sets.options.seed, len(sets.train)
     num_test = num_train if sets.test is None else len(sets.test)
     size = min(len(sets.samples), num_test, num_train // 2)

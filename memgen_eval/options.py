@@ -73,9 +73,6 @@ def check_options(options: Options) -> Options:
     tolerance = options.duplicate_tolerance
     if tolerance is not None and not (_is_number(tolerance) and 0 <= tolerance < 1):
         raise InputError(f"duplicate_tolerance is {tolerance!r}, expected a number from 0 to below 1 (units of [0, 1])")
-    for sigma in options.sigmas or ():
-        if not (_is_number(sigma) and sigma > 0):
-            raise InputError(f"sigmas holds {sigma!r}, expected positive finite noise levels")
     for name in ("num_denoiser_images", "num_draws", "denoiser_batch_size"):
         check_count(name, getattr(options, name))
     if not isinstance(options.seed, int) or isinstance(options.seed, bool) or options.seed < 0:

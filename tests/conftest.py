@@ -51,6 +51,15 @@ def kit() -> Kit:
 
 
 @pytest.fixture(scope="session")
+def digits() -> Pixels:
+    """The 1,797 digits that ship with scikit-learn, (N, 1, 8, 8), in an order of their own."""
+    from sklearn.datasets import load_digits
+
+    images = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)
+    return np.random.default_rng(0).permutation(images)[:, None]
+
+
+@pytest.fixture(scope="session")
 def data_dir() -> Path:
     """The folder that holds `cifar-10-batches-py`."""
     folder = os.environ.get("MEMGEN_DATA")

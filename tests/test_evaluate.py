@@ -348,7 +348,7 @@ def test_features_of_one_training_image() -> None:
 
 
 def test_a_fault_in_one_family_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    def faulty(sets: object) -> Any:
+    def faulty(*arguments: object) -> Any:
         raise ZeroDivisionError("ours")
 
     monkeypatch.setattr(memgen_eval.families, "gaussian", faulty)
@@ -443,3 +443,50 @@ def test_torch_is_not_needed_for_pixels() -> None:
     root = Path(__file__).parent.parent
     run = subprocess.run([sys.executable, "-c", script], cwd=root, capture_output=True, text=True, check=True)
     assert run.stdout == "False\n"
+
+
+def test_the_data_alone_is_measured_where_it_is_asked_for() -> None:
+    part = evaluated(SAMPLES, train=TRAIN, test=TEST, metrics="denoiser", num_denoiser_images=32, num_draws=1)
+    assert part.denoiser is not None and part.denoiser.collapse_sigma.value is not None
+    assert part.denoiser.effective_neighbours.value is not None and part.settings.sigmas is not None
+    assert part.denoiser.error_train.value is None and part.skipped["denoiser.error_train"] == "needs a denoiser"
+    assert part.gaussian is None
+
+
+@pytest.fixture(scope="module")
+def optimal() -> Report:
+    """D* of the training set as the model, and as its own sampler."""
+    from memgen_eval import OptimalDenoiser, Sampler
+
+    model = OptimalDenoiser(TRAIN.transpose(0, 3, 1, 2))
+    return evaluated(
+        Sampler(model, (3, 8, 8), num_steps=8),
+        train=TRAIN,
+        test=TEST,
+        denoiser=model,
+        num_samples=40,
+        num_denoiser_images=32,
+        num_draws=1,
+        sigmas=[0.05, 0.5, 5.0],
+    )
+
+
+def test_the_optimal_denoiser_copies_and_is_its_own_measure(optimal: Report) -> None:
+    assert optimal.denoiser is not None and optimal.gaussian is not None
+    assert memorization(optimal).ratio.value == 1 and optimal.settings.sigmas == (0.05, 0.5, 5.0)
+    assert max(value or 0 for value in optimal.denoiser.gap_train.value or ()) < 1e-10
+    assert optimal.denoiser.gap_path.value is not None  # the sampler is ours
+    assert optimal.gaussian.nmse.value is not None and optimal.gaussian.nmse.value[1] > 0.01
+    assert optimal.provenance.inputs["samples"]["value_range"] == [-1.0, 1.0]
+
+
+def test_a_failing_denoiser_does_not_lose_the_samples() -> None:
+    def broken(x: Any, sigma: Any) -> Any:
+        raise RuntimeError("out of memory")
+
+    few = {"num_denoiser_images": 8, "num_draws": 1}
+    report = evaluated(SAMPLES, train=TRAIN, test=TEST, denoiser=broken, **few)
+    assert report.memorization is not None and report.denoiser is None
+    assert report.skipped["denoiser"] == report.skipped["gaussian.nmse"] == "RuntimeError: out of memory"
+    with pytest.raises(RuntimeError, match="out of memory"):
+        evaluate(SAMPLES, train=TRAIN, test=TEST, denoiser=broken, metrics=["denoiser"], **few)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.metrics.moments import (
+from memgen_eval.diffusion.moments import (
     Moments,
     leading_directions,
     moments,

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from memgen_eval.diffusion.moments import Moments, leading_directions, moments, project, single_thread
 from memgen_eval.errors import InputError
 from memgen_eval.metrics.memorization import distance_ratios
-from memgen_eval.metrics.moments import Moments, leading_directions, moments, project, single_thread
 from memgen_eval.metrics.statistics import (
     auc,
     bootstrap,

@@ -14,10 +14,10 @@ from numpy.typing import NDArray
 
 from made_reports import full_report
 from memgen_eval import Report
+from memgen_eval.diffusion.moments import moments
 from memgen_eval.metrics.copies import Baseline, Extras, Scale, measure_memorization
 from memgen_eval.metrics.gaussian import MatchedSets, measure_gaussian
 from memgen_eval.metrics.memorization import repeated
-from memgen_eval.metrics.moments import moments
 from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
 from memgen_eval.report import Curve, Estimate, Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.serialise import dumps

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 import oracles
 from conftest import Cifar10
+from memgen_eval.diffusion.moments import leading_directions, moments
 from memgen_eval.metrics.gaussian import (
     MatchedSets,
     Sketch,
@@ -19,7 +20,6 @@ from memgen_eval.metrics.gaussian import (
     subspace_overlap,
     undefined_gaussian,
 )
-from memgen_eval.metrics.moments import leading_directions, moments
 from memgen_eval.report import Gaussian
 from metric_tables import known
 

@@ -12,8 +12,8 @@ from sklearn.metrics import roc_auc_score
 
 import oracles
 from memgen_eval import authenticity, data_copying_test, partition
+from memgen_eval.diffusion.moments import moments
 from memgen_eval.errors import InputError
-from memgen_eval.metrics.moments import moments
 from memgen_eval.metrics.novelty import QUANTILES, Distances, measure_novelty
 from memgen_eval.report import Novelty
 from metric_tables import brute_force, known, table, torus

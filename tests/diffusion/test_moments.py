@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from memgen_eval.diffusion import moments as module
+from memgen_eval.diffusion.moments import leading_directions, moments, project
 from memgen_eval.errors import InputError
-from memgen_eval.metrics import moments as module
-from memgen_eval.metrics.moments import leading_directions, moments, project
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -101,7 +101,7 @@ def test_projection_splits_a_norm_in_two(dtype: type) -> None:
 
 THREADS = """
 import hashlib, numpy as np
-from memgen_eval.metrics.moments import leading_directions, moments, project
+from memgen_eval.diffusion.moments import leading_directions, moments, project
 from memgen_eval.metrics.novelty import partition
 images = np.random.default_rng(0).integers(0, 256, (2100, 300), dtype=np.uint8)
 known, floats = moments(images), moments(images.astype(np.float32) / 7)

@@ -1,6 +1,6 @@
 """Mean, covariance and principal directions of a set of images, the same to the byte for any number of threads.
 
-Products of uint8 images are sums of integers that float32 holds exactly; factorisations run in scipy on one thread.
+Products of uint8 images are sums of integers; factorisations run in scipy on one thread.
 """
 
 from __future__ import annotations
@@ -13,11 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.errors import InputError
+from memgen_eval.neighbours.engines import integer_products, threads_for
+from memgen_eval.neighbours.threads import sharing
 
 MAX_DIMENSION = 12_288  # 64 x 64 x 3: beyond it a d x d covariance costs more than it tells
 TOO_LARGE = f"images of more than {MAX_DIMENSION:,} values (64 x 64 x 3) would need a covariance of their square"
 LARGE = 1024  # values of an image from which a few directions are found without all the others
-EXACT_ROWS = 1024  # (u8 - 128)^2 <= 2^14, so that 1,024 products stay below 2^24, where float32 counts exactly
+EXACT_ROWS = 8192  # (u8 - 128)^2 <= 2^14: sums of 8,192 stay far below 2^31
+FLOAT_ROWS = 1024
 
 Floats = NDArray[np.float64]
 
@@ -52,27 +55,39 @@ def moments(images: NDArray[Any]) -> Moments:
 
 def _exact_moments(images: NDArray[Any], dimension: int) -> Moments:
     total, squares = np.zeros(dimension), np.zeros((dimension, dimension))
-    for rows in _blocks(images):
-        shifted = rows.astype(np.float32) - np.float32(128)  # (B, D)
-        total += shifted.sum(axis=0, dtype=np.float64)
-        squares += shifted.T @ shifted
+    work = 2.0 * len(images) * dimension**2
+    products = integer_products("auto", work=work)
+    with sharing(threads_for(work)) as share:
+        for rows in _blocks(images, EXACT_ROWS):
+            shifted = np.ascontiguousarray(np.bitwise_xor(rows, 128).view(np.int8).T)  # (D, B), u8 - 128
+            total += shifted.sum(axis=1, dtype=np.int64)
+            packed = products.pack(shifted)
+
+            def add(start: int, stop: int, shifted: NDArray[Any] = shifted, packed: Any = packed) -> None:
+                squares[start:stop] += products.multiply(shifted[start:stop], packed)
+
+            if products.own_threads:
+                add(0, dimension)
+            else:
+                share(add, dimension)
     mean = total / len(images)
     return Moments(len(images), mean + 128, squares / len(images) - np.outer(mean, mean))
 
 
 def _float_moments(images: NDArray[Any], dimension: int) -> Moments:
-    mean = sum((rows.astype(np.float64).sum(axis=0) for rows in _blocks(images)), np.zeros(dimension)) / len(images)
+    sums = (rows.astype(np.float64).sum(axis=0) for rows in _blocks(images, FLOAT_ROWS))
+    mean = sum(sums, np.zeros(dimension)) / len(images)
     squares = np.zeros((dimension, dimension))
-    for rows in _blocks(images):
+    for rows in _blocks(images, FLOAT_ROWS):
         centred = rows.astype(np.float64) - mean  # centred first: features far from zero would cancel
         squares += centred.T @ centred
     return Moments(len(images), mean, squares / len(images))
 
 
-def _blocks(images: NDArray[Any]) -> Iterator[NDArray[Any]]:
-    """Rows of at most 1,024 images, flattened: (B, D)."""
-    for start in range(0, len(images), EXACT_ROWS):
-        block = images[start : start + EXACT_ROWS]
+def _blocks(images: NDArray[Any], num_rows: int) -> Iterator[NDArray[Any]]:
+    """At most `num_rows` images at a time, flattened: (B, D)."""
+    for start in range(0, len(images), num_rows):
+        block = images[start : start + num_rows]
         yield block.reshape(len(block), -1)
 
 
@@ -103,7 +118,7 @@ def project(images: NDArray[Any], mean: Floats, directions: Floats) -> tuple[Flo
     """Coordinates of centred images, and what lies outside: (N, ...), (D,), (D, K) -> (N, K), (N,) squared norms."""
     coordinates, outside = [], []
     with single_thread():
-        for rows in _blocks(images):
+        for rows in _blocks(images, FLOAT_ROWS):
             centred = rows.astype(np.float64) - mean  # (B, D)
             inside = centred @ directions  # (B, K)
             coordinates.append(inside)

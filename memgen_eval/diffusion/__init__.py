@@ -1,0 +1,1 @@
+"""Denoisers: the contract, the optimal and the Gaussian one, samplers that follow one, the probe that compares them."""

@@ -1,0 +1,206 @@
+"""Samples drawn by following a denoiser: Karras's schedule, Euler's and Heun's steps, noise per image."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memgen_eval.diffusion.calling import as_guest, call_denoiser, device_of
+from memgen_eval.diffusion.denoiser import Denoiser
+from memgen_eval.diffusion.noise import draw_noises
+from memgen_eval.errors import InputError
+
+Solver = Literal["heun", "euler"]
+SOLVERS = ("heun", "euler")
+NOISE = "samples"  # the set that a sampler's noise is drawn for
+
+
+def karras_sigmas(
+    num_steps: int, *, sigma_min: float = 0.002, sigma_max: float = 80.0, rho: float = 7.0
+) -> NDArray[np.float64]:
+    """Noise levels of a sampler, falling, float64 (T,): evenly spaced in their rho-th root [1]_.
+
+    References
+    ----------
+    .. [1] Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", NeurIPS 2022, equation 5.
+    """
+    roots = np.linspace(sigma_max ** (1 / rho), sigma_min ** (1 / rho), num_steps)
+    return np.asarray(roots**rho)
+
+
+@dataclass(frozen=True, eq=False)
+class Step:
+    """A place on a sampler's path: noisy images (B, ...) at `sigma`, what the denoiser made of them, calls so far."""
+
+    sigma: float
+    x: Tensor
+    clean: Tensor
+    nfe: int
+
+
+def follow(denoiser: Denoiser, eps: Tensor, sigmas: NDArray[np.float64], *, solver: Solver) -> Iterator[Step]:
+    """The path of the probability-flow equation from ``sigmas[0] * eps`` to noise 0: a step a sigma, and the end.
+
+    The last Step has sigma 0 and holds the samples as `x`. Heun's correction is left out on the step to noise 0.
+    State in float64 where the device knows it; the denoiser sees float32.
+    """
+    nfe = 0
+    state = eps.to(torch.float32 if eps.device.type == "mps" else torch.float64) * sigmas[0]
+
+    def clean_at(x: Tensor, sigma: float) -> Tensor:
+        nonlocal nfe
+        nfe += 1
+        levels = torch.full((len(x),), sigma, dtype=torch.float32, device=x.device)
+        return call_denoiser(denoiser, x.float(), levels).to(x.dtype)
+
+    clean = state
+    for sigma, following in zip(sigmas.tolist(), [*sigmas[1:].tolist(), 0.0], strict=True):
+        clean = clean_at(state, sigma)
+        yield Step(sigma, state, clean, nfe)
+        slope = (state - clean) / sigma
+        ahead = state + (following - sigma) * slope
+        if solver == "heun" and following > 0:
+            slope_ahead = (ahead - clean_at(ahead, following)) / following
+            ahead = state + (following - sigma) * (slope + slope_ahead) / 2
+        state = ahead
+    yield Step(0.0, state, clean, nfe)
+
+
+@dataclass(frozen=True, eq=False)
+class Sampler:
+    """A denoiser as a sampler: called with a number of samples, and with their seeds where they have their own.
+
+    Image i depends on `seed` and i (or on its own seed) alone, up to what the denoiser makes of another batch size.
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        ``D(x, sigma)``.
+    shape : tuple of int
+        Of an image, such as (3, 32, 32).
+    seed : int
+        Of the noise.
+    num_steps, sigma_min, sigma_max, rho
+        Karras's schedule.
+    solver : "heun" or "euler"
+        Heun's second-order steps call the denoiser twice.
+    batch_size : int
+        Images to a call of the denoiser.
+    device : torch.device or str, optional
+        Where the denoiser is called; its parameters' device otherwise.
+    """
+
+    denoiser: Denoiser
+    shape: tuple[int, ...]
+    seed: int = 0
+    num_steps: int = 18
+    sigma_min: float = 0.002
+    sigma_max: float = 80.0
+    rho: float = 7.0
+    solver: Solver = "heun"
+    batch_size: int = 64
+    device: Any = None
+
+    def __post_init__(self) -> None:
+        """Refuse what no schedule can follow."""
+        if not callable(self.denoiser):
+            raise InputError(f"denoiser is a {type(self.denoiser).__name__}: give a callable D(x, sigma)")
+        if self.solver not in SOLVERS:
+            raise InputError(f"solver is {self.solver!r}: give one of {', '.join(SOLVERS)}")
+        for name, value in (("num_steps", self.num_steps), ("batch_size", self.batch_size)):
+            if not (isinstance(value, int) and value >= 1):
+                raise InputError(f"{name} is {value!r}: give a whole number of at least 1")
+        if not (0 < self.sigma_min < self.sigma_max < float("inf") and self.rho > 0):
+            raise InputError(
+                f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}, rho={self.rho}: "
+                "give 0 < sigma_min < sigma_max, and rho > 0"
+            )
+
+    @property
+    def sigmas(self) -> NDArray[np.float64]:
+        """Noise levels of the path, falling, (T,)."""
+        return karras_sigmas(self.num_steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho)
+
+    @property
+    def nfe(self) -> int:
+        """Calls of the denoiser for a batch: 2 T - 1 for Heun, T for Euler."""
+        return 2 * self.num_steps - 1 if self.solver == "heun" else self.num_steps
+
+    def __call__(self, num_samples: int, *, seeds: Sequence[int] | None = None) -> Tensor:
+        """Draw samples, float32 (N, *shape) on the CPU; `seeds` are N, one for each. In [-1, 1] up to excursions."""
+        own = list(range(num_samples)) if seeds is None else [int(seed) for seed in seeds]
+        if len(own) != num_samples:
+            raise InputError(f"seeds holds {len(own)} numbers for {num_samples} samples: give one for each")
+        device = device_of(self.denoiser, self.device)
+        batches = []
+        with as_guest(self.denoiser, device):
+            for start in range(0, num_samples, self.batch_size):
+                steps = list(self._last(own[start : start + self.batch_size], device))
+                batches.append(steps[-1].x.float().cpu())
+        # copied outside inference mode: the caller may want gradients through what is made of them
+        return torch.cat(batches) if batches else torch.empty(0, *self.shape, dtype=torch.float32)
+
+    def path(self, seeds: Sequence[int], device: torch.device) -> Iterator[Step]:
+        """Every step of the samples with these seeds, one batch; to be called inside `as_guest`."""
+        eps = draw_noises(self.shape, np.asarray(seeds, dtype=np.int64), seed=self.seed, name=NOISE)
+        return follow(self.denoiser, torch.from_numpy(eps).to(device), self.sigmas, solver=self.solver)
+
+    def _last(self, seeds: Sequence[int], device: torch.device) -> Iterator[Step]:
+        for step in self.path(seeds, device):
+            if step.sigma == 0:
+                yield step
+
+
+def sample(
+    denoiser: Denoiser,
+    num_samples: int,
+    shape: tuple[int, ...],
+    *,
+    seed: int = 0,
+    num_steps: int = 18,
+    sigma_min: float = 0.002,
+    sigma_max: float = 80.0,
+    rho: float = 7.0,
+    solver: Solver = "heun",
+    batch_size: int = 64,
+    device: Any = None,
+) -> Tensor:
+    """Samples that a denoiser leads to, by the deterministic sampler of EDM.
+
+    ``dx = (x - D(x; sigma)) / sigma dsigma`` from noise at sigma_max to 0, on Karras's schedule. Image i starts from
+    noise that depends on `seed` and i alone. The denoiser is called ``2 num_steps - 1`` times a batch by Heun,
+    `num_steps` times by Euler (`Sampler.nfe`; `Sampler` takes the same arguments and is a sampler for `evaluate`).
+
+    Parameters
+    ----------
+    denoiser : Denoiser
+        ``D(x, sigma)``, x float32 (B, *shape), sigma (B,).
+    num_samples : int
+        N.
+    shape : tuple of int
+        Of an image, such as (3, 32, 32).
+    seed, num_steps, sigma_min, sigma_max, rho, solver, batch_size, device
+        As in `Sampler`.
+
+    Returns
+    -------
+    float32, (N, *shape), on the CPU
+        In [-1, 1] up to the denoiser's excursions.
+
+    Raises
+    ------
+    InputError
+        For a schedule that cannot be followed, or a denoiser that returns anything but finite images of the shape of x.
+
+    References
+    ----------
+    .. [1] Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", NeurIPS 2022.
+    """
+    sampler = Sampler(denoiser, tuple(shape), seed, num_steps, sigma_min, sigma_max, rho, solver, batch_size, device)
+    return sampler(num_samples)

@@ -1,0 +1,109 @@
+"""Curves over noise levels with intervals: the image is the sampling unit, its noise draws are averaged already."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.metrics.statistics import LEVEL, bootstrap, percentile_interval, percentile_method
+from memgen_eval.report import Axis, Curve
+
+Floats = NDArray[np.float64]
+
+
+def sigma_axis(sigmas: Floats) -> Axis:
+    """Noise levels, data in [-1, 1]."""
+    return Axis("sigma", "", tuple(sigmas.tolist()))
+
+
+def mean_curve(values: Floats, x: Axis, *, level: float = LEVEL, notes: tuple[str, ...] = ()) -> Curve:
+    """Means over images with Student's intervals, values (S, N)."""
+    half = _half_width(values, level)
+    mean = values.mean(axis=1)
+    method = f"Student's t over images, {100 * level:.6g} %"
+    if half is None:
+        return Curve(floats(mean), method="no interval", count=1, notes=("an interval needs two images", *notes), x=x)
+    return Curve(floats(mean), floats(mean - half), floats(mean + half), method, values.shape[1], notes, x)
+
+
+def difference_curve(first: Floats, second: Floats, x: Axis, *, notes: tuple[str, ...] = ()) -> Curve:
+    """Mean over the images of the first set minus that of the second, (S, N) and (S, M), with Welch's intervals."""
+    from scipy.stats import t
+
+    value = first.mean(axis=1) - second.mean(axis=1)
+    count = min(first.shape[1], second.shape[1])
+    if count < 2:
+        return Curve(
+            floats(value), method="no interval", count=count, notes=("an interval needs two images", *notes), x=x
+        )
+    parts = [side.var(axis=1, ddof=1) / side.shape[1] for side in (first, second)]
+    variance = parts[0] + parts[1]
+    lost = sum(part**2 / (side.shape[1] - 1) for part, side in zip(parts, (first, second), strict=True))
+    freedom = np.divide(variance**2, lost, out=np.full(len(variance), float(count - 1)), where=np.asarray(lost) > 0)
+    half = t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance)
+    return Curve(
+        floats(value), floats(value - half), floats(value + half), "Welch's t over images, 95 %", count, notes, x
+    )
+
+
+def _half_width(values: Floats, level: float) -> Floats | None:
+    from scipy.stats import t
+
+    count = values.shape[1]
+    if count < 2:
+        return None
+    return np.asarray(t.ppf((1 + level) / 2, count - 1) * values.std(axis=1, ddof=1) / np.sqrt(count))
+
+
+def ratio_curve(
+    numerator: Floats,
+    denominator: Floats,
+    x: Axis,
+    *,
+    defined: NDArray[np.bool_],
+    seed: int,
+    notes: tuple[str, ...] = (),
+) -> Curve:
+    """Ratio of sums over images, (S, N) each, with a bootstrap over images; None where not `defined`, (S,)."""
+
+    def ratios(rows: NDArray[np.int64]) -> Floats:
+        top, bottom = numerator[:, rows].sum(axis=1), denominator[:, rows].sum(axis=1)
+        return np.asarray(np.divide(top, bottom, out=np.full(len(top), np.nan), where=bottom > 0))
+
+    return resampled_curve(ratios, numerator.shape[1], x, defined=defined, seed=seed, notes=notes)
+
+
+def median_curve(values: Floats, x: Axis, *, seed: int, notes: tuple[str, ...] = ()) -> Curve:
+    """Medians over images, (S, N), with a bootstrap over images."""
+    everywhere = np.ones(len(values), dtype=bool)
+    medians = lambda rows: np.median(values[:, rows], axis=1)  # noqa: E731
+    return resampled_curve(medians, values.shape[1], x, defined=everywhere, seed=seed, notes=notes)
+
+
+def resampled_curve(
+    statistic: Any, num_images: int, x: Axis, *, defined: NDArray[np.bool_], seed: int, notes: tuple[str, ...] = ()
+) -> Curve:
+    """`statistic` of image indices, (S,), with a bootstrap over images; None where not `defined`, (S,)."""
+    value = statistic(np.arange(num_images))
+    if num_images < 2:
+        return Curve(
+            floats(value, defined),
+            method="no interval",
+            count=num_images,
+            notes=("an interval needs two images", *notes),
+            x=x,
+        )
+    low, high = percentile_interval(bootstrap(statistic, num_images, seed=seed))
+    # where a resample has no value, neither end is known
+    return Curve(
+        floats(value, defined), floats(low, defined), floats(high, defined), percentile_method(), num_images, notes, x
+    )
+
+
+def floats(values: Any, defined: Iterable[bool] | None = None) -> tuple[float | None, ...]:
+    """Values as a report holds them: None where not defined or not finite."""
+    kept = np.isfinite(values) if defined is None else np.isfinite(values) & np.asarray(defined)
+    return tuple(float(value) if known else None for value, known in zip(values, kept, strict=True))

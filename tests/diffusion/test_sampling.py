@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import fisher_exact
+from torch import Tensor, nn
+
+import denoiser_oracles as oracles
+from memgen_eval.diffusion.gaussian import GaussianDenoiser
+from memgen_eval.diffusion.optimal import OptimalDenoiser
+from memgen_eval.diffusion.sampling import Sampler, karras_sigmas, sample
+from memgen_eval.errors import InputError
+
+
+def flagged(images: Any, train: Any) -> np.ndarray[Any, Any]:
+    """The 1/3 rule by brute force, after rounding to 256 levels."""
+    levels = np.rint((np.asarray(images, dtype=np.float64).reshape(len(images), -1) + 1) * 127.5).clip(0, 255)
+    known = train.reshape(len(train), -1).astype(np.float64)
+    distances = np.sort(np.sqrt(((levels[:, None] - known[None]) ** 2).sum(axis=2)), axis=1)[:, :2]
+    return (distances[:, 0] == 0) | (distances[:, 0] < distances[:, 1] / 3)
+
+
+def test_following_the_optimal_denoiser_gives_training_images(digits: Any) -> None:
+    train = np.unique(digits[:600], axis=0)
+    samples = sample(OptimalDenoiser(train), 200, (1, 8, 8), seed=1)
+    assert samples.dtype == torch.float32 and samples.shape == (200, 1, 8, 8)
+    assert flagged(samples, train).mean() > 0.99
+
+
+def test_following_the_optimal_denoiser_of_cifar10_gives_training_images(cifar10: Any) -> None:
+    train = cifar10.train[:300]
+    assert flagged(sample(OptimalDenoiser(train), 64, (3, 32, 32)), train).mean() > 0.99
+
+
+def test_following_the_gaussian_denoiser_copies_no_more_than_held_out_images_do(digits: Any) -> None:
+    train, test = digits[:1200], digits[1200:]
+    copied = flagged(sample(GaussianDenoiser(train), 400, (1, 8, 8)), train)
+    baseline = flagged(oracles.in_model_units(test), train)
+    table = [[n, len(hits) - n] for hits in (copied, baseline) for n in [int(hits.sum())]]
+    assert fisher_exact(table, alternative="greater").pvalue > 0.05
+
+
+def gaussian_line(x: Tensor, sigma: Tensor) -> Tensor:
+    """The Wiener denoiser of N(0.3, 0.5^2)."""
+    shrink = (0.25 / (0.25 + sigma.double() ** 2)).reshape(-1, 1)
+    return 0.3 + shrink * (x.double() - 0.3)
+
+
+@pytest.mark.parametrize(("solver", "factor"), [("euler", 2), ("heun", 4)])
+def test_the_error_falls_with_the_order_of_the_solver(solver: Any, factor: int) -> None:
+    """The path of a Gaussian is known: (x - mu) shrinks as the root of l + sigma^2."""
+    errors = []
+    for num_steps in (64, 128):
+        sampler = Sampler(gaussian_line, (1,), num_steps=num_steps, sigma_max=5.0, sigma_min=1e-4, solver=solver)
+        start = next(iter(sampler.path(range(40), torch.device("cpu")))).x
+        exact = 0.3 + (start - 0.3) * 0.5 / np.sqrt(0.25 + 25)
+        errors.append(float((sampler(40).double() - exact).abs().max()))
+    assert errors[0] / errors[1] == pytest.approx(factor, rel=0.2)
+
+
+def test_one_image_is_reached_exactly_by_either_solver() -> None:
+    image = torch.linspace(-1, 1, 12).reshape(3, 2, 2)
+    for solver in ("euler", "heun"):
+        found = sample(lambda x, sigma: image.expand_as(x), 5, (3, 2, 2), solver=solver, num_steps=3)
+        assert torch.allclose(found, image.expand_as(found), atol=1e-6)
+
+
+@pytest.mark.parametrize(("solver", "num_steps", "nfe"), [("heun", 18, 35), ("heun", 1, 1), ("euler", 18, 18)])
+def test_calls_of_the_denoiser_are_counted(solver: Any, num_steps: int, nfe: int) -> None:
+    calls = []
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        calls.append((tuple(x.shape), x.dtype, tuple(sigma.shape), sigma.dtype))
+        return torch.zeros_like(x)
+
+    sampler = Sampler(denoiser, (2,), num_steps=num_steps, solver=solver)
+    assert sampler.nfe == nfe
+    sampler(5)
+    assert calls == [((5, 2), torch.float32, (5,), torch.float32)] * nfe
+    assert [step.nfe for step in sampler.path(range(5), torch.device("cpu"))][-1] == nfe
+
+
+def test_noise_belongs_to_an_image_not_to_its_batch() -> None:
+    whole = sample(gaussian_line, 10, (1,), seed=4)
+    for batch_size in (1, 3, 7):
+        assert torch.equal(sample(gaussian_line, 10, (1,), seed=4, batch_size=batch_size), whole)
+    assert torch.equal(sample(gaussian_line, 4, (1,), seed=4), whole[:4])
+    assert not torch.equal(sample(gaussian_line, 10, (1,), seed=5), whole)
+    sampler = Sampler(gaussian_line, (1,), seed=4)
+    assert torch.equal(sampler(3, seeds=[8, 2, 5]), whole[[8, 2, 5]])
+
+
+def test_a_batch_size_does_not_change_what_the_built_in_denoisers_draw(digits: Any) -> None:
+    for denoiser in (OptimalDenoiser(digits[:200]), GaussianDenoiser(digits[:200])):
+        whole = sample(denoiser, 20, (1, 8, 8))
+        assert torch.allclose(sample(denoiser, 20, (1, 8, 8), batch_size=7), whole, atol=1e-5)
+
+
+def test_the_schedule_is_karras() -> None:
+    sigmas = karras_sigmas(10)
+    published = [80.0, 42.415, 21.108, 9.723, 4.06, 1.501, 0.469, 0.116, 0.020, 0.002]
+    assert np.allclose(sigmas, published, rtol=0.03, atol=5e-4)
+    assert sigmas[0] == pytest.approx(80) and sigmas[-1] == pytest.approx(0.002)
+
+
+class Net(nn.Module):
+    """Dropout and a random number: both disturb a caller whose modes and states are not kept."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(2, 2)
+        self.frozen = nn.Dropout(0.5).eval()
+        self.dropout = nn.Dropout(0.5)
+
+    def forward(self, x: Tensor, sigma: Tensor) -> Tensor:
+        return self.dropout(self.frozen(self.layer(x))) + 0 * torch.rand(1)
+
+
+def test_modes_and_random_states_are_left_as_they_were() -> None:
+    torch.manual_seed(0)
+    net = Net()
+    random_states = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state()  # noqa: NPY002
+    first = sample(net, 6, (2,))
+    assert torch.equal(first, sample(net, 6, (2,)))  # no dropout
+    assert net.training and net.dropout.training and not net.frozen.training
+    assert random.getstate() == random_states[0]
+    assert np.random.get_state()[1].tolist() == random_states[1]  # noqa: NPY002
+    assert torch.equal(torch.get_rng_state(), random_states[2])
+    assert torch.is_grad_enabled() and not first.is_inference()
+
+
+def test_modes_are_restored_when_the_denoiser_fails() -> None:
+    net = Net()
+    with pytest.raises(InputError, match="denoiser returned a tuple"):
+        sample(lambda x, sigma: (net(x, sigma),), 2, (2,))
+    assert net.training and net.dropout.training and not net.frozen.training
+
+
+def test_no_samples_are_no_samples() -> None:
+    assert sample(gaussian_line, 0, (1,)).shape == (0, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        ({"solver": "rk4"}, "solver is 'rk4'"),
+        ({"num_steps": 0}, "num_steps is 0"),
+        ({"batch_size": 2.0}, "batch_size is 2.0"),
+        ({"sigma_min": 90.0}, "sigma_min=90.0"),
+        ({"rho": 0.0}, "rho=0.0"),
+        ({"denoiser": None}, "denoiser is a NoneType"),
+    ],
+)
+def test_a_schedule_that_cannot_be_followed_is_named(settings: dict[str, Any], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        Sampler(**({"denoiser": gaussian_line, "shape": (1,)} | settings))
+
+
+def test_seeds_are_one_for_each_sample() -> None:
+    with pytest.raises(InputError, match="seeds holds 2 numbers for 3 samples"):
+        Sampler(gaussian_line, (1,))(3, seeds=[1, 2])
