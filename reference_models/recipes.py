@@ -1,0 +1,125 @@
+"""What determines a training but its length: the recipe, and the presets that complete one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+import numpy as np
+
+from memgen_eval.data.images import ImageSet
+from memgen_eval.errors import InputError
+from reference_models.unet import UNetConfig
+
+SMALL_SIDE = 16  # pixels, up to which images get the preset of the digits
+
+
+@dataclass(frozen=True)
+class Preset:
+    """What suits a kind of images on two CPU cores."""
+
+    channels: int
+    multipliers: tuple[int, ...]
+    num_blocks: int
+    attention_sides: tuple[int, ...]
+    batch_size: int
+    learning_rate: float
+    num_steps: int
+
+
+DIGITS = Preset(32, (1, 2), 1, (4,), batch_size=128, learning_rate=2e-3, num_steps=3000)
+CIFAR10 = Preset(32, (1, 2, 4), 1, (8,), batch_size=64, learning_rate=1e-3, num_steps=3000)
+
+
+def preset_for(image_shape: tuple[int, int, int]) -> Preset:
+    """The digits' preset up to 16 x 16, CIFAR-10's beyond."""
+    return DIGITS if max(image_shape[1:]) <= SMALL_SIDE else CIFAR10
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """Everything that determines the weights after a number of steps (at one thread count, on one kind of machine).
+
+    Parameters
+    ----------
+    data : str
+        Where the images came from, as it was given.
+    num_images : int
+        How many were trained on.
+    checksum : str
+        Of exactly those images.
+    unet : UNetConfig
+        Sizes of the network.
+    sigma_data : float
+        Root mean square of the images in [-1, 1].
+    batch_size, learning_rate, ema_decay, seed
+        Of the training.
+    """
+
+    data: str
+    num_images: int
+    checksum: str
+    unet: UNetConfig
+    sigma_data: float
+    batch_size: int
+    learning_rate: float
+    ema_decay: float
+    seed: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """JSON types only."""
+        return {**asdict(self), "unet": {name: _plain(value) for name, value in asdict(self.unet).items()}}
+
+    @classmethod
+    def from_dict(cls, entries: Mapping[str, Any]) -> Recipe:
+        """The way back from `to_dict`. Raises InputError if it is no recipe."""
+        try:
+            unet: dict[str, Any] = {
+                name: tuple(value) if isinstance(value, list) else value for name, value in entries["unet"].items()
+            }
+            return cls(**{**entries, "unet": UNetConfig(**unet)})
+        except (KeyError, TypeError, AttributeError) as error:
+            raise InputError(f"no recipe of a reference model ({error})") from None
+
+    def differences(self, other: Recipe) -> list[str]:
+        """Where this recipe departs from another, in words; the name of the same images does not matter."""
+        named = [field.name for field in fields(self) if field.name != "data"]
+        pairs = {name: (getattr(self, name), getattr(other, name)) for name in named}
+        return [f"{name} {mine} instead of {theirs}" for name, (mine, theirs) in pairs.items() if mine != theirs]
+
+
+def recipe_for(
+    images: ImageSet,
+    *,
+    data: str,
+    batch_size: int | None = None,
+    learning_rate: float | None = None,
+    ema_decay: float = 0.999,
+    seed: int = 0,
+) -> Recipe:
+    """The recipe for these images; the preset for their size says what is not given."""
+    preset = preset_for(images.shape)
+    unet = UNetConfig(images.shape, preset.channels, preset.multipliers, preset.num_blocks, preset.attention_sides)
+    return Recipe(
+        data=data,
+        num_images=len(images),
+        checksum=images.checksum,
+        unet=unet,
+        sigma_data=root_mean_square(images),
+        batch_size=batch_size or preset.batch_size,
+        learning_rate=learning_rate or preset.learning_rate,
+        ema_decay=ema_decay,
+        seed=seed,
+    )
+
+
+def root_mean_square(images: ImageSet) -> float:
+    """Of all values in [-1, 1], to two decimals, at least 0.05."""
+    squares = sum(float(np.square(block / 127.5 - 1).sum()) for block in images.blocks())
+    return max(0.05, round(math.sqrt(squares / (len(images) * images.num_values)), 2))
+
+
+def _plain(value: Any) -> Any:
+    return list(value) if isinstance(value, tuple) else value
