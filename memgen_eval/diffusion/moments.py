@@ -18,7 +18,6 @@ from memgen_eval.neighbours.threads import sharing
 
 MAX_DIMENSION = 12_288  # 64 x 64 x 3: beyond it a d x d covariance costs more than it tells
 TOO_LARGE = f"images of more than {MAX_DIMENSION:,} values (64 x 64 x 3) would need a covariance of their square"
-LARGE = 1024  # values of an image from which a few directions are found without all the others
 EXACT_ROWS = 8192  # (u8 - 128)^2 <= 2^14: sums of 8,192 stay far below 2^31
 FLOAT_ROWS = 1024
 
@@ -92,26 +91,16 @@ def _blocks(images: NDArray[Any], num_rows: int) -> Iterator[NDArray[Any]]:
 
 
 def leading_directions(covariance: Floats, num_directions: int) -> tuple[Floats, Floats]:
-    """The largest eigenvalues, descending, and their directions: (D, D) -> (K,), (D, K)."""
+    """The largest eigenvalues, descending, and their directions: (D, D) -> (K,), (D, K).
+
+    By LAPACK, whose answer depends on nothing else: Lanczos's method restarts from random vectors where ranks are low.
+    """
     from scipy.linalg import eigh
 
     dimension = len(covariance)
     with single_thread():
-        if dimension >= LARGE and num_directions <= dimension // 8 and np.any(covariance):
-            values, vectors = _few_directions(covariance, num_directions)
-        else:
-            values, vectors = eigh(covariance, subset_by_index=[dimension - num_directions, dimension - 1])
+        values, vectors = eigh(covariance, subset_by_index=[dimension - num_directions, dimension - 1])
     return np.maximum(values[::-1], 0.0), np.ascontiguousarray(vectors[:, ::-1])
-
-
-def _few_directions(covariance: Floats, num_directions: int) -> tuple[Floats, Floats]:
-    """By Lanczos's method from a fixed start, to rounding: a full reduction would cost ten times as much."""
-    from scipy.sparse.linalg import eigsh
-
-    start = np.random.default_rng(0).standard_normal(len(covariance))
-    values, vectors = eigsh(covariance, k=num_directions, v0=start)
-    order = np.argsort(values)
-    return values[order], vectors[:, order]
 
 
 def project(images: NDArray[Any], mean: Floats, directions: Floats) -> tuple[Floats, Floats]:
