@@ -144,19 +144,11 @@ def repetition(
 def own_distances(tables: list[Neighbours], train: Pixels, *, memory_budget: str | int) -> list[NDArray[np.float64]]:
     """From the nearest training image of each image to that one's own nearest other, (N,) for each table.
 
-    An image that was left out of train is left out here too.
+    An image left out of train may be that other one: both distances are then equal, and only a larger one is authentic.
     """
     firsts = np.unique(np.concatenate([table.indices[:, 0] for table in tables]))
-    k = min(2, len(train) - 1)
-    own = nearest_neighbours(train[firsts], train, k, exclude=firsts, memory_budget=memory_budget)
-    distances = []
-    for table in tables:
-        at = np.searchsorted(firsts, table.indices[:, 0])
-        column = np.zeros(len(table), dtype=np.int64)
-        if table.excluded is not None:
-            column = (own.indices[at, 0] == table.excluded).astype(np.int64)
-        distances.append(own.distances[at, column] * table.factor)
-    return distances
+    own = nearest_neighbours(train[firsts], train, 1, exclude=firsts, memory_budget=memory_budget).distances[:, 0]
+    return [own[np.searchsorted(firsts, table.indices[:, 0])] * table.factor for table in tables]
 
 
 def exact_repeats(samples: Pixels) -> NDArray[np.bool_]:
