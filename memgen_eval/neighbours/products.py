@@ -37,7 +37,7 @@ class Products:
 def _numkong_pack(references: NDArray[Any]) -> Any:
     import numkong
 
-    return numkong.dots_pack(references)
+    return numkong.dots_pack(np.ascontiguousarray(references))
 
 
 def _numkong_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:

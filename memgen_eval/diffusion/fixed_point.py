@@ -1,0 +1,108 @@
+"""Real numbers as int8 digits: their products with uint8 images are sums of integers, the same in every order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.neighbours.products import SLICE, Products
+from memgen_eval.neighbours.threads import Share
+
+MAX_DIGITS = 6  # 46 bits and a sign: what is cut off is below 2^-46 of a row's largest value
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Multiplier:
+    """Exact products of int8 rows (B, K) with a packed tile (T, K), (B, T), on all threads."""
+
+    products: Products
+    share: Share
+
+    def __call__(self, rows: NDArray[np.int8], packed: Any) -> NDArray[np.int32]:
+        """int32, (B, T)."""
+        if self.products.own_threads:
+            whole: NDArray[np.int32] = self.products.multiply(rows, packed)
+            return whole
+        parts: dict[int, NDArray[np.int32]] = {}
+
+        def add(start: int, stop: int) -> None:
+            parts[start] = self.products.multiply(rows[start:stop], packed)
+
+        self.share(add, len(rows))
+        return np.concatenate([parts[start] for start in sorted(parts)])
+
+
+@dataclass(frozen=True, eq=False)
+class FixedPoint:
+    """Rows ``x[b] = 2^exponents[b] * sum_k 256^k digits[k, b]``.
+
+    Attributes
+    ----------
+    digits : int8, (M, B, D)
+    exponents : int64, (B,)
+    """
+
+    digits: NDArray[np.int8]
+    exponents: NDArray[np.int64]
+
+
+def fixed_point(rows: Floats) -> FixedPoint:
+    """Rows (B, D), finite: exact where 46 bits suffice, as for integers and for noise on a grid.
+
+    The digits of a row depend on that row alone; those that all rows lack are left out.
+    """
+    _, largest = np.frexp(np.abs(rows).max(axis=1))  # |rows| < 2^largest
+    shift = (8 * MAX_DIGITS - 2) - largest.astype(np.int64)
+    whole = np.rint(np.ldexp(rows, shift[:, None])).astype(np.int64)  # (B, D)
+    bits = np.bitwise_or.reduce(whole, axis=1)
+    zeros = np.where(bits == 0, 0, np.frexp((bits & -bits).astype(np.float64))[1] - 1)  # that all of a row end in
+    whole >>= zeros[:, None]
+    digits = to_digits(whole, _num_digits(whole))
+    return FixedPoint(digits, zeros - shift)
+
+
+def _num_digits(whole: NDArray[np.int64]) -> int:
+    low, high = int(whole.min(initial=0)), int(whole.max(initial=0))
+    ones = [(256**count - 1) // 255 for count in range(1, MAX_DIGITS + 1)]  # 1, 257, ...
+    return next(count for count, one in enumerate(ones, start=1) if -128 * one <= low and high <= 127 * one)
+
+
+def to_digits(whole: NDArray[Any], num_digits: int) -> NDArray[np.int8]:
+    """Integers as digits from -128 to 127 of base 256, the lowest first: (...) -> (M, ...)."""
+    offset = whole.dtype.type(128 * ((256**num_digits - 1) // 255))
+    bytes_ = (whole + offset) ^ offset  # each digit plus 128, less 128: in two's complement, a byte
+    digits = np.empty((num_digits, *whole.shape), dtype=np.uint8)
+    for k in range(num_digits):
+        digits[k] = (bytes_ >> whole.dtype.type(8 * k)).astype(np.uint8)
+    return digits.view(np.int8)
+
+
+def pack_slices(products: Products, images: NDArray[np.int8]) -> list[Any]:
+    """Images (T, D) packed for products over D, in slices whose sums int32 holds."""
+    starts = range(0, images.shape[1], SLICE)
+    return [products.pack(np.ascontiguousarray(images[:, start : start + SLICE])) for start in starts]
+
+
+def inner_products(rows: FixedPoint, packed: list[Any], multiply: Multiplier) -> Floats:
+    """Products of rows (B, D) with the images of a packed tile, (B, T): exact where float64 holds them."""
+    num_digits, num_rows, width = rows.digits.shape
+    flat = rows.digits.reshape(num_digits * num_rows, width)
+    total: Floats | None = None
+    for number, part in enumerate(packed):
+        columns = np.ascontiguousarray(flat[:, number * SLICE : (number + 1) * SLICE])
+        found = multiply(columns, part)
+        values = undo_digits(found.reshape(num_digits, num_rows, -1))
+        total = values if total is None else total + values
+    assert total is not None
+    return np.ldexp(total, rows.exponents[:, None])
+
+
+def undo_digits(digits: NDArray[Any]) -> Floats:
+    """``sum_k 256^k digits[k]``, (M, ...) -> (...); exact below 2^53, for each term is a whole number."""
+    powers = 256.0 ** np.arange(len(digits))
+    return np.asarray(np.tensordot(powers, digits.astype(np.float64), axes=1))
