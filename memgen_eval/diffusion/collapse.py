@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.diffusion.blocks import BLOCK_ROWS
 from memgen_eval.diffusion.noised import NoisedImages
 from memgen_eval.diffusion.optimal import OptimalDenoiser
 
@@ -45,11 +44,8 @@ def collapse_sigmas(optimal: OptimalDenoiser, inputs: NoisedImages, sigmas: Floa
     low, high = sigmas[passed[inside] - 1], sigmas[passed[inside]]
     while inside.size and (high / low).max() > PRECISION:
         tried = np.geomspace(low, high, SECTIONS + 2)  # (sections, N)
-        weights = [
-            _own_weight(optimal, inputs, inside[at], tried[1:-1, at])
-            for at in (slice(start, start + BLOCK_ROWS) for start in range(0, len(inside), BLOCK_ROWS))
-        ]
-        steps = (np.concatenate(weights, axis=1) >= 0.5).sum(axis=0)  # (N,)
+        weights = _own_weight(optimal, inputs, inside, tried[1:-1])
+        steps = (weights >= 0.5).sum(axis=0)  # (N,)
         columns = np.arange(len(inside))
         low, high = tried[steps, columns], tried[steps + 1, columns]
     found[inside] = np.sqrt(low * high)

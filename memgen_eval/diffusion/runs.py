@@ -8,11 +8,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from memgen_eval.diffusion.blocks import BLOCK_ROWS
 from memgen_eval.diffusion.calling import call_denoiser
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
 from memgen_eval.diffusion.measurements import Floats
 from memgen_eval.diffusion.optimal import OptimalDenoiser
+
+INPUTS_AT_ONCE = 256
 
 
 @dataclass(frozen=True, eq=False)
@@ -28,8 +29,8 @@ class Run:
 
     @property
     def chunk(self) -> int:
-        """Inputs that are worked on together: whole blocks of the denoiser, at least one of D* where they are small."""
-        return self.batch_size * max(1, BLOCK_ROWS // self.batch_size)
+        """Inputs that are worked on together, for one reading of the training set: whole batches of the denoiser."""
+        return self.batch_size * max(1, INPUTS_AT_ONCE // self.batch_size)
 
     def denoise(self, x: Floats, sigma: float) -> Floats:
         """D of noisy rows (B, D), in blocks of `batch_size`; what pads the last block repeats its images."""
