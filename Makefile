@@ -1,14 +1,20 @@
 # `make demo` and `make test` need Python 3.11 or later and nothing else: they set up .venv themselves.
 #   make test PYTHON=python3.12         another interpreter
 #   make test EXTRAS=dev,faiss-cpu      other extras of pyproject.toml beside the tools of `dev`
+# `make bench` times the library beside its peers: some 15 minutes on two cores that do nothing else.
+#   make bench ONLY="neighbours memory" some of benchmarks/test_*.py
 
 PYTHON ?= python3
 EXTRAS ?= dev
+ONLY ?=
 VENV := .venv
 BIN := $(VENV)/bin
+SUITES = $(if $(ONLY),$(ONLY:%=benchmarks/test_%.py),benchmarks)
+TIMINGS := .benchmarks/timings.json
+QUIETLY := --benchmark-quiet -W default::pytest_benchmark.logger.PytestBenchmarkWarning
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: demo test clean
+.PHONY: demo test bench clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -20,6 +26,13 @@ test: $(VENV)/installed-$(EXTRAS)
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 	$(BIN)/python -m pytest --cov
+
+# A wrong answer fails here too, after the table is printed.
+bench: $(VENV)/installed-dev,faiss-cpu
+	@mkdir -p $(dir $(TIMINGS))
+	@rm -f $(TIMINGS)
+	@$(BIN)/python -m pytest $(SUITES) -v $(QUIETLY) --benchmark-json=$(TIMINGS); status=$$?; \
+		test ! -s $(TIMINGS) || $(BIN)/python -m benchmarks.summary $(TIMINGS) $(ONLY) || exit; exit $$status
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .coverage build dist
