@@ -39,7 +39,7 @@ class Found:
     skipped: dict[str, str]
 
 
-def assemble(sets: Sets, found: Found, *, batch_size: int, device: str) -> Report:
+def assemble(sets: Sets, found: Found, *, checksums: dict[str, str | None], batch_size: int, device: str) -> Report:
     """The report: figures that were not asked for are left out, undefined ones stand in `skipped` with their reason."""
     options = sets.options
     named: dict[str, ImageSet | None] = {"samples": sets.samples, "train": sets.train, "test": sets.test}
@@ -53,7 +53,7 @@ def assemble(sets: Sets, found: Found, *, batch_size: int, device: str) -> Repor
         denoiser=_asked(found.denoiser, "denoiser", options),
         gaussian=_asked(found.gaussian, "gaussian", options),
         skipped={},
-        settings=_settings(sets, found.sigmas, named),
+        settings=_settings(sets, found.sigmas, checksums),
         provenance=provenance(
             seconds=sets.stages.seconds,
             command=None,
@@ -86,7 +86,7 @@ def _asked(family: Family | None, name: str, options: Options) -> Family | None:
     return replace(family, **blank)
 
 
-def _settings(sets: Sets, sigmas: tuple[float, ...] | None, named: dict[str, ImageSet | None]) -> Settings:
+def _settings(sets: Sets, sigmas: tuple[float, ...] | None, checksums: dict[str, str | None]) -> Settings:
     options, held = sets.options, sets.held_out
     return Settings(
         seed=options.seed,
@@ -106,5 +106,5 @@ def _settings(sets: Sets, sigmas: tuple[float, ...] | None, named: dict[str, Ima
         num_denoiser_images=options.num_denoiser_images,
         num_draws=options.num_draws,
         denoiser_batch_size=options.denoiser_batch_size,
-        checksums={name: None if images is None else images.checksum for name, images in named.items()},
+        checksums=checksums,
     )

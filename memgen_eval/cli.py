@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import re
 import sys
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from memgen_eval.errors import GateError, InputError
 from memgen_eval.shell import DONE, GATE_FAILED, Parser, run, say
+from memgen_eval.stages import Stages
 
 if TYPE_CHECKING:
     from memgen_eval.gates import Gate
@@ -70,6 +72,7 @@ def _add_outputs(command: argparse.ArgumentParser) -> None:
     group.add_argument("--markdown", metavar="FILE", help="write a summary as markdown; - for standard output, alone")
     group.add_argument("--no-images", action="store_true", help="leave every image out of the page")
     group.add_argument("--full", action="store_true", help="show every figure, not only the headlines")
+    group.add_argument("--profile", action="store_true", help="say on standard error how many seconds each stage took")
     group.add_argument(
         "--fail-if",
         metavar="GATE",
@@ -114,6 +117,7 @@ def entry() -> NoReturn:
 
 
 def _run(typed: list[str]) -> int:
+    stages, start = Stages(), time.perf_counter()
     from memgen_eval.gates import parse_gate
     from memgen_eval.render.files import check_writable
 
@@ -123,18 +127,24 @@ def _run(typed: list[str]) -> int:
         raise InputError("--json - and --markdown - both ask for standard output alone; write one of them to a file")
     for output in _files(arguments):
         check_writable(output)
-    report = _evaluate(arguments, typed)
-    _write(report, arguments)
-    _print(report, arguments)
+    report = _evaluate(arguments, typed, stages)
+    with stages.stage("page, files and table"):
+        _write(report, arguments)
+        _print(report, arguments)
+    if arguments.profile:
+        from memgen_eval.render.profile import profile_table
+
+        print(profile_table(stages.seconds, time.perf_counter() - start), file=sys.stderr)
     return _judge(report, gates)
 
 
-def _evaluate(arguments: argparse.Namespace, typed: list[str]) -> Report:
+def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -> Report:
     import shlex
 
-    from memgen_eval.data.images import Images
-    from memgen_eval.evaluate import evaluate
-    from memgen_eval.render.progress import shown_on_terminal
+    with stages.stage("imports"):
+        from memgen_eval.data.images import Images
+        from memgen_eval.evaluate import evaluate
+        from memgen_eval.render.progress import shown_on_terminal
 
     if arguments.test is None and arguments.test_range is not None:
         raise InputError("--test-range is given without --test, whose values it says; give --test, or leave it out")
@@ -169,7 +179,9 @@ def _evaluate(arguments: argparse.Namespace, typed: list[str]) -> Report:
             data_dir=arguments.data_dir,
         )
     command = shlex.join([PROGRAM, *typed])
-    return replace(report, provenance=replace(report.provenance, command=command))
+    seconds = {name: round(value, 3) for name, value in stages.seconds.items()} | dict(report.provenance.seconds)
+    stages.seconds.update(seconds)
+    return replace(report, provenance=replace(report.provenance, command=command, seconds=seconds))
 
 
 def _joined_ranges(typed: list[str]) -> list[str]:

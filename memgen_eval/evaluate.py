@@ -132,7 +132,9 @@ def evaluate(
     with guests(samples, denoiser, features):
         sets = _load(request, reference, options, stages)
         found = _measure(sets, model)
-    return assemble(sets, found, batch_size=batch_size, device=families.device_name(denoiser, device))
+    checksums = families.checksums(sets)
+    device = families.device_name(denoiser, device)
+    return assemble(sets, found, checksums=checksums, batch_size=batch_size, device=device)
 
 
 @dataclass(frozen=True)

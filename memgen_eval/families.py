@@ -96,7 +96,9 @@ def search(sets: Sets) -> Searched:
 
 def memorization(sets: Sets, searched: Searched) -> tuple[Memorization, Verdict]:
     """The memorization family and the verdict, in pixels."""
-    options, held, tolerance = sets.options, sets.held_out, sets.tolerance
+    options, held = sets.options, sets.held_out
+    with sets.stages.stage("duplicate tolerance"):
+        tolerance = sets.tolerance
 
     def copying(plain: Neighbours) -> Copying:
         return tables.copying(
@@ -249,6 +251,13 @@ def for_denoisers(images: ImageSet) -> NDArray[Any]:
     """Images as denoisers are given them: uint8, or float32 in [-1, 1]."""
     array = images.array()
     return array if array.dtype == np.uint8 else array / np.float32(GREY_LEVELS / 2) - np.float32(1)
+
+
+def checksums(sets: Sets) -> dict[str, str | None]:
+    """Of the canonical pixels of each set."""
+    named = {"samples": sets.samples, "train": sets.train, "test": sets.test}
+    with sets.stages.stage("checksums"):
+        return {name: None if images is None else images.checksum for name, images in named.items()}
 
 
 def device_name(model: Callable[..., Any] | None, device: str | None) -> str:

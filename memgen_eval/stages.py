@@ -19,13 +19,15 @@ class Stages:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Time what is inside, and tell the log that it begins (the record carries `stage`)."""
+        """Time what is inside; tell the log that it begins (the record carries `stage`), and how long it took."""
         log.info("%s", name, extra={"stage": name})
         start = time.perf_counter()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0.0) + time.perf_counter() - start
+            taken = time.perf_counter() - start
+            self.seconds[name] = self.seconds.get(name, 0.0) + taken
+            log.debug("%s: %.3f seconds", name, taken)
 
 
 def report_progress(done: int, total: int) -> None:

@@ -403,6 +403,31 @@ def test_bars_follow_the_stages_and_leave_the_log_as_it_was() -> None:
     assert quiet.getvalue() == "" and len(stages.seconds) == 2
 
 
+def test_a_profile_adds_up(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(*SMALL, "--profile", "--json", "-") == 0
+    streams = capsys.readouterr()
+    told = strict_json(streams.out)["provenance"]["seconds"]
+    header, *lines = streams.err.splitlines()
+    assert re.fullmatch(r"stage +seconds  share", header)
+    rows = [re.fullmatch(r"(.+?) +(\d+\.\d\d) +(\d+) %", line) for line in lines]
+    seconds = {row[1]: float(row[2]) for row in rows if row is not None}
+    assert list(seconds) == [*told, "page, files and table", "else", "all"]
+    assert {"imports", "reading the training set", "neighbours of samples", "checksums"} <= set(told)
+    parts = [value for name, value in seconds.items() if name != "all"]
+    assert sum(parts) == pytest.approx(seconds["all"], abs=0.006 * len(parts))
+    assert [row[3] for row in rows if row is not None][-1] == "100"
+    assert run(*SMALL) == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_the_debug_log_says_how_long_a_stage_took(caplog: pytest.LogCaptureFixture) -> None:
+    stages = Stages()
+    with caplog.at_level(logging.DEBUG, "memgen_eval"), stages.stage("drawing samples"):
+        pass
+    assert [record.levelname for record in caplog.records] == ["INFO", "DEBUG"]
+    assert caplog.messages[1] == f"drawing samples: {stages.seconds['drawing samples']:.3f} seconds"
+
+
 def test_an_error_on_a_terminal_leaves_no_bar_behind(folder: Path) -> None:
     status, out, shown = on_a_terminal(["missing.npz", *SMALL[1:]], folder)
     assert (status, out) == (2, "")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import struct
 import zipfile
 import zlib
@@ -18,8 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data.canonical import layouts
-from memgen_eval.data.images import Images
+from memgen_eval.data.images import IN_MEMORY, Images
 from memgen_eval.data.messages import listed, one_line, place
+from memgen_eval.data.scratch import scratch
 from memgen_eval.data.tensors import TensorRows
 from memgen_eval.errors import InputError
 
@@ -60,7 +60,7 @@ def read_npz(path: Path, *, argument: str) -> Images:
     """The images of an npz archive: `arr_0`, or the only array of an image's shape. Members of objects are left alone.
 
     What `numpy.savez` wrote is mapped from disk after its checksum was found right; what `savez_compressed` wrote is
-    unpacked into memory.
+    unpacked into memory, or beyond 512 MiB into a temporary file.
     """
     label = place(argument, path)
     with _readable(label, "npz archive"), zipfile.ZipFile(path) as archive:
@@ -174,7 +174,9 @@ def _npz_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, labe
     def read() -> NDArray[Any]:
         if info.compress_type == zipfile.ZIP_STORED and num_bytes:
             return _mapped(path, archive, info, start, dtype, shape, "F" if fortran else "C")
-        _check_memory(num_bytes, info.filename, label)
+        if num_bytes > IN_MEMORY:
+            flat = _unpacked(archive, info, start, dtype, num_bytes, label)
+            return flat.reshape(shape, order="F" if fortran else "C")
         with archive.open(info) as member:
             return np.lib.format.read_array(member, allow_pickle=False)
 
@@ -207,20 +209,18 @@ def _mapped(
     return np.memmap(path, mode="r", dtype=dtype, shape=tuple(shape), order=order, offset=offset)
 
 
-def _check_memory(num_bytes: int, name: str, label: str) -> None:
-    if num_bytes > _memory():
-        raise InputError(
-            f"{label}: {name} needs {num_bytes / 2**30:.0f} GiB of memory once unpacked; save it uncompressed "
-            "(numpy.savez, or .npy), which is read from disk"
-        )
-
-
-def _memory() -> int:
-    """Bytes of this machine's memory; where the system does not tell, no bound."""
-    try:
-        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    except (AttributeError, ValueError, OSError):
-        return 2**62
+def _unpacked(
+    archive: zipfile.ZipFile, info: zipfile.ZipInfo, start: int, dtype: np.dtype[Any], num_bytes: int, label: str
+) -> NDArray[Any]:
+    """The values of a large compressed member, flat, unpacked piece by piece to a temporary file."""
+    whole = scratch((num_bytes,), np.dtype(np.uint8), label=f"{label}: {info.filename}")
+    filled = 0
+    with archive.open(info) as member:
+        member.read(start)
+        while piece := member.read(CHUNK):
+            whole[filled : filled + len(piece)] = np.frombuffer(piece, dtype=np.uint8)
+            filled += len(piece)
+    return whole.view(dtype)
 
 
 def _tensor_entry(tensor: Any) -> Entry:

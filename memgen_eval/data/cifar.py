@@ -72,12 +72,12 @@ def read(path: Path, *, split: Split, argument: str, checksums: Mapping[str, str
     if path.is_dir():
         binary = not any((path / name).is_file() for name in PUBLISHED)
         names = [f"{name}.bin" if binary else name for name in SPLITS[split]]
-        contents = {name: _bytes(path / name, argument) for name in names}
+        contents: Iterable[tuple[str, bytes]] = ((name, _bytes(path / name, argument)) for name in names)
         form = "CIFAR-10 binary batches" if binary else "CIFAR-10 python batches"
     else:
-        contents = _unpack(path, SPLITS[split], argument)
+        contents = _unpack(path, SPLITS[split], argument).items()
         form = "CIFAR-10 archive"
-    parts = [_batch(path / name, data, argument, checksums) for name, data in contents.items()]
+    parts = [_batch(path / name, data, argument, checksums) for name, data in contents]
     files = [name for _, names in parts for name in names]
     return Images(
         np.concatenate([images for images, _ in parts]),

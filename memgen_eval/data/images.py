@@ -11,9 +11,13 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.data.messages import quoted
+from memgen_eval.data.scratch import scratch
+
 Shape = tuple[int, int, int]  # (C, H, W)
 
 BLOCK_VALUES = 2**23  # values in a block: 8 MiB of uint8, 32 MiB once it is float32
+IN_MEMORY = 2**29  # bytes: larger sets stay where they are and are converted block by block, or once to a file
 
 
 class Rows(Protocol):
@@ -116,11 +120,11 @@ class ImageSet:
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Images `start` to `stop`, (B, C, H, W)."""
-        return self._own(self.source[start:stop])
+        return self._own(self._known[start:stop])
 
     def take(self, indices: NDArray[np.integer[Any]]) -> NDArray[Any]:
         """The images of these indices, in this order, (B, C, H, W)."""
-        return self._own(self.source[np.asarray(indices)])
+        return self._own(self._known[np.asarray(indices)])
 
     def blocks(self) -> Iterator[NDArray[Any]]:
         """Yield all images in order, in blocks whose size depends on the image size alone."""
@@ -128,12 +132,26 @@ class ImageSet:
             yield self.read(start, stop)
 
     def array(self) -> NDArray[Any]:
-        """All images: the source itself where it is an array (read-only if its file is mapped), else one kept copy."""
+        """All images: the source itself where it is an array (read-only if its file is mapped), else one kept copy.
+
+        The copy lies in memory up to 512 MiB, and beyond in a temporary file. Raises InputError if that has no room.
+        """
         return self.source if isinstance(self.source, np.ndarray) else self._whole
+
+    @property
+    def _known(self) -> Rows:
+        """The source, or its copy once there is one: nothing is decoded twice then."""
+        copy: Rows = self.__dict__.get("_whole", self.source)
+        return copy
 
     @cached_property
     def _whole(self) -> NDArray[Any]:
-        whole = np.empty(self.source.shape, dtype=self.dtype)
+        shape = self.source.shape
+        if len(self) * self.num_values * self.dtype.itemsize <= IN_MEMORY:
+            whole = np.empty(shape, dtype=self.dtype)
+        else:
+            path = self.arrival["path"]
+            whole = scratch(shape, self.dtype, label=quoted(path) if path else str(self.arrival["form"]))
         for start, stop in block_bounds(len(self), self.num_values):
             whole[start:stop] = self.source[start:stop]
         return whole

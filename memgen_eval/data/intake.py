@@ -23,14 +23,12 @@ from memgen_eval.data.canonical import (
     refuse_range,
     tally,
 )
-from memgen_eval.data.images import Images, ImageSet, Rows, Shape, block_bounds
+from memgen_eval.data.images import IN_MEMORY, Images, ImageSet, Rows, Shape, block_bounds
 from memgen_eval.data.messages import place, range_remedy, shape_text
 from memgen_eval.data.tensors import TensorRows, is_tensor
 from memgen_eval.errors import InputError
 
 logger = logging.getLogger(__name__)
-
-IN_MEMORY = 2**29  # bytes: larger sets stay where they are and are converted block by block, each time they are read
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -18,8 +19,10 @@ from memgen_eval.diffusion.moments import (
     moments,
     project,
     single_thread,
+    workers,
 )
 from memgen_eval.metrics.statistics import Z, bootstrap
+from memgen_eval.neighbours.engines import threads_for
 from memgen_eval.report import Curve, Estimate, Gaussian
 
 MAX_DIRECTIONS = 256
@@ -71,29 +74,39 @@ def gaussian_wasserstein(first: Sketch, second: Sketch) -> float:
     .. [1] Gelbrich, "On a formula for the L2 Wasserstein metric", Mathematische Nachrichten 147, 1990.
     """
     with single_thread():
-        return float(np.sqrt(_Law.of(first.inside).squared_to(second.inside) + _outside(first, second)))
+        squared = _Law.of(first.inside).squared_to(_Law.of(second.inside))
+        return float(np.sqrt(squared + _outside(first, second)))
 
 
 @dataclass(frozen=True, eq=False)
 class _Law:
-    """A Gaussian in the K directions: mean (K,), covariance (K, K) and its square root."""
+    """A Gaussian in the K directions: mean (K,) and covariance (K, K)."""
 
     mean: Floats
     covariance: Floats
-    root: Floats
 
     @classmethod
-    def of(cls, rows: Floats) -> _Law:
-        covariance = _covariance(rows)
-        values, vectors = np.linalg.eigh(covariance)
-        return cls(rows.mean(axis=0), covariance, (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T)
+    def of(cls, rows: Floats, drawn: NDArray[np.int64] | None = None) -> _Law:
+        """With the 1/n moments of rows (M, K), or of those drawn from them with replacement."""
+        times = np.ones(len(rows)) if drawn is None else np.bincount(drawn, minlength=len(rows))
+        some, weights = rows[times > 0], times[times > 0]
+        mean = weights @ some / len(rows)
+        some -= mean  # a copy of the rows drawn
+        some *= np.sqrt(weights)[:, None]
+        return cls(mean, some.T @ some / len(rows))
 
-    def squared_to(self, rows: Floats) -> float:
-        """Squared W2 to the Gaussian with the moments of rows (M, K)."""
-        other = _covariance(rows)
-        cross = np.sqrt(np.maximum(np.linalg.eigvalsh(self.root @ other @ self.root), 0.0)).sum()
-        means = ((self.mean - rows.mean(axis=0)) ** 2).sum()
-        return max(float(means + np.trace(self.covariance) + np.trace(other) - 2 * cross), 0.0)
+    @cached_property
+    def root(self) -> Floats:
+        """The square root of the covariance."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        root: Floats = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+        return root
+
+    def squared_to(self, other: _Law) -> float:
+        """Squared W2 to another one."""
+        cross = np.sqrt(np.maximum(np.linalg.eigvalsh(self.root @ other.covariance @ self.root), 0.0)).sum()
+        means = ((self.mean - other.mean) ** 2).sum()
+        return max(float(means + np.trace(self.covariance) + np.trace(other.covariance) - 2 * cross), 0.0)
 
 
 def _outside(first: Sketch, second: Sketch) -> float:
@@ -101,26 +114,18 @@ def _outside(first: Sketch, second: Sketch) -> float:
     return float(means + (np.sqrt(first.outside_variance) - np.sqrt(second.outside_variance)) ** 2)
 
 
-def _covariance(rows: Floats) -> Floats:
-    centred = rows - rows.mean(axis=0)
-    covariance: Floats = centred.T @ centred / len(rows)
-    return covariance
-
-
 def _wasserstein(images: Sketch, reference: Sketch, *, scale: float, seed: int, notes: tuple[str, ...]) -> Estimate:
     """`gaussian_wasserstein` times `scale`, with the spread of the bootstrap around it."""
-    outside = _outside(images, reference)
+    outside, count = _outside(images, reference), len(images.inside)
+    threads = _threads(images.inside)
     with single_thread():
         law = _Law.of(reference.inside)
 
-        def measured(rows: NDArray[Any]) -> Floats:
-            return np.array([np.sqrt(law.squared_to(rows) + outside) * scale])
+        def measured(drawn: NDArray[np.int64] | None) -> Floats:
+            return np.array([np.sqrt(law.squared_to(_Law.of(images.inside, drawn)) + outside) * scale])
 
-        value = float(measured(images.inside)[0])
-        count = len(images.inside)
-        resamples = bootstrap(
-            lambda drawn: measured(images.inside[drawn]), count, seed=seed, num_resamples=NUM_RESAMPLES
-        )
+        value = float(measured(None)[0])
+        resamples = bootstrap(measured, count, seed=seed, num_resamples=NUM_RESAMPLES, threads=threads)
     spread = float(resamples.std(ddof=1))
     return Estimate(value, max(value - Z * spread, 0.0), value + Z * spread, METHOD, count, notes)
 
@@ -133,6 +138,11 @@ def subspace_overlap(first: Floats, second: Floats) -> float:
     return min(float(((first.T @ second) ** 2).sum() / first.shape[1]), 1.0)  # rounding may pass 1
 
 
+def _threads(rows: Floats) -> int:
+    """Threads for a bootstrap of the covariance of rows (M, K)."""
+    return threads_for(2.0 * NUM_RESAMPLES * rows.size * rows.shape[1])
+
+
 def _directions(known: Moments, num_directions: int) -> Directions:
     num_basis = min(2 * num_directions, len(known.mean))
     _, basis = leading_directions(known.covariance, num_basis)
@@ -141,18 +151,20 @@ def _directions(known: Moments, num_directions: int) -> Directions:
 
 def _overlap(images: NDArray[Any], own: Directions, reference: Floats, *, seed: int) -> Estimate:
     """Overlap of a set's leading directions with the reference's (D, Q); resampled inside a basis that holds both."""
-    value = subspace_overlap(own.leading, reference)
+    value, rows = subspace_overlap(own.leading, reference), images.reshape(len(images), -1)
     with single_thread():
         basis, _ = np.linalg.qr(np.concatenate([own.basis, reference], axis=1))  # (D, R)
-        rows = images.reshape(len(images), -1)
-        coordinates, _ = project(rows, rows.mean(axis=0, dtype=np.float64), basis)  # (M, R)
+    coordinates, _ = project(rows, rows.mean(axis=0, dtype=np.float64), basis)  # (M, R)
+    threads = _threads(coordinates)
+    with single_thread():
         target, num_directions = basis.T @ reference, reference.shape[1]
 
         def resampled(drawn: NDArray[np.int64]) -> Floats:
-            _, vectors = np.linalg.eigh(_covariance(coordinates[drawn]))
+            _, vectors = np.linalg.eigh(_Law.of(coordinates, drawn).covariance)
             return np.array([subspace_overlap(vectors[:, -num_directions:], target)])
 
-        spread = float(bootstrap(resampled, len(rows), seed=seed, num_resamples=NUM_RESAMPLES).std(ddof=1))
+        resamples = bootstrap(resampled, len(rows), seed=seed, num_resamples=NUM_RESAMPLES, threads=threads)
+    spread = float(resamples.std(ddof=1))
     return Estimate(value, max(value - Z * spread, 0.0), min(value + Z * spread, 1.0), METHOD, len(rows))
 
 
@@ -182,7 +194,7 @@ def measure_gaussian(sets: MatchedSets, *, train_moments: Moments, grey_levels: 
     """
     size, dimension = len(sets.samples), len(train_moments.mean)
     num_directions = min(MAX_DIRECTIONS, max(size // 4, 1), dimension)
-    _, directions = leading_directions(train_moments.covariance, num_directions)
+    directions = train_moments.directions(num_directions)
     scale = 1 / (grey_levels * math.sqrt(dimension))
 
     def sketched(images: NDArray[Any]) -> Sketch:
@@ -233,9 +245,8 @@ def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int)
         )
         undefined = Estimate.undefined(few, count=size)
         return undefined, undefined
-    reference = _directions(moments(sets.train), num_directions).leading
-    first, second = (
-        _overlap(images, _directions(moments(images), num_directions), reference, seed=seed)
-        for images in (sets.samples, control)
-    )
+    threads, images = threads_for(float(dimension) ** 3), (sets.samples, control)
+    with single_thread(), workers(threads) as pool:
+        reference, *own = pool.map(lambda some: _directions(moments(some), num_directions), (sets.train, *images))
+    first, second = (_overlap(images[i], own[i], reference.leading, seed=seed) for i in range(2))
     return first, second

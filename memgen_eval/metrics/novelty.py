@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from memgen_eval.diffusion.moments import Moments, leading_directions, moments, project, single_thread
+from memgen_eval.diffusion.moments import Moments, moments, project, single_thread
 from memgen_eval.errors import InputError
 from memgen_eval.metrics.memorization import distance_ratios
 from memgen_eval.metrics.statistics import (
@@ -29,6 +29,7 @@ from memgen_eval.report import Axis, Curve, Estimate, Novelty
 
 QUANTILES = tuple(j / 100 for j in range(1, 100))
 MIN_CELL_IMAGES = 20
+DISTINCT_ROWS = 1024
 ONE_IMAGE = "an interval needs two images"
 
 Floats = NDArray[np.float64]
@@ -92,7 +93,7 @@ def partition(
     if num_cells < 1 or num_components < 1:
         raise InputError(f"num_cells={num_cells}, num_components={num_components}: expected at least 1 of each")
     known = reference_moments or moments(images)
-    _, directions = leading_directions(known.covariance, min(num_components, len(known.mean)))
+    directions = known.directions(min(num_components, len(known.mean)))
     coordinates, _ = project(images, known.mean, directions)
     return Partition(known.mean, directions, _centres(coordinates, num_cells, seed=seed))
 
@@ -102,11 +103,21 @@ def _centres(coordinates: Floats, num_cells: int, *, seed: int) -> Floats:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
-    num_cells = min(num_cells, len(np.unique(coordinates, axis=0)))
+    num_cells = min(num_cells, _num_distinct(coordinates, num_cells))
     with single_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal images may differ in the last bit of a product
-        centres = KMeans(num_cells, n_init=10, random_state=seed).fit(coordinates).cluster_centers_
-    return np.asarray(centres, dtype=np.float64)
+        fitted = KMeans(num_cells, n_init=10, random_state=seed, copy_x=False).fit(coordinates)
+    return np.asarray(fitted.cluster_centers_, dtype=np.float64)
+
+
+def _num_distinct(rows: Floats, most: int) -> int:
+    """How many different rows there are, counted up to `most`."""
+    found = rows[:0]
+    for start in range(0, len(rows), DISTINCT_ROWS):
+        found = np.unique(np.concatenate([found, rows[start : start + DISTINCT_ROWS]]), axis=0)
+        if len(found) >= most:
+            return most
+    return len(found)
 
 
 def data_copying_test(
@@ -279,7 +290,14 @@ def _quantiles(neighbours: Neighbours, *, seed: tuple[int, ...]) -> tuple[Curve,
     if len(distances) < 2:
         curve = Curve(tuple(values.tolist()), method="no interval", count=1, notes=(ONE_IMAGE,), x=axis)
         return curve, Estimate(float(values[middle]), method="no interval", count=1, notes=(ONE_IMAGE,)), None
-    resamples = bootstrap(lambda rows: np.quantile(distances[rows], QUANTILES), len(distances), seed=seed)  # (R, S)
+    order = np.argsort(distances)
+    ranked = distances[order]
+
+    def resampled(drawn: NDArray[np.int64]) -> Floats:
+        times = np.bincount(drawn, minlength=len(ranked))[order]
+        return np.asarray(np.quantile(np.repeat(ranked, times), QUANTILES))  # of sorted values: three times as fast
+
+    resamples = bootstrap(resampled, len(distances), seed=seed)  # (R, S)
     low, high = percentile_interval(resamples)
     curve = Curve(tuple(values.tolist()), tuple(low.tolist()), tuple(high.tolist()), method, len(distances), (), axis)
     median = Estimate(float(values[middle]), float(low[middle]), float(high[middle]), method, len(distances))

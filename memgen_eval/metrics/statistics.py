@@ -8,6 +8,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.diffusion.moments import workers
 from memgen_eval.errors import InputError
 from memgen_eval.report import Estimate
 
@@ -175,6 +176,7 @@ def bootstrap(
     *,
     seed: int | tuple[int, ...],
     num_resamples: int = NUM_RESAMPLES,
+    threads: int = 1,
 ) -> Floats:
     """`statistic` of resampled image indices, with replacement.
 
@@ -188,13 +190,20 @@ def bootstrap(
         Of the resamples.
     num_resamples : int
         R.
+    threads : int
+        How many call `statistic` at a time; the draws, and so the values, are the same for any number. With more than
+        one, call it within `single_thread`.
 
     Returns
     -------
     float64, (num_resamples, S)
     """
     generator = np.random.default_rng(seed)
-    return np.stack([statistic(generator.integers(0, num_images, num_images)) for _ in range(num_resamples)])
+    draws = (generator.integers(0, num_images, num_images) for _ in range(num_resamples))
+    if threads == 1:
+        return np.stack([statistic(drawn) for drawn in draws])
+    with workers(threads) as pool:
+        return np.stack(list(pool.map(statistic, draws)))
 
 
 def percentile_interval(resamples: Floats) -> tuple[Floats, Floats]:

@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
 from memgen_eval.diffusion import moments as module
+from memgen_eval.diffusion.krylov import _none_larger, leading_by_krylov
 from memgen_eval.diffusion.moments import leading_directions, moments, project
 from memgen_eval.errors import InputError
 
@@ -108,7 +110,12 @@ known, floats = moments(images), moments(images.astype(np.float32) / 7)
 values, directions = leading_directions(known.covariance, 40)
 inside, outside = project(images, known.mean, directions)
 cells = partition(images, reference_moments=known)
-parts = (known.mean, known.covariance, floats.covariance, values, directions, inside, outside, cells.centres)
+large = np.random.default_rng(0).integers(0, 256, (3000, 1100), dtype=np.uint8) // np.arange(1, 1101, dtype=np.uint16)
+large = large.astype(np.uint8)
+wide = moments(large).directions(40)
+coordinates, rest = project(large, np.zeros(1100), wide)  # shared out among threads
+more = (cells.centres, wide, coordinates, rest)
+parts = (known.mean, known.covariance, floats.covariance, values, directions, inside, outside, *more)
 print(hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest())
 """
 
@@ -122,3 +129,67 @@ def test_the_same_bytes_for_one_thread_and_two() -> None:
         run = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=True)
         digests.add(run.stdout.strip())
     assert len(digests) == 1 and len(digests.pop()) == 64
+
+
+def spectrum_of(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A covariance with these eigenvalues and eigenvectors that are no axes: two reflections turn them."""
+    turned = np.diag(values)
+    for seed in (0, 1):
+        normal = np.random.default_rng(seed).standard_normal(len(values))
+        normal /= np.linalg.norm(normal)
+        turned -= 2 * np.outer(normal, normal @ turned)
+        turned -= 2 * np.outer(turned @ normal, normal)
+    return (turned + turned.T) / 2
+
+
+LARGE = 1.0 / np.arange(1, 1101) ** 1.3
+
+
+@pytest.mark.parametrize("num_directions", [1, 32, 130])
+def test_a_large_covariance_is_decomposed_as_lapack_does(num_directions: int) -> None:
+    covariance = spectrum_of(1e5 * LARGE)
+    assert leading_by_krylov(covariance, num_directions) is not None
+    values, vectors = leading_directions(covariance, num_directions)
+    assert np.abs(values / (1e5 * LARGE[:num_directions]) - 1).max() < 1e-10
+    assert np.abs(vectors.T @ vectors - np.eye(num_directions)).max() < 1e-13
+    assert np.linalg.norm(covariance @ vectors - vectors * values, axis=0).max() < 1e-8
+    _, expected = np.linalg.eigh(covariance)
+    cosines = np.abs((vectors * expected[:, ::-1][:, :num_directions]).sum(axis=0))
+    assert np.abs(cosines - 1).max() < 1e-12
+
+
+REPEATED = np.concatenate([np.full(40, 5.0), LARGE[:1060]])  # more often than the start has columns
+UNDECIDED = {
+    "repeated": REPEATED,
+    "few": np.concatenate([[4.0, 3.0, 2.0], np.zeros(1097)]),
+    "none": np.zeros(1100),
+    "flat": np.ones(1100),
+}
+
+
+@pytest.mark.parametrize("name", UNDECIDED)
+def test_spectra_that_no_small_space_tells_are_decomposed_all_the_same(name: str) -> None:
+    covariance = spectrum_of(UNDECIDED[name])
+    values, vectors = leading_directions(covariance, 48)
+    assert values == pytest.approx(UNDECIDED[name][:48], abs=1e-12)
+    assert np.abs(vectors.T @ vectors - np.eye(48)).max() < 1e-12
+    assert np.abs(covariance @ vectors - vectors * values).max() < 1e-12
+
+
+def test_a_direction_that_was_missed_is_seen() -> None:
+    """What the proof is for: eigenpairs, of which each is right and one is not the largest left."""
+    covariance = spectrum_of(LARGE)
+    _, vectors = np.linalg.eigh(covariance)
+    ascending = vectors[:, ::-1][:, [5, 3, 2, 1, 0]]
+    assert not _none_larger(covariance, LARGE[[5, 3, 2, 1, 0]], ascending)
+    whole = vectors[:, ::-1][:, [4, 3, 2, 1, 0]]
+    assert _none_larger(covariance, LARGE[[4, 3, 2, 1, 0]], whole)
+
+
+def test_directions_kept_are_those_asked_for() -> None:
+    known = moments(np.random.default_rng(0).integers(0, 256, (900, 300), dtype=np.uint8))
+    widest = leading_directions(known.covariance, 300)[1]
+    for num_directions in (3, 256, 300):
+        found = known.directions(num_directions)
+        assert found.shape == (300, num_directions) and found.flags.c_contiguous
+        assert np.abs(np.abs((found * widest[:, :num_directions]).sum(axis=0)) - 1).max() < 1e-9

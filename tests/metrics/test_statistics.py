@@ -221,6 +221,11 @@ def test_bootstrap_resamples_images() -> None:
     assert means[:, 1].max() == 399
     again = statistics.bootstrap(lambda rows: np.array([values[rows].mean(), rows.max()]), 400, seed=3)
     assert again.tobytes() == means.tobytes()
+    for threads in (2, 3):
+        shared = statistics.bootstrap(
+            lambda rows: np.array([values[rows].mean(), rows.max()]), 400, seed=3, threads=threads
+        )
+        assert shared.tobytes() == means.tobytes()
     other = statistics.bootstrap(lambda rows: np.array([values[rows].mean(), rows.max()]), 400, seed=(3, 1))
     assert other.tobytes() != means.tobytes()
     assert "1000 resamples" in statistics.percentile_method()
