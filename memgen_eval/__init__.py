@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from memgen_eval.diffusion.gaussian import GaussianDenoiser
     from memgen_eval.diffusion.optimal import OptimalDenoiser
     from memgen_eval.diffusion.sampling import Sampler, sample
-    from memgen_eval.errors import GateError, InputError, MemgenError
+    from memgen_eval.errors import GateError, InputError, MemgenError, RankError
     from memgen_eval.evaluate import evaluate
     from memgen_eval.metrics.memorization import memorization_ratio
     from memgen_eval.metrics.novelty import authenticity, data_copying_test, partition
@@ -38,6 +38,7 @@ __all__ = [
     "MemgenError",
     "Neighbours",
     "OptimalDenoiser",
+    "RankError",
     "Reference",
     "Report",
     "Sampler",
@@ -67,6 +68,7 @@ _HOMES = {
     "MemgenError": "memgen_eval.errors",
     "Neighbours": "memgen_eval.neighbours.table",
     "OptimalDenoiser": "memgen_eval.diffusion.optimal",
+    "RankError": "memgen_eval.errors",
     "Reference": "memgen_eval.reference",
     "Report": "memgen_eval.report",
     "Sampler": "memgen_eval.diffusion.sampling",

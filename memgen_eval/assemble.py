@@ -59,6 +59,7 @@ def assemble(sets: Sets, found: Found, *, checksums: dict[str, str | None], batc
             command=None,
             engine=describe_engine(sets.train.dtype),
             device=device,
+            ranks=sets.ranks.size,
             batch_size=batch_size,
             memory_budget=options.memory_budget,
             sets=named,

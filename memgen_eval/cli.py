@@ -28,6 +28,7 @@ examples:
   memgen-eval samples.npz --train cifar10
   memgen-eval samples/ --train train_images/ --test test_images/ --html report.html --json report.json
   memgen-eval floats.npy --range -1,1 --train digits --fail-if "verdict == copies"
+  torchrun --nproc-per-node=4 -m memgen_eval samples.npz --train cifar10
 
 exit status: 0 done, 1 a gate failed, 2 unusable input or arguments, 3 a fault of memgen-eval, 130 interrupted
 """
@@ -107,8 +108,10 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit status; never raises but for `SystemExit` of --help and --version."""
+    from memgen_eval.distributed import on_every_rank
+
     typed = list(sys.argv[1:] if argv is None else argv)
-    return run(PROGRAM, lambda: _run(typed))
+    return run(PROGRAM, lambda: on_every_rank(lambda: run(PROGRAM, lambda: _run(typed))))
 
 
 def entry() -> NoReturn:
@@ -117,6 +120,8 @@ def entry() -> NoReturn:
 
 
 def _run(typed: list[str]) -> int:
+    from memgen_eval.distributed import joined
+
     stages, start = Stages(), time.perf_counter()
     from memgen_eval.gates import parse_gate
     from memgen_eval.render.files import check_writable
@@ -125,9 +130,12 @@ def _run(typed: list[str]) -> int:
     gates = [parse_gate(text) for text in arguments.fail_if]
     if arguments.json == "-" and arguments.markdown == "-":
         raise InputError("--json - and --markdown - both ask for standard output alone; write one of them to a file")
-    for output in _files(arguments):
-        check_writable(output)
+    with joined() as ranks:
+        for output in _files(arguments) if ranks.rank == 0 else ():
+            check_writable(output)
     report = _evaluate(arguments, typed, stages)
+    if ranks.rank > 0:
+        return DONE
     with stages.stage("page, files and table"):
         _write(report, arguments)
         _print(report, arguments)

@@ -4,7 +4,8 @@
 
     MemgenError
     ├── InputError (also a ValueError)       something given cannot be used; the shell exits with 2
-    └── GateError  (also an AssertionError)  a requirement on a report does not hold; the shell exits with 1
+    ├── GateError  (also an AssertionError)  a requirement on a report does not hold; the shell exits with 1
+    └── RankError                            another process of the same run is lost; the shell exits with 3
 
 Every message is one line: what arrived, what was expected, what to do.
 """
@@ -22,3 +23,7 @@ class InputError(MemgenError, ValueError):
 
 class GateError(MemgenError, AssertionError):
     """A requirement on a report that does not hold, or that rests on something not measured."""
+
+
+class RankError(MemgenError):
+    """Another process of the same run ended, did not answer, or is at something else."""

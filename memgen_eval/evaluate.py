@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
@@ -15,8 +15,10 @@ from memgen_eval.data.samplers import draw_samples
 from memgen_eval.data.sources import load_images
 from memgen_eval.diffusion.measurements import Probe
 from memgen_eval.diffusion.sigmas import check_sigmas
-from memgen_eval.errors import InputError
+from memgen_eval.distributed import Ranks, joined
+from memgen_eval.errors import InputError, RankError
 from memgen_eval.families import Sets
+from memgen_eval.features import features_name
 from memgen_eval.guests import guests, is_module
 from memgen_eval.options import NOT_ASKED, NUM_SAMPLES, Options, check_count, check_options, chosen_metrics
 from memgen_eval.reference import Reference
@@ -57,6 +59,10 @@ def evaluate(
     data_dir: str | Path | None = None,
 ) -> Report:
     """Measure whether samples copy the training set, how novel they are, and how much of them its moments explain.
+
+    Where a `torch.distributed` group of several processes is initialised, every rank calls it with the same arguments,
+    does its share and gets the report of one process; an error in one is raised in all. Each needs the whole model, and
+    the module inside a DistributedDataParallel: ranks do not call it in step.
 
     Parameters
     ----------
@@ -109,6 +115,8 @@ def evaluate(
     ------
     InputError
         For an argument, file, array or sampler that cannot be used: one line with what, where and what to do.
+    RankError
+        If another process of the group is gone, or at something else.
     """
     options = check_options(
         Options(
@@ -129,12 +137,14 @@ def evaluate(
     reference, stages = _reference(train, test, data_dir), Stages()
     request = _Request(samples, num_samples, check_count("batch_size", batch_size), value_range, data_dir)
     model = _Model(denoiser, samples, device)
-    with guests(samples, denoiser, features):
-        sets = _load(request, reference, options, stages)
-        found = _measure(sets, model)
-    checksums = families.checksums(sets)
-    device = families.device_name(denoiser, device)
-    return assemble(sets, found, checksums=checksums, batch_size=batch_size, device=device)
+    with joined() as ranks:
+        with guests(samples, denoiser, features):
+            sets = _load(request, reference, options, stages, ranks)
+            checksums = families.checksums(sets)
+            ranks.same(_determining(sets, checksums, denoiser))
+            found = _measure(sets, model)
+        device = families.device_name(denoiser, device)
+        return assemble(sets, found, checksums=checksums, batch_size=batch_size, device=device)
 
 
 @dataclass(frozen=True)
@@ -156,7 +166,7 @@ def _reference(train: object, test: object | None, data_dir: str | Path | None) 
     return train
 
 
-def _load(request: _Request, reference: Reference, options: Options, stages: Stages) -> Sets:
+def _load(request: _Request, reference: Reference, options: Options, stages: Stages, ranks: Ranks) -> Sets:
     quantize = options.quantize
     with stages.stage("reading the training set"):
         train = reference.train_set(quantize=quantize)
@@ -174,6 +184,7 @@ def _load(request: _Request, reference: Reference, options: Options, stages: Sta
                 like=train.shape,
                 quantize=quantize,
                 on_progress=report_progress,
+                ranks=ranks,
             )
     else:
         with stages.stage("reading the samples"):
@@ -186,7 +197,17 @@ def _load(request: _Request, reference: Reference, options: Options, stages: Sta
                 data_dir=request.data_dir,
                 num_images=request.num_samples,
             )
-    return Sets(samples, train, test, reference, options, stages)
+    return Sets(samples, train, test, reference, options, stages, ranks)
+
+
+def _determining(sets: Sets, checksums: dict[str, str | None], denoiser: object) -> dict[str, str]:
+    """What every rank must have alike, as text."""
+    chosen = {f.name: str(getattr(sets.options, f.name)) for f in fields(Options)} | {
+        "features": features_name(sets.options.features),
+        "denoiser": "none" if denoiser is None else "one",
+        "reference": f"{sets.reference.num_kept} kept results",
+    }
+    return chosen | {name: checksum or "none" for name, checksum in checksums.items()}
 
 
 def _own_range(sampler: object) -> tuple[float, float] | None:
@@ -224,7 +245,7 @@ def _measure(sets: Sets, model: _Model) -> Found:
             "memorization": NOT_ASKED,
             "verdict": "it rests on the memorization family, which was not asked for",
         }
-    novelty = _attempt("novelty", options, lambda: families.novelty(sets, searched), skipped)
+    novelty = _attempt("novelty", sets, lambda: families.novelty(sets, searched), skipped)
     probed = _probe(sets, model, skipped)
     why = NO_DENOISER if model.denoiser is None else skipped.get("denoiser", "")
     return Found(
@@ -232,7 +253,7 @@ def _measure(sets: Sets, model: _Model) -> Found:
         verdict=verdict,
         novelty=novelty,
         denoiser=None if probed is None or not options.wants("denoiser") else families.denoiser(sets, probed),
-        gaussian=_attempt("gaussian", options, lambda: families.gaussian(sets, probed, why), skipped),
+        gaussian=_attempt("gaussian", sets, lambda: families.gaussian(sets, probed, why), skipped),
         sigmas=options.sigmas if probed is None else tuple(probed.sigmas.tolist()),
         skipped=skipped,
     )
@@ -248,23 +269,25 @@ def _probe(sets: Sets, model: _Model, skipped: dict[str, str]) -> Probe | None:
         skipped["denoiser"] = DATA_ALONE
         return None
     measure = lambda: families.probed(sets, model.denoiser, model.sampler, model.device)  # noqa: E731
-    found = _attempt("denoiser", options, measure, skipped)
+    found = _attempt("denoiser", sets, measure, skipped)
     if found is not None and not options.wants("denoiser"):
         skipped["denoiser"] = NOT_ASKED
     return found
 
 
-def _attempt(name: str, options: Options, measure: Callable[[], Found_], skipped: dict[str, str]) -> Found_ | None:
+def _attempt(name: str, sets: Sets, measure: Callable[[], Found_], skipped: dict[str, str]) -> Found_ | None:
     """What is measured, or None with the reason in `skipped`: a failure here does not lose what was found before."""
+    options, ranks = sets.options, sets.ranks
     if not options.wants(name) and name != "denoiser":  # its probe serves the Gaussian family too
         skipped[name] = NOT_ASKED
         return None
     try:
-        return measure()
+        with ranks.together():
+            return measure()
     except Exception as error:
-        if options.named(name):
+        if options.named(name) or isinstance(error, RankError):
             raise
-        if not isinstance(error, InputError):
+        if not isinstance(error, InputError) and ranks.rank == 0:
             log.exception("%s could not be measured", name)
         skipped[name] = f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error)
         return None

@@ -13,6 +13,7 @@ from memgen_eval import tables
 from memgen_eval.data.images import ImageSet
 from memgen_eval.diffusion.measurements import Probe
 from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, Moments, moments
+from memgen_eval.distributed import Ranks
 from memgen_eval.features import embed
 from memgen_eval.metrics.copies import Extras, Scale, measure_memorization
 from memgen_eval.metrics.denoiser import measure_denoiser
@@ -21,7 +22,6 @@ from memgen_eval.metrics.gaussian_curves import GaussianCurves, measure_gaussian
 from memgen_eval.metrics.memorization import Copying
 from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
 from memgen_eval.metrics.statistics import permutation
-from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Reference
@@ -45,6 +45,7 @@ class Sets:
     reference: Reference
     options: Options
     stages: Stages
+    ranks: Ranks
 
     def keep(self, name: str, compute: Callable[[], Kept], *, key: Hashable = ()) -> Kept:
         """What rests on train, test and the seed alone, from an earlier evaluation or computed now."""
@@ -67,8 +68,12 @@ class Sets:
         given, budget = self.options.duplicate_tolerance, self.options.memory_budget
         if given is not None:
             return given / self.scale.unit
-        seed = self.options.seed
-        return self.keep("tolerance", lambda: tables.duplicate_tolerance(self.train, seed=seed, memory_budget=budget))
+        seed, ranks = self.options.seed, self.ranks
+
+        def own() -> float:
+            return tables.duplicate_tolerance(self.train, seed=seed, memory_budget=budget, ranks=ranks)
+
+        return self.keep("tolerance", own)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,14 +86,15 @@ class Searched:
 
 def search(sets: Sets) -> Searched:
     """The searches in pixels, in the orientation given, that memorization and novelty share."""
-    held, budget = sets.held_out, sets.options.memory_budget
+    held, budget, ranks = sets.held_out, sets.options.memory_budget, sets.ranks
     with sets.stages.stage("neighbours of samples"):
-        samples = tables.plain_table(sets.samples.array(), sets.train, excluded=None, memory_budget=budget)
+        images = sets.samples.array()
+        samples = tables.plain_table(images, sets.train, excluded=None, memory_budget=budget, ranks=ranks)
     if held is None:
         return Searched(samples, None)
 
     def plain() -> Neighbours:
-        return tables.plain_table(held.images, sets.train, excluded=held.excluded, memory_budget=budget)
+        return tables.plain_table(held.images, sets.train, excluded=held.excluded, memory_budget=budget, ranks=ranks)
 
     with sets.stages.stage("neighbours of the baseline"):
         return Searched(samples, sets.keep("plain", plain))
@@ -102,7 +108,12 @@ def memorization(sets: Sets, searched: Searched) -> tuple[Memorization, Verdict]
 
     def copying(plain: Neighbours) -> Copying:
         return tables.copying(
-            plain, sets.train, flip=options.flip, tolerance=tolerance, memory_budget=options.memory_budget
+            plain,
+            sets.train,
+            flip=options.flip,
+            tolerance=tolerance,
+            memory_budget=options.memory_budget,
+            ranks=sets.ranks,
         )
 
     with sets.stages.stage("copies among samples"):
@@ -136,9 +147,11 @@ def _extras(sets: Sets, known: Copying, held: tables.HeldOut | None) -> Extras:
             flip=options.flip,
             seed=options.seed,
             memory_budget=options.memory_budget,
+            ranks=sets.ranks,
         )
+    tolerance, ranks = sets.tolerance, sets.ranks
     return Extras(
-        carlini_patch=tables.patch_share(known, sets.train, tolerance=sets.tolerance, flip=options.flip),
+        carlini_patch=tables.patch_share(known, sets.train, tolerance=tolerance, flip=options.flip, ranks=ranks),
         repetition=repetition,
         test_repetition=test_repetition,
         repeats=tables.exact_repeats(samples),
@@ -170,20 +183,21 @@ class _Space:
 
 
 def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
-    held, budget = sets.held_out, sets.options.memory_budget
-    train = sets.keep("features", lambda: embed(sets.train, features, argument="train"), key=features)
+    held, budget, ranks = sets.held_out, sets.options.memory_budget, sets.ranks
+    train = sets.keep("features", lambda: embed(sets.train, features, argument="train", ranks=ranks), key=features)
     k = min(2, len(train))
-    own = embed(sets.samples, features, argument="samples")
-    samples = nearest_neighbours(own, train, k, memory_budget=budget)
+    own = embed(sets.samples, features, argument="samples", ranks=ranks)
+    samples = tables.shared_neighbours(own, train, k, memory_budget=budget, ranks=ranks)
     if held is None:
         return _Space(train, Searched(samples, None))
 
     def baseline() -> Neighbours:
         if held.excluded is None:
             assert sets.test is not None
-            return nearest_neighbours(embed(sets.test, features, argument="test"), train, k, memory_budget=budget)
-        others = min(2, len(train) - 1)
-        return nearest_neighbours(train[held.rows], train, others, exclude=held.excluded, memory_budget=budget)
+            test = embed(sets.test, features, argument="test", ranks=ranks)
+            return tables.shared_neighbours(test, train, k, memory_budget=budget, ranks=ranks)
+        images, others = train[held.rows], min(2, len(train) - 1)
+        return tables.shared_neighbours(images, train, others, exclude=held.excluded, memory_budget=budget, ranks=ranks)
 
     return _Space(train, Searched(samples, sets.keep("feature neighbours", baseline, key=features)))
 
@@ -195,7 +209,8 @@ def _distances(sets: Sets, space: _Space) -> tuple[Distances, Distances | None]:
     if not _wants_any(sets, "authenticity", "test_authenticity"):
         own = [NOT_ASKED] * len(tables_)
     elif len(space.train) >= 2 + any(table.excluded is not None for table in tables_):
-        own = tables.own_distances(tables_, space.train, memory_budget=sets.options.memory_budget)
+        budget, ranks = sets.options.memory_budget, sets.ranks
+        own = tables.own_distances(tables_, space.train, memory_budget=budget, ranks=ranks)
     cells = _cells(sets, space, tables_)
     known = [Distances(tables_[i], own[i], cells[i]) for i in range(len(tables_))]
     return known[0], known[1] if len(known) > 1 else None
@@ -244,6 +259,7 @@ def probed(sets: Sets, model: Callable[..., Any] | None, sampler: object, device
             batch_size=options.denoiser_batch_size,
             seed=options.seed,
             device=device,
+            ranks=sets.ranks,
         )
 
 

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.data.images import ImageSet
+from memgen_eval.data.images import ImageSet, block_rows
+from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError
 
 
@@ -19,7 +20,9 @@ def features_name(features: str | Callable[..., Any]) -> str:
     return getattr(features, "__qualname__", type(features).__qualname__)
 
 
-def embed(images: ImageSet, features: Callable[..., Any], *, argument: str) -> NDArray[np.float32]:
+def embed(
+    images: ImageSet, features: Callable[..., Any], *, argument: str, ranks: Ranks = ALONE
+) -> NDArray[np.float32]:
     """Features of a set, block by block, (N, F) float32.
 
     Parameters
@@ -30,6 +33,8 @@ def embed(images: ImageSet, features: Callable[..., Any], *, argument: str) -> N
         Called with a uint8 tensor (B, C, H, W) of at least one image; returns a tensor or array (B, F) of floats.
     argument : str
         The word for the set in messages.
+    ranks : Ranks
+        They share the blocks.
 
     Raises
     ------
@@ -38,14 +43,18 @@ def embed(images: ImageSet, features: Callable[..., Any], *, argument: str) -> N
     """
     import torch
 
+    num_rows = block_rows(images.num_values)
+    mine = ranks.share(len(images), num_rows)
+    blocks = (images.read(at, min(at + num_rows, mine.stop)) for at in range(mine.start, mine.stop, num_rows))
     with torch.inference_mode():
-        parts = [_checked(features(torch.from_numpy(block)), len(block), argument) for block in images.blocks()]
+        parts = [_checked(features(torch.from_numpy(block)), len(block), argument) for block in blocks]
     widths = {part.shape[1] for part in parts}
-    if len(widths) != 1:
+    if len(widths) > 1:
         raise InputError(
             f"features of {argument} have {sorted(widths)} columns in different blocks, expected one width"
         )
-    return np.concatenate(parts)
+    whole: NDArray[np.float32] = ranks.gather(np.concatenate(parts or [np.empty((0, 0), dtype=np.float32)]))
+    return whole
 
 
 def _checked(result: Any, num_images: int, argument: str) -> NDArray[np.float32]:

@@ -43,6 +43,11 @@ class Reference:
         value: Kept = self._kept[key]
         return value
 
+    @property
+    def num_kept(self) -> int:
+        """How many things are kept by now."""
+        return len(self._kept)
+
     def train_set(self, *, quantize: bool) -> ImageSet:
         """The training images in canonical form."""
         return self.keep(

@@ -254,6 +254,7 @@ class Provenance:
     engine: str
     device: str
     threads: int
+    ranks: int
     batch_size: int
     memory_budget: str
     inputs: Mapping[str, Mapping[str, Any]]

@@ -1,6 +1,7 @@
 """What every command of this project does alike: exit statuses, and one line for whatever cannot be used.
 
-0 done; 1 a gate failed and nothing else; 2 unusable input or arguments; 3 a fault of ours; 130 interrupted.
+0 done; 1 a gate failed and nothing else; 2 unusable input or arguments; 3 a fault of ours, or a process of
+the run lost; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, RankError
 
 DONE, GATE_FAILED, UNUSABLE, FAULT, INTERRUPTED = 0, 1, 2, 3, 130
 
@@ -37,6 +38,8 @@ def run(program: str, command: Callable[[], int]) -> int:
             return command()
         except InputError as error:
             return say(program, str(error), UNUSABLE)
+        except RankError as error:
+            return say(program, str(error), FAULT)
         except KeyboardInterrupt:
             return say(program, "interrupted", INTERRUPTED)
         except Exception:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data.images import ImageSet
+from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.metrics.copies import Baseline
 from memgen_eval.metrics.memorization import (
     CARLINI_NEIGHBOURS,
@@ -30,6 +31,47 @@ PAIRS_AT_ONCE = 4096
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 Rows = NDArray[np.int64]
+
+
+def shared_neighbours(
+    queries: Pixels,
+    references: Pixels,
+    k: int,
+    *,
+    exclude: Rows | None = None,
+    flip: bool = False,
+    memory_budget: str | int,
+    ranks: Ranks,
+) -> Neighbours:
+    """`nearest_neighbours`, each rank searching for its own queries."""
+    mine = ranks.share(len(queries))
+    left_out = None if exclude is None else exclude[mine]
+    found = nearest_neighbours(queries[mine], references, k, exclude=left_out, flip=flip, memory_budget=memory_budget)
+    return _gathered(found, ranks, queries, exclude)
+
+
+def _gathered(part: Neighbours, ranks: Ranks, queries: Pixels | None, excluded: Rows | None) -> Neighbours:
+    """The whole table, of which each rank has its own rows."""
+    return replace(
+        part,
+        squared_distances=ranks.gather(part.squared_distances),
+        indices=ranks.gather(part.indices),
+        flipped=None if part.flipped is None else ranks.gather(part.flipped),
+        queries=queries,
+        excluded=excluded,
+    )
+
+
+def _some(table: Neighbours, rows: slice) -> Neighbours:
+    """Some rows of a table."""
+    return replace(
+        table,
+        squared_distances=table.squared_distances[rows],
+        indices=table.indices[rows],
+        flipped=None if table.flipped is None else table.flipped[rows],
+        queries=None if table.queries is None else table.queries[rows],
+        excluded=None if table.excluded is None else table.excluded[rows],
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +100,7 @@ def draw_rows(num_images: int, most: int, *, seed: int) -> Rows:
     return np.sort(np.random.default_rng(seed).choice(num_images, min(most, num_images), replace=False))
 
 
-def duplicate_tolerance(train: ImageSet, *, seed: int, memory_budget: str | int) -> float:
+def duplicate_tolerance(train: ImageSet, *, seed: int, memory_budget: str | int, ranks: Ranks = ALONE) -> float:
     """A quarter of the median distance of training images to their fifth nearest other one, in the units of the images.
 
     Over 1,000 images drawn with the seed; the farthest if there are fewer others; 0 for one training image.
@@ -67,26 +109,38 @@ def duplicate_tolerance(train: ImageSet, *, seed: int, memory_budget: str | int)
         return 0.0
     rows = draw_rows(len(train), TOLERANCE_IMAGES, seed=seed)
     k = min(TOLERANCE_NEIGHBOUR, len(train) - 1)
-    table = nearest_neighbours(train.take(rows), train.array(), k, exclude=rows, memory_budget=memory_budget)
+    table = shared_neighbours(
+        train.take(rows), train.array(), k, exclude=rows, memory_budget=memory_budget, ranks=ranks
+    )
     return TOLERANCE_SHARE * float(np.median(table.distances[:, -1]))
 
 
-def plain_table(images: Pixels, train: ImageSet, *, excluded: Rows | None, memory_budget: str | int) -> Neighbours:
+def plain_table(
+    images: Pixels, train: ImageSet, *, excluded: Rows | None, memory_budget: str | int, ranks: Ranks = ALONE
+) -> Neighbours:
     """Training neighbours in the orientation given, enough of them for every figure."""
     k = min(CARLINI_NEIGHBOURS + 1, len(train) - (excluded is not None))
-    if excluded is None:
-        return nearest_neighbours(images, train.array(), k, memory_budget=memory_budget)
-    return nearest_neighbours(images, train.array(), k, exclude=excluded, memory_budget=memory_budget)
+    return shared_neighbours(images, train.array(), k, exclude=excluded, memory_budget=memory_budget, ranks=ranks)
 
 
-def copying(plain: Neighbours, train: ImageSet, *, flip: bool, tolerance: float, memory_budget: str | int) -> Copying:
+def copying(
+    plain: Neighbours,
+    train: ImageSet,
+    *,
+    flip: bool,
+    tolerance: float,
+    memory_budget: str | int,
+    ranks: Ranks = ALONE,
+) -> Copying:
     """What the memorization family needs to know of the images that `plain` was searched for."""
     nearest = plain
     if flip:
         assert plain.queries is not None
-        other = plain_table(mirrored(plain.queries), train, excluded=plain.excluded, memory_budget=memory_budget)
+        images = mirrored(plain.queries)
+        other = plain_table(images, train, excluded=plain.excluded, memory_budget=memory_budget, ranks=ranks)
         nearest = merge_orientations(plain, other)
-    distinct = distinct_neighbours(nearest, train.array(), tolerance=tolerance)
+    own = distinct_neighbours(_some(nearest, ranks.share(len(nearest))), train.array(), tolerance=tolerance)
+    distinct = _gathered(own, ranks, nearest.queries, nearest.excluded)
     near_identical = nearest.squared_distances[:, 0] <= tolerance**2
     return Copying(plain, nearest, distinct, near_identical)
 
@@ -99,30 +153,38 @@ def baseline(images: HeldOut, known: Copying) -> Baseline:
     return Baseline(known, images.rows, known.near_identical, images.name, leak)
 
 
-def patch_share(known: Copying, train: ImageSet, *, tolerance: float, flip: bool) -> Estimate:
+def patch_share(known: Copying, train: ImageSet, *, tolerance: float, flip: bool, ranks: Ranks = ALONE) -> Estimate:
     """Share of images with a training image whose worst patch differs by less than the duplicate tolerance.
 
     The worst patch differs at least as much as the whole, so that only training images within the tolerance matter.
     """
     if tolerance == 0:
         return Estimate.undefined("the duplicate tolerance is 0: no distance is below it")
-    queries = known.nearest.queries
-    assert queries is not None
-    rows, indices = neighbours_within(known.nearest, train.array(), radius=tolerance)
+    own = _some(known.nearest, ranks.share(len(known)))
+    assert own.queries is not None
+    rows, indices = neighbours_within(own, train.array(), radius=tolerance)
     grey = tolerance / np.sqrt(train.num_values)
-    hits = np.zeros(len(known), dtype=bool)
+    hits = np.zeros(len(own), dtype=bool)
     for start in range(0, len(rows), PAIRS_AT_ONCE):
         row, index = rows[start : start + PAIRS_AT_ONCE], indices[start : start + PAIRS_AT_ONCE]
-        images, references = queries[row], train.take(index)  # (P, C, H, W)
+        images, references = own.queries[row], train.take(index)  # (P, C, H, W)
         worst = largest_patch_distances(images, references)
         if flip:
             worst = np.minimum(worst, largest_patch_distances(images, mirrored(references)))
         hits[row[worst < grey]] = True
-    return proportion(hits, notes=(f"threshold {grey:.3g} grey levels in the worst of 16 patches",))
+    notes = (f"threshold {grey:.3g} grey levels in the worst of 16 patches",)
+    return proportion(ranks.gather(hits), notes=notes)
 
 
 def repetition(
-    samples: Pixels, others: Pixels, *, threshold: float, flip: bool, seed: int, memory_budget: str | int
+    samples: Pixels,
+    others: Pixels,
+    *,
+    threshold: float,
+    flip: bool,
+    seed: int,
+    memory_budget: str | int,
+    ranks: Ranks = ALONE,
 ) -> tuple[Estimate, Estimate]:
     """`repeated` for samples, and for one half of the baseline against the other, all at one size."""
     size = min(len(samples), len(others) // 2)
@@ -134,20 +196,27 @@ def repetition(
     second = others[halves[size : 2 * size]]
 
     def share(images: Pixels) -> Estimate:
-        to_others = nearest_neighbours(images, images, 1, exclude_self=True, flip=flip, memory_budget=memory_budget)
-        to_baseline = nearest_neighbours(images, second, 1, flip=flip, memory_budget=memory_budget)
+        to_others, to_baseline = (
+            shared_neighbours(
+                images, references, 1, exclude=left_out, flip=flip, memory_budget=memory_budget, ranks=ranks
+            )
+            for references, left_out in ((images, np.arange(size)), (second, None))
+        )
         return repeated(to_others, to_baseline, threshold=threshold)
 
     return share(drawn), share(first)
 
 
-def own_distances(tables: list[Neighbours], train: Pixels, *, memory_budget: str | int) -> list[NDArray[np.float64]]:
+def own_distances(
+    tables: list[Neighbours], train: Pixels, *, memory_budget: str | int, ranks: Ranks = ALONE
+) -> list[NDArray[np.float64]]:
     """From the nearest training image of each image to that one's own nearest other, (N,) for each table.
 
     An image left out of train may be that other one: both distances are then equal, and only a larger one is authentic.
     """
     firsts = np.unique(np.concatenate([table.indices[:, 0] for table in tables]))
-    own = nearest_neighbours(train[firsts], train, 1, exclude=firsts, memory_budget=memory_budget).distances[:, 0]
+    found = shared_neighbours(train[firsts], train, 1, exclude=firsts, memory_budget=memory_budget, ranks=ranks)
+    own = found.distances[:, 0]
     return [own[np.searchsorted(firsts, table.indices[:, 0])] * table.factor for table in tables]
 
 

@@ -27,10 +27,10 @@ UPSTREAM: dict[str, set[str]] = {
     "report": {"gates"},
     "gates": set(),
     # the flow
-    "data": set(),
-    "features": {"data"},
+    "data": {"distributed"},
+    "features": {"data", "distributed"},
     "neighbours": {"data"},
-    "diffusion": {"data", "guests", "neighbours"},
+    "diffusion": {"data", "distributed", "guests", "neighbours"},
     "metrics": {"diffusion", "neighbours"},
     "render": {"gates"},
     # the corridor and its steps
@@ -40,13 +40,13 @@ UPSTREAM: dict[str, set[str]] = {
     "options": {"gates", "metrics"},
     "provenance": {"data"},
     "reference": {"data"},
-    "tables": STAGES,
-    "families": STAGES | {"options", "reference", "stages", "tables"},
+    "tables": STAGES | {"distributed"},
+    "families": STAGES | {"distributed", "options", "reference", "stages", "tables"},
     "assemble": {"data", "families", "features", "neighbours", "options", "provenance"},
-    "evaluate": {"assemble", "data", "diffusion", "families", "guests", "options", "reference", "stages"},
+    "evaluate": STAGES | {"assemble", "distributed", "families", "guests", "options", "reference", "stages"},
     # the doors
     "shell": set(),
-    "cli": {"data", "evaluate", "gates", "options", "render", "shell", "stages"},
+    "cli": {"data", "distributed", "evaluate", "gates", "options", "render", "shell", "stages"},
     "__main__": {"cli"},
     "__init__": STAGES | {"evaluate", "reference"},
 }

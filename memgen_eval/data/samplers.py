@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterator
+from itertools import chain
 from typing import Any
 
 from numpy.typing import NDArray
@@ -13,6 +14,7 @@ from memgen_eval.data.canonical import checked_range
 from memgen_eval.data.images import Images, ImageSet, Shape
 from memgen_eval.data.intake import Expected, take_stream
 from memgen_eval.data.messages import one_line
+from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError
 
 RANDOMNESS = ("seeds", "generator")  # the first of these that the signature names is given
@@ -28,6 +30,7 @@ def draw_samples(
     like: Shape | None,
     quantize: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
+    ranks: Ranks = ALONE,
 ) -> ImageSet:
     """Exactly `num_samples` images of a sampler, in canonical form.
 
@@ -52,6 +55,8 @@ def draw_samples(
         False keeps floats, as float32 in [0, 255].
     on_progress : callable, optional
         Called with the number of images drawn and `num_samples` after each call.
+    ranks : Ranks
+        They share the calls of a sampler that takes seeds; any other is called by rank 0 alone, whose images all get.
 
     Raises
     ------
@@ -64,7 +69,7 @@ def draw_samples(
             raise InputError(f"{name}: {count}; expected at least 1")
     label = f"samples (sampler {_name(sampler)})"
     expected = Expected("samples", checked_range(value_range, argument="samples"), like, quantize)
-    stream = _calls(sampler, num_samples, batch_size, seed, expected, label, on_progress)
+    stream = _calls(sampler, num_samples, batch_size, seed, expected, label, on_progress, ranks)
     return take_stream(stream, Images(None, form=f"sampler {_name(sampler)}"), expected, label=label, unit="call")
 
 
@@ -76,15 +81,16 @@ def _calls(
     expected: Expected,
     label: str,
     on_progress: Callable[[int, int], None] | None,
+    ranks: Ranks,
 ) -> Iterator[NDArray[Any]]:
     randomness = _randomness(sampler)
     generator = _generator(seed) if randomness == "generator" else None
-    drawn = 0
-    while drawn < num_samples:
-        asked, here = min(batch_size, num_samples - drawn), f"{label}, call {drawn // batch_size + 1}"
+
+    def call(first: int) -> NDArray[Any]:
+        asked, here = min(batch_size, num_samples - first), f"{label}, call {first // batch_size + 1}"
         keywords: dict[str, object] = {}
         if randomness == "seeds":
-            keywords["seeds"] = [seed + i for i in range(drawn, drawn + asked)]
+            keywords["seeds"] = [seed + i for i in range(first, first + asked)]
         elif generator is not None:
             keywords["generator"] = generator
         try:
@@ -95,10 +101,18 @@ def _calls(
         num_returned = len(images) if images.ndim else 0
         if num_returned != asked:
             raise InputError(f"{here}: returned {num_returned} images, asked for {asked}; expected exactly as many")
-        drawn += asked
-        yield images
-        if on_progress is not None:
-            on_progress(drawn, num_samples)
+        return images
+
+    starts = range(0, num_samples, batch_size)
+    num_callers = ranks.size if randomness == "seeds" else 1  # what goes on from its last call is called by one rank
+    drawn = 0
+    for number in range(0, len(starts), num_callers):
+        mine = starts[number : number + num_callers][ranks.rank : ranks.rank + 1]
+        for images in chain.from_iterable(ranks.exchange("samples", [call(first) for first in mine])):
+            drawn += len(images)
+            yield images
+            if on_progress is not None:
+                on_progress(drawn, num_samples)
 
 
 def _randomness(sampler: Callable[..., object]) -> str | None:

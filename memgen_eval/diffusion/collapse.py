@@ -7,6 +7,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.diffusion.noised import NoisedImages
 from memgen_eval.diffusion.optimal import OptimalDenoiser
+from memgen_eval.distributed import ALONE, Ranks
 
 PRECISION = 1.01  # the bracket's ratio at which it is closed
 SECTIONS = 8  # sigmas tried inside a bracket in one pass over the training set
@@ -14,7 +15,9 @@ SECTIONS = 8  # sigmas tried inside a bracket in one pass over the training set
 Floats = NDArray[np.float64]
 
 
-def collapse_sigmas(optimal: OptimalDenoiser, inputs: NoisedImages, sigmas: Floats, own_weight: Floats) -> Floats:
+def collapse_sigmas(
+    optimal: OptimalDenoiser, inputs: NoisedImages, sigmas: Floats, own_weight: Floats, *, ranks: Ranks = ALONE
+) -> Floats:
     """For each image's first noise draw, the sigma at which the weight of the image itself falls through 1/2, to 1 %.
 
     With ``A_i = |y - y_i|^2`` and ``b_i = <eps, y - y_i>`` the odds against the image itself are
@@ -32,6 +35,8 @@ def collapse_sigmas(optimal: OptimalDenoiser, inputs: NoisedImages, sigmas: Floa
         The grid, increasing.
     own_weight : (S, N)
         On the grid.
+    ranks : Ranks
+        They share the images.
 
     Returns
     -------
@@ -42,10 +47,13 @@ def collapse_sigmas(optimal: OptimalDenoiser, inputs: NoisedImages, sigmas: Floa
     found = np.where(passed == 0, 0.0, np.inf)
     inside = np.flatnonzero((passed > 0) & (passed < len(sigmas)))
     low, high = sigmas[passed[inside] - 1], sigmas[passed[inside]]
+    mine = ranks.share(len(inside))
     while inside.size and (high / low).max() > PRECISION:
         tried = np.geomspace(low, high, SECTIONS + 2)  # (sections, N)
-        weights = _own_weight(optimal, inputs, inside, tried[1:-1])
-        steps = (weights >= 0.5).sum(axis=0)  # (N,)
+        weights = np.empty((SECTIONS, 0))
+        if mine.start < mine.stop:
+            weights = _own_weight(optimal, inputs, inside[mine], tried[1:-1, mine])
+        steps = (ranks.gather(weights, axis=1) >= 0.5).sum(axis=0)  # (N,)
         columns = np.arange(len(inside))
         low, high = tried[steps, columns], tried[steps + 1, columns]
     found[inside] = np.sqrt(low * high)

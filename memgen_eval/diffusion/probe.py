@@ -33,6 +33,7 @@ from memgen_eval.diffusion.runs import Run, as_rows, cosine, dot
 from memgen_eval.diffusion.sampling import Sampler
 from memgen_eval.diffusion.sigmas import check_sigmas, sigma_grid
 from memgen_eval.diffusion.structure import Structure
+from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError
 
 BLOCK_VALUES = 2**24  # values of D* held at once, over its sigmas: 128 MiB
@@ -59,6 +60,7 @@ def probe(
     batch_size: int = 64,
     seed: int = 0,
     device: Any = None,
+    ranks: Ranks = ALONE,
 ) -> Probe:
     """Measure a denoiser against D* and D_G of a training set, on noised training and test images.
 
@@ -84,6 +86,8 @@ def probe(
         Of images and noise.
     device : torch.device or str, optional
         Where the denoiser is called; its parameters' device otherwise.
+    ranks : Ranks
+        They share the chunks of inputs.
 
     Raises
     ------
@@ -96,7 +100,7 @@ def probe(
     grid = sigma_grid() if sigmas is None else check_sigmas(sigmas)
     # denoisers are told sigma in float32: the noise has to be of that very size
     levels = grid.astype(np.float32).astype(np.float64)
-    run = Run(denoiser, optimal, gaussian, levels, batch_size, device_of(denoiser, device))
+    run = Run(denoiser, optimal, gaussian, levels, batch_size, device_of(denoiser, device), ranks)
     order = draw_order(len(optimal.train), seed=seed, name="train")
     train = NoisedImages(optimal.train, order[:num_images], num_draws, seed, "train")
     unseen, matched, test_matched = _test_side(run, test, order, num_images, num_draws, seed)
@@ -104,8 +108,9 @@ def probe(
         notes = _odd_sigma(run, train)
         found, linearity, projections = _measure(run, train, matched, with_structure=True)
         other = None if unseen is None else _measure(run, unseen, test_matched, with_structure=False)[0]
-        path = None if sampler is None else _measure_path(sampler, optimal)
-        collapse = collapse_sigmas(optimal, train, levels, found["own_weight"][:, : len(train.indices)])
+        path = None if sampler is None else _measure_path(sampler, optimal, ranks)
+        own_weight = found["own_weight"][:, : len(train.indices)]
+        collapse = collapse_sigmas(optimal, train, levels, own_weight, ranks=ranks)
         notes += _odd_range(run, found)
     return Probe(
         sigmas=grid,
@@ -159,8 +164,9 @@ def _measure(
     found: Arrays = {name: np.empty((len(run.sigmas), len(inputs))) for name in names}
     structure = Structure.of(run, inputs) if with_structure and with_gaussian else None
     at_once = max(1, BLOCK_VALUES // (run.chunk * math.prod(run.optimal.shape)))  # sigmas
-    for start in range(0, len(inputs), run.chunk):
-        at = slice(start, min(start + run.chunk, len(inputs)))
+    mine = run.ranks.share(len(inputs), run.chunk)
+    for start in range(mine.start, mine.stop, run.chunk):
+        at = slice(start, min(start + run.chunk, mine.stop))
         x0, eps = inputs.take(np.arange(at.start, at.stop))
         clean, noise = inputs.in_model_units(x0), eps.reshape(len(eps), -1).astype(np.float64)
         given = torch.from_numpy(x0).to(run.device)
@@ -187,7 +193,8 @@ def _measure(
                         _compare_matched(found, place, model, wiener, as_rows(match[k]))
                     if structure is not None:
                         structure.add(run, place, x, model, wiener)
-    return found, *((None, None) if structure is None else structure.result())
+    found = {name: run.ranks.gather(values[:, mine], axis=1) for name, values in found.items()}
+    return found, *((None, None) if structure is None else structure.result(run.ranks, mine))
 
 
 def _compare(
@@ -240,23 +247,24 @@ def _averaged(found: Arrays, inputs: NoisedImages) -> NoisedSet:
     return NoisedSet(over["optimal_error"], over["effective_neighbours"], model, gaussian)
 
 
-def _measure_path(sampler: Sampler, optimal: OptimalDenoiser) -> Path:
-    """The gap at every noise level that the sampler visits, on its first samples."""
+def _measure_path(sampler: Sampler, optimal: OptimalDenoiser, ranks: Ranks) -> Path:
+    """The gap at every noise level that the sampler visits, on its first samples; ranks share the noise levels."""
     device = device_of(sampler.denoiser, sampler.device)
     if tuple(sampler.shape) != optimal.shape:
         raise InputError(
             f"the sampler draws images of shape {tuple(sampler.shape)}, train holds {optimal.shape}: give one shape"
         )
     batches = []
+    mine = ranks.share(len(sampler.sigmas))
     for start in range(0, NUM_PATHS, sampler.batch_size):
         seeds = range(start, min(start + sampler.batch_size, NUM_PATHS))
-        gaps = []
-        for step in sampler.path(seeds, device):
-            if step.sigma > 0:
+        gaps = np.empty((len(sampler.sigmas), len(seeds)))
+        for number, step in enumerate(sampler.path(seeds, device)):
+            if mine.start <= number < mine.stop:
                 best = optimal(step.x.float(), step.sigma)
                 difference = as_rows(step.clean) - as_rows(best)
-                gaps.append(dot(difference, difference))
-        batches.append(np.stack(gaps[::-1]))
+                gaps[number] = dot(difference, difference)
+        batches.append(ranks.gather(gaps[mine])[::-1])
     return Path(sampler.sigmas[::-1].copy(), np.concatenate(batches, axis=1))
 
 

@@ -12,13 +12,14 @@ from memgen_eval.diffusion.calling import call_denoiser
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
 from memgen_eval.diffusion.measurements import Floats
 from memgen_eval.diffusion.optimal import OptimalDenoiser
+from memgen_eval.distributed import ALONE, Ranks
 
-INPUTS_AT_ONCE = 256
+INPUTS_AT_ONCE = 128
 
 
 @dataclass(frozen=True, eq=False)
 class Run:
-    """What is compared, and how: the denoiser sees `batch_size` images a call, the last block padded."""
+    """What is compared, how, by whom: the denoiser sees `batch_size` images a call, the last block padded."""
 
     denoiser: Any
     optimal: OptimalDenoiser
@@ -26,6 +27,7 @@ class Run:
     sigmas: Floats
     batch_size: int
     device: torch.device
+    ranks: Ranks = ALONE
 
     @property
     def chunk(self) -> int:

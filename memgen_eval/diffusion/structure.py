@@ -11,6 +11,7 @@ import torch
 from memgen_eval.diffusion.measurements import Floats, Linearity, Projections
 from memgen_eval.diffusion.noised import NoisedImages
 from memgen_eval.diffusion.runs import Run, cosine
+from memgen_eval.distributed import Ranks
 
 MAX_DIRECTIONS = 256
 MIN_INPUTS = 256  # below it no linear distillation
@@ -58,17 +59,18 @@ class Structure:
             for side, rows in enumerate((x, model)):
                 self.projected[side, number, at] = (torch.from_numpy(rows - mean) @ basis).numpy()
 
-    def result(self) -> tuple[Linearity | None, Projections | None]:
-        """What was collected; None where there was no pair of images, or too few inputs."""
-        linearity = None
-        if self.cosines[0]:
-            model, gaussian = (
-                np.stack([np.concatenate(p) for p in parts]) for parts in (self.cosines, self.gaussian_cosines)
-            )
-            linearity = Linearity(model, gaussian)
+    def result(self, ranks: Ranks, mine: slice) -> tuple[Linearity | None, Projections | None]:
+        """What all ranks collected, each of its own inputs; None where there was no pair, or too few inputs."""
+        none = np.empty(0)
+        model, gaussian = (
+            ranks.gather(np.stack([np.concatenate([none, *part]) for part in parts]), axis=1)
+            for parts in (self.cosines, self.gaussian_cosines)
+        )
+        linearity = Linearity(model, gaussian) if model.size else None
         if self.directions is None:
             return linearity, None
-        _, num_sigmas, _, width = self.projected.shape
-        by_draw = self.projected.reshape(2, num_sigmas, self.num_draws, self.num_images, width)
+        projected = ranks.gather(self.projected[:, :, mine], axis=2)
+        _, num_sigmas, _, width = projected.shape
+        by_draw = projected.reshape(2, num_sigmas, self.num_draws, self.num_images, width)
         inputs, outputs = by_draw.transpose(0, 1, 3, 2, 4)
         return linearity, Projections(inputs, outputs)

@@ -188,7 +188,7 @@ def _settings(report: Report) -> list[tuple[str, str]]:
 def _provenance(report: Report) -> list[tuple[str, str]]:
     """Where and when, with what, for how long."""
     held = report.provenance
-    names = ("created", "engine", "device", "threads", "batch_size", "memory_budget")
+    names = ("created", "engine", "device", "threads", "ranks", "batch_size", "memory_budget")
     rows = [(name, _words(getattr(held, name))) for name in names]
     seconds = [(f"seconds: {name}", f"{value:.2f}") for name, value in held.seconds.items()]
     return [*rows, *_pairs_of(held.host), *_pairs_of(held.versions), *seconds]

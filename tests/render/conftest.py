@@ -83,6 +83,7 @@ def provenance() -> Provenance:
         engine="numkong",
         device="cpu",
         threads=2,
+        ranks=1,
         batch_size=64,
         memory_budget="512MiB",
         inputs={"samples": {"form": "folder", "layout": "NHWC", "notes": ["3 files that are no images were skipped"]}},

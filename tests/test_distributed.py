@@ -1,0 +1,377 @@
+"""Several processes give the report of one, fail together, and leave the talking to rank 0.
+
+This process is rank 0; the others are started for each test and do what it does.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import pytest
+import torch
+import torch.distributed as dist
+
+from checking import evaluated, figures, run, strict_json
+from conftest import Pixels, noise_images
+from memgen_eval import InputError, RankError, Reference, Sampler, distributed, evaluate
+from memgen_eval.data.datasets import load_named
+from memgen_eval.distributed import Ranks, joined
+
+ROOT = Path(__file__).parent.parent
+SHAPE = (8, 8, 3)
+LONG = 120.0  # seconds within which every process has ended
+NOISE = noise_images(0, 150, SHAPE)
+NOISE[100:] = NOISE[50:100]  # duplicates: second neighbours are looked for among all
+
+
+class Pulling(torch.nn.Module):
+    """A denoiser that knows neither set."""
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        return torch.tanh(1.5 * x + 0.05 * x.flip(-1)) / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
+
+
+class Counting:
+    """A sampler whose images depend on what was drawn before: only one process can draw them all."""
+
+    def __init__(self) -> None:
+        self.drawn = 0
+
+    def __call__(self, n: int) -> Pixels:
+        self.drawn += n
+        return noise_images(self.drawn, n, SHAPE)
+
+
+def means(images: torch.Tensor) -> torch.Tensor:
+    return images.float().mean(dim=(2, 3))
+
+
+def reports() -> list[str]:
+    """Evaluations with every kind of work that ranks share."""
+    train, test = (load_named(f"digits:{split}", data_dir=None).array for split in ("train", "test"))
+    floats = np.concatenate([NOISE[:40], noise_images(1, 21, SHAPE)]).astype(np.float32) / 255
+    net = Pulling()
+    found = [
+        evaluated(
+            Sampler(net, (1, 8, 8), num_steps=5),
+            train=train[:500],
+            test=test[:300],
+            denoiser=net,
+            num_samples=150,
+            batch_size=32,
+            num_denoiser_images=130,
+            denoiser_batch_size=32,
+            sigmas=[0.05, 0.5, 5.0],
+        ),
+        evaluated(floats, train=NOISE, quantize=False, value_range=(0, 1), metrics=["memorization", "novelty"]),
+        evaluated(NOISE[:2], train=NOISE, test=noise_images(2, 4, SHAPE), metrics="memorization"),
+    ]
+    with mock.patch("memgen_eval.data.images.BLOCK_VALUES", 192 * 20):  # so that features come in several blocks
+        found.append(
+            evaluated(Counting(), train=NOISE, features=means, num_samples=30, batch_size=7, metrics="novelty")
+        )
+    assert net.training
+    assert {report.provenance.ranks for report in found} == {dist.get_world_size() if dist.is_initialized() else 1}
+    return [figures(report) for report in found]
+
+
+def exchanges() -> list[str]:
+    """Rows of all types and shapes through the group, and through one beside it, as where models speak NCCL."""
+    rows = np.random.default_rng(0).normal(0, 100, (7, 3, 2))
+    seen = []
+    for backend in ("gloo", "nccl"):
+        with mock.patch("torch.distributed.get_backend", return_value=backend), joined() as ranks:
+            for dtype in (np.float64, np.float16, np.int64, np.uint8, np.bool_):
+                for block, axis in ((1, 0), (3, 0), (1, 1), (20, 2)):
+                    given = rows.astype(dtype)
+                    at: list[Any] = [slice(None)] * 3
+                    at[axis] = ranks.share(given.shape[axis], block)
+                    found = ranks.gather(given[tuple(at)], axis=axis)
+                    assert found.flags.c_contiguous and found.dtype == dtype
+                    assert np.array_equal(found, given)
+            nothing = ranks.gather(np.empty((0, 4), dtype=np.int64))
+            unknown = np.ones((2, 5), dtype=np.float32) if ranks.rank == 1 else np.empty((0, 0))
+            seen += [str(ranks.exchange("letters", "abc"[ranks.rank])), str(nothing.shape)]
+            seen += [str(ranks.gather(unknown))]
+    return seen
+
+
+def failures() -> list[str]:
+    """What is raised in all ranks, or told in their reports, when something goes wrong in one."""
+    rank, told = dist.get_rank(), []
+
+    def sampler(n: int, *, seeds: Sequence[int]) -> Pixels:
+        if rank == 1:
+            raise ValueError("no weights here")
+        return NOISE[:n]
+
+    def denoiser(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        if rank == 1:
+            raise MemoryError("too small")
+        return x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
+
+    def refused(call: Callable[[], object]) -> None:
+        with pytest.raises((InputError, RankError, RuntimeError)) as caught:
+            call()
+        told.append(f"{caught.type.__name__}: {caught.value}")
+
+    def steps(at: Callable[[Ranks], object]) -> None:
+        with joined() as ranks:
+            at(ranks)
+
+    used = Reference(NOISE)
+    used.keep("something", lambda: 0)
+    small: dict[str, Any] = {"train": NOISE, "num_samples": 20, "batch_size": 10, "num_denoiser_images": 5}
+    refused(lambda: evaluate(sampler, **small))
+    refused(lambda: evaluate("nowhere.npz", train=NOISE))
+    refused(lambda: evaluate(NOISE[:9], train=NOISE, seed=rank))
+    refused(lambda: evaluate(NOISE[rank : 9 + rank], train=NOISE))
+    refused(lambda: evaluate(NOISE[:9], train=used if rank else Reference(NOISE)))
+    refused(lambda: evaluate(NOISE[:9], train=NOISE, denoiser=denoiser, metrics="denoiser"))
+    refused(lambda: steps(lambda ranks: ranks.gather(np.ones((1, 1 + ranks.rank)))))
+    refused(lambda: steps(lambda ranks: ranks.gather(NOISE) if ranks.rank else None))
+    refused(lambda: steps(lambda ranks: 1 // (1 - ranks.rank)))
+    skipped = evaluate(NOISE[:9], train=NOISE, denoiser=denoiser, num_denoiser_images=5, sigmas=[0.1]).skipped
+    return [*told, skipped["denoiser"]]
+
+
+def notices() -> list[str]:
+    """Warnings of an evaluation, by rank."""
+    with joined() as ranks, warnings.catch_warnings(record=True) as caught:
+        if ranks.rank == 0:
+            warnings.simplefilter("always")
+        warnings.warn("something odd", stacklevel=1)
+        everyone = ranks.exchange("warnings", len(caught))
+    return [str(everyone)]
+
+
+def killed() -> list[str]:
+    """Rank 1 dies while samples are drawn."""
+
+    def sampler(n: int, *, seeds: Sequence[int]) -> Pixels:
+        if dist.get_rank() == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return NOISE[:n]
+
+    with pytest.raises(RankError, match="rank 0 of 2 has lost another process, which ended or did not answer: look at"):
+        evaluate(sampler, train=NOISE, num_samples=20, batch_size=10)
+    return []
+
+
+JOBS = {job.__name__: job for job in (reports, exchanges, failures, notices, killed)}
+
+
+def work(job: str, store: str, rank: int, size: int) -> list[str]:
+    """One rank of a job."""
+    torch.set_num_threads(1)
+    dist.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=size)
+    try:
+        return JOBS[job]()
+    finally:
+        dist.destroy_process_group()
+
+
+SCRIPT = """
+import json, sys
+from test_distributed import work
+job, store, rank, size = sys.argv[1:]
+print(json.dumps(work(job, store, int(rank), int(size))))
+"""
+PATHS = f"{ROOT}{os.pathsep}{ROOT / 'tests'}"
+VARIABLES = {"OMP_NUM_THREADS": "1", "PYTHONPATH": PATHS, "PYTHONDONTWRITEBYTECODE": "1"}
+
+
+@contextmanager
+def started(*commands: Sequence[str], **keywords: Any) -> Iterator[list[subprocess.Popen[str]]]:
+    """Processes that do not outlive the test."""
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    processes = [subprocess.Popen([sys.executable, *c], text=True, **pipes, **keywords) for c in commands]
+    try:
+        yield processes
+    finally:
+        for process in processes:
+            process.kill()
+            process.communicate()
+
+
+def on_ranks(job: str, size: int, folder: Path) -> list[list[str]]:
+    """What each rank has to say, this process being the first."""
+    store = str(folder / "store")
+    commands = [("-c", SCRIPT, job, store, str(rank), str(size)) for rank in range(1, size)]
+    with started(*commands, cwd=folder, env=os.environ | VARIABLES) as others:
+        own = work(job, store, 0, size)
+        told = [process.communicate(timeout=LONG) for process in others]
+        assert [process.returncode for process in others] == [0] * len(others), told
+    return [own, *(json.loads(out) for out, _ in told)]
+
+
+@pytest.fixture(autouse=True)
+def one_thread(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """Float products are the same to the byte at one number of threads."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture(scope="module")
+def alone() -> list[str]:
+    """The reports of one process."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    found = reports()
+    torch.set_num_threads(threads)
+    return found
+
+
+@pytest.mark.parametrize("size", [2, 3])
+def test_reports_are_those_of_one_process(size: int, alone: list[str], tmp_path: Path) -> None:
+    for told in on_ranks("reports", size, tmp_path):
+        assert told == alone
+
+
+def test_rows_come_together_in_order(tmp_path: Path) -> None:
+    first, *others = on_ranks("exchanges", 3, tmp_path)
+    expected = [str(["a", "b", "c"]), "(0, 4)", str(np.ones((2, 5), dtype=np.float32))]
+    assert first == expected * 2
+    assert others == [first, first]
+
+
+def test_all_fail_alike(tmp_path: Path) -> None:
+    first, second = on_ranks("failures", 2, tmp_path)
+    every = "call evaluate on every rank of the process group, with the same arguments"
+    assert first == second
+    assert first[0] == (
+        "InputError: rank 1: samples (sampler failures.<locals>.sampler), call 2, asked for 10 images, failed: "
+        "ValueError: no weights here"
+    )
+    assert re.fullmatch(r"InputError: samples: 'nowhere.npz' does not exist; .*", first[1])
+    assert first[2] == f"InputError: seed differs between ranks, 1 on rank 1 and 0 on rank 0: {every}"
+    assert re.fullmatch(
+        rf"InputError: samples differs between ranks, \w+ on rank 1 and \w+ on rank 0: {every}", first[3]
+    )
+    kept = "2 kept results on rank 1 and 1 kept results on rank 0"
+    assert first[4] == f"InputError: reference differs between ranks, {kept}: {every}"
+    assert first[5] == "RuntimeError: rank 1: MemoryError: too small"
+    assert re.fullmatch(rf"RankError: ranks hold rows of different kinds, .*: {every}", first[6])
+    assert first[7] == f"RankError: ranks have come to different steps (the end, rows): {every}"
+    assert first[8] == "RuntimeError: rank 1: ZeroDivisionError: integer division or modulo by zero"
+    assert first[9] == "RuntimeError: rank 1: MemoryError: too small"
+
+
+def test_only_rank_0_warns(tmp_path: Path) -> None:
+    assert on_ranks("notices", 2, tmp_path) == [["[1, 0]"]] * 2
+
+
+def test_a_rank_that_dies_ends_the_run(tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    start = time.monotonic()
+    with started(("-c", SCRIPT, "killed", store, "1", "2"), cwd=tmp_path, env=os.environ | VARIABLES) as (other,):
+        assert work("killed", store, 0, 2) == []
+        assert other.wait(LONG) == -signal.SIGKILL
+    assert time.monotonic() - start < LONG
+
+
+COPIES = ("samples.npz", "--train", "digits", "--metrics", "memorization", "--fail-if", "verdict == copies")
+
+
+@pytest.fixture
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    np.savez(tmp_path / "samples.npz", load_named("digits", data_dir=None).array[:50])
+    (tmp_path / "broken.npz").write_text("nothing that could be read")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def launched(rank: int, port: int) -> dict[str, str]:
+    """What torchrun tells a process of two."""
+    return {"RANK": str(rank), "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return int(listener.getsockname()[1])
+
+
+def test_the_command_speaks_once(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(*COPIES, "--json", "one.json") == 1
+    one, port = capsys.readouterr(), free_port()
+    for name, value in launched(0, port).items():
+        monkeypatch.setenv(name, value)
+    variables = os.environ | VARIABLES | launched(1, port)
+    command = ("-m", "memgen_eval", *COPIES, "--json", "two.json", "--html", "two.html")
+    with started(command, cwd=folder, env=variables) as (other,):
+        assert run(*command[2:]) == 1
+        assert other.communicate(timeout=LONG) == ("", "") and other.returncode == 1
+    two = capsys.readouterr()
+    assert (two.out, two.err) == (one.out, one.err)
+    reports_ = [strict_json((folder / name).read_text()) for name in ("one.json", "two.json")]
+    assert figures(reports_[0]) == figures(reports_[1])
+    assert [report["provenance"]["ranks"] for report in reports_] == [1, 2]
+    assert not dist.is_initialized()
+
+
+def test_torchrun_and_a_file_that_cannot_be_read(folder: Path) -> None:
+    torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}")
+    command = (*torchrun, "-m", "memgen_eval", "broken.npz", *COPIES[1:])
+    with started(command, cwd=folder, env=os.environ | VARIABLES) as (both,):
+        out, err = both.communicate(timeout=LONG)
+    assert both.returncode == 1 and out == ""
+    lines = [line for line in err.splitlines() if line.startswith("memgen-eval: ")]
+    assert len(lines) == 1 and lines[0].startswith("memgen-eval: samples ('broken.npz'): ")
+    assert set(re.findall(r"exitcode +: (\S+)", err)) == {"2"}
+
+
+def test_processes_that_are_not_there(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name, value in launched(1, free_port()).items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setattr(distributed, "TIMEOUT", timedelta(seconds=1))
+    assert run(*COPIES) == 3
+    assert re.fullmatch(r"memgen-eval: rank 1 cannot reach the other processes at .*\n", capsys.readouterr().err)
+
+
+@pytest.mark.parametrize("size", range(1, 6))
+@pytest.mark.parametrize("block", [1, 4, 100])
+@pytest.mark.parametrize("num_rows", [0, 1, 3, 8, 37])
+def test_shares_are_whole_blocks_in_order(size: int, block: int, num_rows: int) -> None:
+    shares = [Ranks(rank, size).share(num_rows, block) for rank in range(size)]
+    assert [row for share in shares for row in range(num_rows)[share]] == list(range(num_rows))
+    assert all(share.start % block == 0 for share in shares if share.start < num_rows)
+    counts = [-(-(share.stop - share.start) // block) for share in shares]
+    assert max(counts) - min(counts) <= 1
+
+
+ONE_PROCESS = """
+import sys
+from memgen_eval.distributed import joined, on_every_rank
+with joined() as ranks:
+    assert (ranks.rank, ranks.size, ranks.exchange("word", "one")) == (0, 1, ["one"])
+assert on_every_rank(lambda: 7) == 7
+assert not {"numpy", "torch"} & set(sys.modules)
+"""
+
+
+@pytest.mark.parametrize("variables", [{}, launched(0, 1) | {"WORLD_SIZE": "1"}, {"RANK": "0", "WORLD_SIZE": "8"}])
+def test_one_process_needs_no_torch(variables: dict[str, str]) -> None:
+    subprocess.run([sys.executable, "-c", ONE_PROCESS], env=os.environ | VARIABLES | variables, check=True)
