@@ -134,6 +134,8 @@ def evaluate(
             memory_budget=memory_budget,
         )
     )
+    if denoiser is not None and not callable(denoiser):
+        raise InputError(f"denoiser is a {type(denoiser).__name__}: give a callable D(x, sigma)")
     reference, stages = _reference(train, test, data_dir), Stages()
     request = _Request(samples, num_samples, check_count("batch_size", batch_size), value_range, data_dir)
     model = _Model(denoiser, samples, device)

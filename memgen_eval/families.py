@@ -17,15 +17,15 @@ from memgen_eval.distributed import Ranks
 from memgen_eval.features import embed
 from memgen_eval.metrics.copies import Extras, Scale, measure_memorization
 from memgen_eval.metrics.denoiser import measure_denoiser
-from memgen_eval.metrics.gaussian import MatchedSets, measure_gaussian, undefined_gaussian
-from memgen_eval.metrics.gaussian_curves import GaussianCurves, measure_gaussian_curves, with_curves
+from memgen_eval.metrics.gaussian import MatchedSets, SampleFigures, measure_gaussian
+from memgen_eval.metrics.gaussian_curves import GaussianCurves, measure_gaussian_curves
 from memgen_eval.metrics.memorization import Copying
 from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
 from memgen_eval.metrics.statistics import permutation
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Reference
-from memgen_eval.report import Curve, Denoiser, Estimate, Gaussian, Memorization, Novelty, Verdict
+from memgen_eval.report import Denoiser, Estimate, Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.stages import Stages
 
 GREY_LEVELS = 255.0
@@ -292,19 +292,18 @@ def denoiser(sets: Sets, found: Probe) -> Denoiser:
 
 def gaussian(sets: Sets, found: Probe | None, why: str) -> Gaussian:
     """The Gaussian family; `why` says why there is no probe. Raises InputError for images that are too large."""
-    family = _from_samples(sets)
-    if found is None:
-        undefined = Curve.undefined(why)
-        return with_curves(family, GaussianCurves(undefined, undefined, undefined, undefined, undefined))
-    return with_curves(family, measure_gaussian_curves(found, seed=sets.options.seed))
+    samples = _of_samples(sets)
+    seed = sets.options.seed
+    curves = GaussianCurves.undefined(why) if found is None else measure_gaussian_curves(found, seed=seed)
+    return Gaussian(**vars(curves), **vars(samples))
 
 
-def _from_samples(sets: Sets) -> Gaussian:
+def _of_samples(sets: Sets) -> SampleFigures:
     seed, num_train = sets.options.seed, len(sets.train)
     num_test = num_train if sets.test is None else len(sets.test)
     size = min(len(sets.samples), num_test, num_train // 2)
     if size < 2:
-        return undefined_gaussian("needs two samples, two test images and four training images")
+        return SampleFigures.undefined("needs two samples, two test images and four training images")
     with sets.stages.stage("gaussian structure"):
         halves = permutation(num_train, seed=seed)
         matched = MatchedSets(

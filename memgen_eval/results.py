@@ -186,6 +186,8 @@ class Denoiser:
 
     error_train: Curve
     error_test: Curve
+    relative_error_train: Curve
+    relative_error_test: Curve
     generalization_gap: Curve
     gap_train: Curve
     gap_test: Curve
@@ -212,6 +214,7 @@ class Gaussian:
     linearity: Curve
     gaussian_linearity: Curve
     distillation_r2: Curve
+    distillation_alignment: Curve
     wasserstein: Estimate
     test_wasserstein: Estimate
     subspace_overlap: Estimate

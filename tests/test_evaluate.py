@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,6 +19,7 @@ from checking import checked, evaluated, figures
 from conftest import Pixels, noise_images
 from memgen_eval import Estimate, Images, InputError, Reference, Report, evaluate, tables
 from memgen_eval.neighbours.search import nearest_neighbours
+from memgen_eval.render.markdown import render_markdown
 
 SHAPE = (8, 8, 3)
 TRAIN, TEST = noise_images(0, 500, SHAPE), noise_images(1, 320, SHAPE)
@@ -478,6 +480,42 @@ def test_the_optimal_denoiser_copies_and_is_its_own_measure(optimal: Report) -> 
     assert optimal.denoiser.gap_path.value is not None  # the sampler is ours
     assert optimal.gaussian.nmse.value is not None and optimal.gaussian.nmse.value[1] > 0.01
     assert optimal.provenance.inputs["samples"]["value_range"] == [-1.0, 1.0]
+
+
+def ignoring(x: Any, sigma: Any) -> Any:
+    return x * 0.9
+
+
+def of_another_range(x: Any, sigma: Any) -> Any:
+    return x.clamp(0, 1) / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
+
+
+@pytest.mark.parametrize(
+    ("model", "warned"), [(ignoring, "ignores sigma"), (of_another_range, "trained on another range")]
+)
+def test_what_is_odd_about_a_denoiser_stands_in_the_report(model: Any, warned: str) -> None:
+    few: dict[str, Any] = {"num_denoiser_images": 16, "num_draws": 1, "metrics": ["denoiser", "gaussian"]}
+    with pytest.warns(UserWarning, match=warned) as caught:
+        report = evaluated(SAMPLES, train=TRAIN, test=TEST, denoiser=model, **few)
+    assert report.denoiser is not None and report.gaussian is not None
+    affected = [getattr(report.denoiser, f"{name}_{side}") for name in ("error", "relative_error")
+                for side in ("train", "test")]  # fmt: skip
+    notes = tuple(str(one.message) for one in caught)
+    assert all(curve.value is not None and curve.notes == notes for curve in [*affected, report.gaussian.nmse])
+    sentence = f"Denoising error, training images: {notes[0]}."
+    assert sentence in str(report).splitlines()
+    assert sentence in html.unescape(report._repr_html_())
+    assert sentence in render_markdown(report).replace("\\", "")
+    with pytest.warns(UserWarning, match=warned):
+        assert figures(evaluated(SAMPLES, train=TRAIN, test=TEST, denoiser=model, **few)) == figures(report)
+
+
+def test_where_the_model_beats_the_gaussian_one_is_said(optimal: Report) -> None:
+    """Uniform pixels: D* of other images is nowhere nearer than D_G."""
+    assert optimal.denoiser is not None
+    assert optimal.denoiser.relative_error_train.value is not None
+    assert optimal.denoiser.relative_error_train.value[0] < 1e-6
+    assert "On noised test images the model is nowhere nearer to the clean image than the Gaussian" in str(optimal)
 
 
 def test_a_failing_denoiser_does_not_lose_the_samples() -> None:

@@ -36,6 +36,7 @@ class AgainstGaussian:
     index : on the line to D* of the whole training set
     matched : on the line to D* of as many images as test has, the noised one among them; None without a test set
     departure : ``|D - D_G|^2``
+    gaussian_error : ``|D_G - x0|^2``
     energy : ``|D|^2``
     cosine : between ``D - mu`` and ``D_G - mu``; NaN where one of them is zero
     gaussian_energy : ``|D_G - mu|^2``
@@ -44,6 +45,7 @@ class AgainstGaussian:
     index: Index
     matched: Index | None
     departure: Floats
+    gaussian_error: Floats
     energy: Floats
     cosine: Floats
     gaussian_energy: Floats

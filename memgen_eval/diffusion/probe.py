@@ -41,7 +41,7 @@ NUM_PATHS = 64
 
 PER_INPUT = ("optimal_error", "effective_neighbours", "own_weight")
 OF_MODEL = ("error", "gap", "residual", "residual_variance", "energy")
-OF_GAUSSIAN = ("projection", "span", "departure", "cosine", "gaussian_energy")
+OF_GAUSSIAN = ("projection", "span", "departure", "gaussian_error", "cosine", "gaussian_energy")
 OF_MATCHED = ("matched_projection", "matched_span")
 
 Arrays = dict[str, Floats]
@@ -188,7 +188,7 @@ def _measure(
                 _compare(found, place, model, clean, optimum, variance)
                 if with_gaussian:
                     wiener = run.wiener(x, sigma)
-                    _compare_gaussian(found, place, model, wiener, optimum, run)
+                    _compare_gaussian(found, place, model, wiener, clean, optimum, run)
                     if match is not None:
                         _compare_matched(found, place, model, wiener, as_rows(match[k]))
                     if structure is not None:
@@ -210,13 +210,20 @@ def _compare(
 
 
 def _compare_gaussian(
-    found: Arrays, place: tuple[int, slice], model: Floats, wiener: Floats, optimum: Floats, run: Run
+    found: Arrays,
+    place: tuple[int, slice],
+    model: Floats,
+    wiener: Floats,
+    clean: Floats,
+    optimum: Floats,
+    run: Run,
 ) -> None:
     assert run.gaussian is not None
     mean = run.gaussian.spectrum.mean
     found["projection"][place] = dot(model - wiener, optimum - wiener)
     found["span"][place] = dot(optimum - wiener, optimum - wiener)
     found["departure"][place] = dot(model - wiener, model - wiener)
+    found["gaussian_error"][place] = dot(wiener - clean, wiener - clean)
     found["cosine"][place] = cosine(model - mean, wiener - mean)
     found["gaussian_energy"][place] = dot(wiener - mean, wiener - mean)
 
@@ -240,6 +247,7 @@ def _averaged(found: Arrays, inputs: NoisedImages) -> NoisedSet:
             Index(over["projection"], over["span"]),
             matched,
             over["departure"],
+            over["gaussian_error"],
             over["energy"],
             over["cosine"],
             over["gaussian_energy"],
@@ -261,7 +269,7 @@ def _measure_path(sampler: Sampler, optimal: OptimalDenoiser, ranks: Ranks) -> P
         gaps = np.empty((len(sampler.sigmas), len(seeds)))
         for number, step in enumerate(sampler.path(seeds, device)):
             if mine.start <= number < mine.stop:
-                best = optimal(step.x.float(), step.sigma)
+                best = optimal(step.x.float(), float(np.float32(step.sigma)))  # as the denoiser is told
                 difference = as_rows(step.clean) - as_rows(best)
                 gaps[number] = dot(difference, difference)
         batches.append(ranks.gather(gaps[mine])[::-1])

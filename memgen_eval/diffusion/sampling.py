@@ -77,6 +77,8 @@ class Sampler:
     """A denoiser as a sampler: called with a number of samples, and with their seeds where they have their own.
 
     Image i depends on `seed` and i (or on its own seed) alone, up to what the denoiser makes of another batch size.
+    Where seeds are given, as `evaluate` does, every call of the denoiser sees `batch_size` images, missing ones filled
+    up by repetition: an image is then the same to the byte in whatever portions it is asked for.
 
     Parameters
     ----------
@@ -91,7 +93,7 @@ class Sampler:
     solver : "heun" or "euler"
         Heun's second-order steps call the denoiser twice.
     batch_size : int
-        Images to a call of the denoiser.
+        Images to a call of the denoiser, the most if no seeds are given.
     device : torch.device or str, optional
         Where the denoiser is called; its parameters' device otherwise.
     """
@@ -141,8 +143,10 @@ class Sampler:
         batches = []
         with as_guest(self.denoiser, device):
             for start in range(0, num_samples, self.batch_size):
-                steps = list(self._last(own[start : start + self.batch_size], device))
-                batches.append(steps[-1].x.float().cpu())
+                block = own[start : start + self.batch_size]
+                filled = block if seeds is None else np.resize(block, self.batch_size).tolist()
+                *_, last = self._last(filled, device)
+                batches.append(last.x[: len(block)].float().cpu())
         # copied outside inference mode: the caller may want gradients through what is made of them
         return torch.cat(batches) if batches else torch.empty(0, *self.shape, dtype=torch.float32)
 

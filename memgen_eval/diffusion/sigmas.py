@@ -27,7 +27,7 @@ def check_sigmas(sigmas: Any) -> NDArray[np.float64]:
     Raises
     ------
     InputError
-        Unless they are one or more positive finite numbers, each larger than the one before.
+        Unless they are one or more numbers, positive and finite in float32, each larger than the one before.
     """
     try:
         grid = np.asarray(sigmas, dtype=np.float64)
@@ -35,13 +35,15 @@ def check_sigmas(sigmas: Any) -> NDArray[np.float64]:
         raise InputError(f"sigmas is {sigmas!r}: give noise levels such as [0.1, 1, 10]") from None
     if grid.ndim != 1 or grid.size == 0:
         raise InputError(f"sigmas has shape {grid.shape}: give a list of at least one noise level")
-    wrong = grid[~(np.isfinite(grid) & (grid > 0))]
+    with np.errstate(over="ignore", under="ignore"):
+        told = grid.astype(np.float32)  # what a denoiser is told
+    wrong = grid[~(np.isfinite(told) & (told > 0))]
     if wrong.size:
         raise InputError(
-            f"sigmas holds {wrong[0]:g}: noise levels are positive and finite, in units of data in [-1, 1]"
+            f"sigmas holds {wrong[0]:g}: noise levels are positive and finite in float32, in units of data in [-1, 1]"
         )
-    if (np.diff(grid) <= 0).any():
-        place = int(np.argmax(np.diff(grid) <= 0))
+    if (np.diff(told) <= 0).any():
+        place = int(np.argmax(np.diff(told) <= 0))
         raise InputError(
             f"sigmas has {grid[place + 1]:g} after {grid[place]:g}: give noise levels in increasing order, each once"
         )

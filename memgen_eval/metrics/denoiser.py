@@ -21,6 +21,7 @@ from memgen_eval.metrics.statistics import bootstrap, percentile_interval, perce
 from memgen_eval.report import Axis, Curve, Denoiser, Estimate
 
 MIN_SPAN = 1e-3  # mean square of D* - D_G per value below which no index is defined
+MIN_ERROR = 1e-10  # mean squared error of D_G per value below which it is rounding: nothing is relative to it
 LEVEL = 0.95
 NO_MODEL = "needs a denoiser"
 NO_TEST = "needs a test set that the model has not seen"
@@ -32,9 +33,10 @@ Floats = NDArray[np.float64]
 def measure_denoiser(found: Probe, *, seed: int) -> Denoiser:
     """Errors, gaps to D*, memorization index with its control, and what the data alone says, against sigma.
 
-    Squares are per value, data in [-1, 1]. ``gap``: 0 for a pure copier. ``memorization_index``: 0 at the Wiener
-    denoiser, 1 at D*, not clipped. To be compared are `matched_memorization_index` and `test_memorization_index`: a
-    model that saw neither set gives the same curve twice.
+    Squares are per value, data in [-1, 1]. ``relative_error = E|D - x0|^2 / E|D_G - x0|^2``: below 1 where the model is
+    nearer to the clean images than the Wiener denoiser, 1 for that one. ``gap``: 0 for a pure copier.
+    ``memorization_index``: 0 at the Wiener denoiser, 1 at D*, not clipped. To be compared are
+    `matched_memorization_index` and `test_memorization_index`: a model that saw neither set gives the same curve twice.
 
     Parameters
     ----------
@@ -46,14 +48,16 @@ def measure_denoiser(found: Probe, *, seed: int) -> Denoiser:
     Returns
     -------
     Denoiser
-        Means have Student's intervals over images, differences Welch's, indices and medians a bootstrap over images;
+        Means have Student's intervals over images, differences Welch's, ratios and medians a bootstrap over images;
         `identity_residual` has a simultaneous band, of level ``1 - 0.05 / S`` a sigma, that covers 0 in 95 of 100 runs.
     """
     x = sigma_axis(found.sigmas)
     train, test = found.train, found.test
     return Denoiser(
-        error_train=_model_mean(train, "error", x),
-        error_test=_model_mean(test, "error", x),
+        error_train=_model_mean(train, "error", x, notes=found.notes),
+        error_test=_model_mean(test, "error", x, notes=found.notes),
+        relative_error_train=_relative_error(found, train, x, seed=seed),
+        relative_error_test=_relative_error(found, test, x, seed=seed),
         generalization_gap=_generalization_gap(train, test, x),
         gap_train=_model_mean(train, "gap", x),
         gap_test=_model_mean(test, "gap", x),
@@ -74,10 +78,22 @@ def measure_denoiser(found: Probe, *, seed: int) -> Denoiser:
     )
 
 
-def _model_mean(noised: NoisedSet | None, name: str, x: Axis) -> Curve:
+def _model_mean(noised: NoisedSet | None, name: str, x: Axis, *, notes: tuple[str, ...] = ()) -> Curve:
+    if noised is None or noised.model is None:
+        return Curve.undefined(NO_TEST if noised is None else NO_MODEL)
+    return mean_curve(getattr(noised.model, name), x, notes=notes)
+
+
+def _relative_error(found: Probe, noised: NoisedSet | None, x: Axis, *, seed: int) -> Curve:
+    """``E|D - x0|^2 / E|D_G - x0|^2`` on the same noisy inputs, sums over images."""
     if noised is None:
         return Curve.undefined(NO_TEST)
-    return Curve.undefined(NO_MODEL) if noised.model is None else mean_curve(getattr(noised.model, name), x)
+    if noised.model is None or noised.gaussian is None:
+        return Curve.undefined(_why_no_gaussian(found))
+    wiener = noised.gaussian.gaussian_error
+    defined = wiener.mean(axis=1) >= MIN_ERROR
+    notes = () if defined.all() else (f"None where the error of D_G is below {MIN_ERROR:g} per value",)
+    return ratio_curve(noised.model.error, wiener, x, defined=defined, seed=seed, notes=notes + found.notes)
 
 
 def _generalization_gap(train: NoisedSet, test: NoisedSet | None, x: Axis) -> Curve:

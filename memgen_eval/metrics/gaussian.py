@@ -23,7 +23,7 @@ from memgen_eval.diffusion.moments import (
 )
 from memgen_eval.metrics.statistics import Z, bootstrap
 from memgen_eval.neighbours.engines import threads_for
-from memgen_eval.report import Curve, Estimate, Gaussian
+from memgen_eval.report import Estimate
 
 MAX_DIRECTIONS = 256
 OVERLAP_DIRECTIONS = 32
@@ -168,6 +168,22 @@ def _overlap(images: NDArray[Any], own: Directions, reference: Floats, *, seed: 
     return Estimate(value, max(value - Z * spread, 0.0), min(value + Z * spread, 1.0), METHOD, len(rows))
 
 
+@dataclass(frozen=True)
+class SampleFigures:
+    """What the family gaussian holds of samples, under the names of the report."""
+
+    wasserstein: Estimate
+    test_wasserstein: Estimate
+    subspace_overlap: Estimate
+    test_subspace_overlap: Estimate
+
+    @classmethod
+    def undefined(cls, reason: str) -> SampleFigures:
+        """Nothing could be measured, with the reason."""
+        nothing = Estimate.undefined(reason)
+        return cls(nothing, nothing, nothing, nothing)
+
+
 @dataclass(frozen=True, eq=False)
 class MatchedSets:
     """Images of one number M: samples, test (None without one) and two halves of train, (M, C, H, W) uint8 or float."""
@@ -178,7 +194,7 @@ class MatchedSets:
     other_train: NDArray[Any]
 
 
-def measure_gaussian(sets: MatchedSets, *, train_moments: Moments, grey_levels: float, seed: int) -> Gaussian:
+def measure_gaussian(sets: MatchedSets, *, train_moments: Moments, grey_levels: float, seed: int) -> SampleFigures:
     """D.5: Wasserstein distance and subspace overlap of samples, of test images, and of two halves of train.
 
     Parameters
@@ -210,31 +226,7 @@ def measure_gaussian(sets: MatchedSets, *, train_moments: Moments, grey_levels: 
         _wasserstein(sketched(images), reference, scale=scale, seed=seed, notes=more)
         for images, more in ((sets.samples, notes), (control, (notes[0], *control_notes)))
     )
-    return _from_samples(wasserstein, test_wasserstein, *overlaps)
-
-
-def undefined_gaussian(reason: str) -> Gaussian:
-    """The family where nothing of it can be measured."""
-    undefined = Estimate.undefined(reason)
-    return _from_samples(undefined, undefined, undefined, undefined)
-
-
-def _from_samples(
-    wasserstein: Estimate, test_wasserstein: Estimate, overlap: Estimate, test_overlap: Estimate
-) -> Gaussian:
-    """The family without a denoiser."""
-    no_denoiser = Curve.undefined("needs a denoiser")
-    return Gaussian(
-        nmse=no_denoiser,
-        cosine=no_denoiser,
-        linearity=no_denoiser,
-        gaussian_linearity=no_denoiser,
-        distillation_r2=no_denoiser,
-        wasserstein=wasserstein,
-        test_wasserstein=test_wasserstein,
-        subspace_overlap=overlap,
-        test_subspace_overlap=test_overlap,
-    )
+    return SampleFigures(wasserstein, test_wasserstein, *overlaps)
 
 
 def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int) -> tuple[Estimate, Estimate]:

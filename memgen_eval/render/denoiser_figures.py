@@ -9,6 +9,16 @@ DENOISER = {
         "denoising error, training images", "number", "Squared error per value on noised training images."
     ),
     "error_test": Figure("denoising error, test images", "number", "Squared error per value on noised test images."),
+    "relative_error_train": Figure(
+        "error relative to D_G, training images",
+        "number",
+        "Denoising error over that of the Wiener denoiser D_G; below 1 the model is nearer to the clean images.",
+    ),
+    "relative_error_test": Figure(
+        "error relative to D_G, test images",
+        "number",
+        "The same on noised test images: below 1 the model has learned more than mean and covariance.",
+    ),
     "generalization_gap": Figure(
         "generalization gap",
         "number",
@@ -99,6 +109,11 @@ GAUSSIAN = {
         "R2 of the best affine fit",
         "number",
         "How much of the denoiser an affine map explains, on inputs of other images; 1 all of it.",
+    ),
+    "distillation_alignment": Figure(
+        "alignment of the affine fit",
+        "number",
+        "Overlap of the fit's leading output directions with the leading principal directions of train; 1 at D_G.",
     ),
     "wasserstein": Figure(
         "Gaussian W2 distance of samples",

@@ -25,6 +25,7 @@ from memgen_eval.render.headlines import (
 )
 from memgen_eval.render.numbers import Shown
 from memgen_eval.render.plots import draw
+from memgen_eval.render.readings import readings
 from memgen_eval.render.text import visible
 from memgen_eval.report import Curve, Estimate, Report
 
@@ -97,6 +98,7 @@ def render_html(report: Report, *, images: bool = True) -> str:
         "images": images,
         "drawings": {family: _drawings(charts, report) for family, charts in SECTIONS.items()},
         "comparisons": {family: compare(report, family) for family in CHOICES},
+        "readings": readings(report),
         "rows": {family: _rows(report, family) for family in FAMILY_TITLES},
         "skipped": [(", ".join(names), why) for names, why in skipped(report)],
         "titles": FAMILY_TITLES,

@@ -7,15 +7,20 @@ from collections.abc import Iterable, Sequence
 from memgen_eval.render import numbers
 from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
 from memgen_eval.render.headlines import evidence, headlines, skipped, summary
+from memgen_eval.render.readings import readings
 from memgen_eval.render.text import escape_markdown
 from memgen_eval.report import Curve, Estimate, Report
 
 
 def render_markdown(report: Report, *, full: bool = False) -> str:
-    """The verdict with its evidence, the headlines beside their controls, what was skipped; all figures if `full`."""
+    """The verdict with its evidence, the headlines beside their controls, what curves say, what was skipped.
+
+    All figures too if `full`.
+    """
     label = "no verdict" if report.verdict is None else report.verdict.label
     blocks = [f"## memgen-eval: {label}", escape_markdown(report.displayed_sentence)]
     blocks += [_list(f"{name}: {found}" for name, found in evidence(report)), _headlines(report)]
+    blocks += [_list(readings(report))]
     if full:
         blocks += [_family(report, family) for family in FAMILY_TITLES if getattr(report, family) is not None]
     lines = [f"{', '.join(names)}: {why}" for names, why in skipped(report)]

@@ -35,6 +35,7 @@ DASHES: dict[Role, Any] = {
 }
 BAND_OPACITY = 0.18
 MOST_MARKERS = 40
+FEW_DECADES = 30.0  # over a range below it the powers of ten are too few for an axis
 MOST_DECADES = 1e6  # a logarithmic axis ends this far below the largest value
 
 STYLE: dict[Any, Any] = {
@@ -171,7 +172,7 @@ def _prepare_thresholds(axes: Axes, chart: Chart, report: Report) -> None:
 
 def _prepare_sigmas(axes: Axes, chart: Chart, report: Report) -> None:
     """The noise level on x, logarithmic; y as the chart asks."""
-    from matplotlib.ticker import FuncFormatter
+    from matplotlib.ticker import FuncFormatter, LogLocator
 
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(_plain_tick))
@@ -181,9 +182,13 @@ def _prepare_sigmas(axes: Axes, chart: Chart, report: Report) -> None:
         axes.set_yscale("log", nonpositive="clip")
         axes.yaxis.set_major_formatter(FuncFormatter(_plain_tick))
         curves = [_floats(curve.value or ()) for line in chart.lines if (curve := _measured(report, line)) is not None]
-        positive = np.concatenate([values[values > 0] for values in curves])
+        marked = np.array([mark.y for mark in chart.marks if mark.y is not None])
+        positive = np.concatenate([values[values > 0] for values in [*curves, marked]])
         if len(positive):
-            axes.set_ylim(max(positive.min() / 2, positive.max() / MOST_DECADES), positive.max() * 2)
+            low, high = max(positive.min() / 2, positive.max() / MOST_DECADES), positive.max() * 2
+            axes.set_ylim(low, high)
+            if high / low < FEW_DECADES:
+                axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.minorticks_off()
 
 

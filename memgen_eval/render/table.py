@@ -1,4 +1,4 @@
-"""The report on a terminal or in a pipe: the verdict, the headlines each beside its control, what was skipped."""
+"""The report on a terminal or in a pipe: verdict, headlines each beside its control, readings, what was skipped."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from memgen_eval.render import numbers
 from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
 from memgen_eval.render.headlines import headlines, skipped, summary
 from memgen_eval.render.numbers import Shown
+from memgen_eval.render.readings import readings
 from memgen_eval.render.text import encodable, visible
 from memgen_eval.report import Curve, Estimate, Report
 
@@ -26,6 +27,7 @@ def plain_table(report: Report, *, full: bool = False) -> str:
     """The report as plain text: no box characters, one line a figure, nothing cut; ASCII but for names given to us."""
     blocks = [_verdict(report)]
     blocks += [_align(columns, rows) for columns, rows in _tables(report, full=full) if rows]
+    blocks += ["\n".join(map(visible, readings(report)))] if readings(report) else []
     return "\n\n".join([*blocks, _skipped(report)]) + "\n"
 
 
@@ -44,6 +46,8 @@ def print_table(report: Report, *, full: bool = False, file: TextIO | None = Non
         for columns, rows in _tables(report, full=full):
             if rows:
                 console.print(_rich_table(columns, rows))
+        for sentence in readings(report):
+            console.print(Text(visible(sentence)))
         console.print(Text(_skipped(report), style="dim"))
     write_text(captured.get(), stream)
 

@@ -9,6 +9,7 @@ import torch
 import denoiser_oracles as oracles
 from memgen_eval.diffusion import gaussian as module
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
+from memgen_eval.diffusion.inputs import check_noisy
 from memgen_eval.errors import InputError
 
 SIGMAS = [0.002, 0.05, 0.7, 4.0, 80.0]
@@ -115,3 +116,14 @@ def test_the_decomposition_is_made_once(digits: Any, monkeypatch: pytest.MonkeyP
     first = denoiser.spectrum
     monkeypatch.setattr(module, "spectrum", None)
     assert denoiser.spectrum is first
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("sigma", [0.1, np.float64(0.1), torch.tensor(0.1, dtype=torch.float64)])
+def test_a_sigma_is_taken_in_full_whatever_the_callers_default_type(sigma: Any, dtype: torch.dtype) -> None:
+    torch.set_default_dtype(dtype)
+    try:
+        levels = check_noisy(torch.zeros(2, 3, dtype=torch.float32), sigma, (3,))
+    finally:
+        torch.set_default_dtype(torch.float32)
+    assert levels.dtype == torch.float64 and levels.tolist() == [0.1, 0.1]

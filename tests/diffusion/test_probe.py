@@ -94,6 +94,7 @@ def test_every_figure_is_that_of_the_plain_formulas(digits: Any, optimal: Optima
                     "matched_projection": ((model - wiener) * (near - wiener)).mean(axis=1),
                     "matched_span": square(near - wiener),
                     "departure": square(model - wiener),
+                    "gaussian_error": square(wiener - clean),
                     "energy": square(model),
                     "gaussian_energy": square(wiener - mean),
                     "cosine": ((model - mean) * (wiener - mean)).sum(axis=1) / norms,

@@ -94,6 +94,24 @@ def test_noise_belongs_to_an_image_not_to_its_batch() -> None:
     assert torch.equal(sampler(3, seeds=[8, 2, 5]), whole[[8, 2, 5]])
 
 
+def test_an_image_with_its_own_seed_is_the_same_to_the_byte_in_any_portion() -> None:
+    torch.manual_seed(0)
+    layer, seen = nn.Linear(300, 300), set()
+
+    def denoiser(x: Tensor, sigma: Tensor) -> Tensor:
+        seen.add((len(x), len(sigma)))
+        return torch.tanh(layer(x) / (1 + sigma[:, None]))
+
+    sampler = Sampler(denoiser, (300,), num_steps=3, batch_size=16)
+    whole = sampler(40, seeds=range(40))
+    for size in (1, 7, 40):
+        portions = [range(start, min(start + size, 40)) for start in range(0, 40, size)]
+        assert torch.equal(torch.cat([sampler(len(own), seeds=own) for own in portions]), whole)
+    assert seen == {(16, 16)}
+    sampler(3)
+    assert seen == {(16, 16), (3, 3)}
+
+
 def test_a_batch_size_does_not_change_what_the_built_in_denoisers_draw(digits: Any) -> None:
     for denoiser in (OptimalDenoiser(digits[:200]), GaussianDenoiser(digits[:200])):
         whole = sample(denoiser, 20, (1, 8, 8))

@@ -17,6 +17,7 @@ from memgen_eval import Report
 from memgen_eval.diffusion.moments import moments
 from memgen_eval.metrics.copies import Baseline, Extras, Scale, measure_memorization
 from memgen_eval.metrics.gaussian import MatchedSets, measure_gaussian
+from memgen_eval.metrics.gaussian_curves import GaussianCurves
 from memgen_eval.metrics.memorization import repeated
 from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
 from memgen_eval.report import Curve, Estimate, Gaussian, Memorization, Novelty, Verdict
@@ -101,7 +102,8 @@ def novelty(samples: Arrays) -> Novelty:
 def gaussian(samples: Arrays) -> Gaussian:
     size = min(len(samples), len(TEST))
     sets = MatchedSets(samples[:size], TEST[:size], TRAIN[:size], TRAIN[150 : 150 + size])
-    return measure_gaussian(sets, train_moments=MOMENTS, grey_levels=255.0, seed=0)
+    figures = measure_gaussian(sets, train_moments=MOMENTS, grey_levels=255.0, seed=0)
+    return Gaussian(**vars(GaussianCurves.undefined("needs a denoiser")), **vars(figures))
 
 
 def report(samples: Arrays) -> Report:

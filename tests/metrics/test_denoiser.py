@@ -5,6 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from scipy.stats import norm, ttest_1samp, ttest_ind
 
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
@@ -28,6 +29,7 @@ def made_up(num_images: int, matched_index: float) -> NoisedSet:
         index,
         Index(matched_index * matched, matched),
         0.3 * span,
+        positive(num_images),
         positive(num_images),
         positive(num_images),
         positive(num_images),
@@ -81,6 +83,35 @@ def test_the_generalization_gap_is_test_minus_train_by_welch(figures: Any) -> No
         curve = figures.generalization_gap
         assert curve.value[number] == pytest.approx(test.mean() - train.mean())
         assert (curve.low[number], curve.high[number]) == pytest.approx(interval)
+
+
+def test_the_error_relative_to_the_gaussian_model_is_a_ratio_of_sums(figures: Any) -> None:
+    for curve, side in ((figures.relative_error_train, PROBE.train), (figures.relative_error_test, PROBE.test)):
+        ratio = side.model.error.sum(axis=1) / side.gaussian.gaussian_error.sum(axis=1)
+        assert curve.value == pytest.approx(ratio) and curve.notes == ()
+        assert curve.value != pytest.approx((side.model.error / side.gaussian.gaussian_error).mean(axis=1))
+        assert all(a < b < c for a, b, c in zip(curve.low, curve.value, curve.high, strict=True))
+        assert "bootstrap over images" in curve.method and curve.count == side.model.error.shape[1]
+
+
+def test_nothing_is_relative_to_an_error_that_is_rounding() -> None:
+    assert PROBE.train.gaussian is not None
+    error = PROBE.train.gaussian.gaussian_error.copy()
+    error[0] *= 0.99e-10 / error[0].mean()
+    error[1] *= 1.01e-10 / error[1].mean()
+    beside = replace(PROBE.train.gaussian, gaussian_error=error)
+    curve = measure_denoiser(replace(PROBE, train=replace(PROBE.train, gaussian=beside)), seed=0).relative_error_train
+    for part in (curve.value, curve.low, curve.high):
+        assert [value is not None for value in part or ()] == [False, True, True, True]
+    assert "1e-10" in curve.notes[0]
+
+
+def test_what_was_odd_about_the_denoiser_stands_with_its_errors(figures: Any) -> None:
+    odd = measure_denoiser(replace(PROBE, notes=("it ignores sigma",)), seed=0)
+    for name in ("error_train", "error_test", "relative_error_train", "relative_error_test"):
+        assert getattr(odd, name).notes == ("it ignores sigma",) and getattr(figures, name).notes == ()
+        assert getattr(odd, name).value == getattr(figures, name).value
+    assert odd.optimal_error_train == figures.optimal_error_train
 
 
 def test_the_identitys_band_is_simultaneous(figures: Any) -> None:
@@ -205,10 +236,18 @@ def test_collapse_of_gaussian_data_is_where_theory_puts_it() -> None:
 def test_what_cannot_be_measured_says_why() -> None:
     alone = replace(PROBE, train=replace(PROBE.train, model=None, gaussian=None), test=None, path=None, spectrum=None)
     figures = measure_denoiser(replace(alone, num_matched=None), seed=0)
-    for name in ("error_train", "gap_train", "identity_residual", "memorization_index", "off_line"):
+    for name in (
+        "error_train",
+        "relative_error_train",
+        "gap_train",
+        "identity_residual",
+        "memorization_index",
+        "off_line",
+    ):
         assert getattr(figures, name).value is None and "denoiser" in getattr(figures, name).notes[0], name
     for name in (
         "error_test",
+        "relative_error_test",
         "gap_test",
         "generalization_gap",
         "matched_memorization_index",
@@ -221,6 +260,9 @@ def test_what_cannot_be_measured_says_why() -> None:
     assert figures.optimal_error_train.value is not None and figures.collapse_sigma.value is not None
     large = replace(PROBE, train=replace(PROBE.train, gaussian=None), spectrum=None, no_gaussian="too large")
     assert measure_denoiser(large, seed=0).memorization_index.notes == ("too large",)
+    assert measure_denoiser(large, seed=0).relative_error_train.notes == ("too large",)
+    blind = replace(PROBE, test=replace(PROBE.test, model=None, gaussian=None))
+    assert "denoiser" in measure_denoiser(blind, seed=0).relative_error_test.notes[0]
     assert measure_denoiser(large, seed=0).predicted_collapse_sigma.notes == ("too large",)
 
 
@@ -232,6 +274,7 @@ def test_one_image_has_values_and_no_intervals() -> None:
     )
     assert figures.gap_train.value == pytest.approx((0,) * 15) and figures.gap_train.low is None
     assert figures.generalization_gap.low is None and figures.memorization_index.value == (None,) * 15
+    assert figures.relative_error_train.value == (None,) * 15  # D_G is the image itself
 
 
 def test_the_wiener_denoiser_on_gaussian_data_has_the_error_of_theory() -> None:
@@ -255,6 +298,43 @@ def test_the_wiener_denoiser_on_gaussian_data_has_the_error_of_theory() -> None:
     # error - gap = optimal error, on training images
     error, gap, least = (getattr(figures, name).value for name in ("error_train", "gap_train", "optimal_error_train"))
     assert np.allclose(np.subtract(error, gap), least, atol=0.02)
+
+
+@pytest.mark.filterwarnings("ignore:the denoiser's")
+def test_the_error_relative_to_the_gaussian_model_of_denoisers_that_are_known(digits: Any) -> None:
+    train, test, sigmas = digits[:800], digits[800:1200], [0.05, 0.3, 1.0, 4.0]
+    optimal, gaussian = OptimalDenoiser(train), GaussianDenoiser(train)
+    mean = torch.from_numpy(gaussian.spectrum.mean).float().reshape(1, 8, 8)
+    itself, copier, blind = (
+        measure_denoiser(
+            probe(model, optimal=optimal, gaussian=gaussian, test=test, sigmas=sigmas, num_images=128), seed=0
+        )
+        for model in (GaussianDenoiser(train), optimal, lambda x, sigma: mean.expand(x.shape))
+    )
+    for curve in (itself.relative_error_train, itself.relative_error_test):
+        assert curve.value == curve.low == curve.high == (1.0,) * 4
+    assert max(copier.relative_error_train.high[:2]) < 0.01 and copier.relative_error_train.high[2] < 0.6
+    assert copier.relative_error_test.low[0] > 10
+    for curve in (blind.relative_error_train, blind.relative_error_test):
+        assert min(curve.low) > 1 and curve.value == tuple(sorted(curve.value, reverse=True))
+
+
+@pytest.mark.filterwarnings("ignore:the denoiser's output is the same")
+def test_the_identity_relative_to_the_gaussian_model_is_that_of_theory() -> None:
+    """On fresh Gaussian data sigma^2 over the Wiener error: ``d / sum l / (l + sigma^2)``."""
+    generator, spectrum = np.random.default_rng(2), np.linspace(0.5, 1.5, 32)
+    train, test = (generator.standard_normal((4000, 32)) * np.sqrt(spectrum) for _ in range(2))
+    sigmas = np.array([0.1, 1.0, 10.0])
+    found = probe(
+        lambda x, sigma: x,
+        optimal=OptimalDenoiser(train[:100]),
+        gaussian=GaussianDenoiser(train),
+        test=test,
+        sigmas=sigmas,
+        num_images=1000,
+    )
+    theory = [1 / (spectrum / (spectrum + s**2)).mean() for s in sigmas]
+    assert measure_denoiser(found, seed=0).relative_error_test.value == pytest.approx(theory, rel=0.03)
 
 
 def test_the_optimal_and_the_gaussian_denoiser_are_the_ends_of_the_line(digits: Any) -> None:

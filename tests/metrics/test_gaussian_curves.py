@@ -12,10 +12,10 @@ from memgen_eval.diffusion.gaussian import GaussianDenoiser
 from memgen_eval.diffusion.measurements import Linearity, Probe, Projections
 from memgen_eval.diffusion.optimal import OptimalDenoiser
 from memgen_eval.diffusion.probe import probe
-from memgen_eval.metrics.gaussian_curves import distil, measure_gaussian_curves
+from memgen_eval.metrics.gaussian_curves import alignment, distil, measure_gaussian_curves
 
 GRID = [0.05, 0.5, 2.0, 10.0]
-NAMES = ("nmse", "cosine", "linearity", "gaussian_linearity", "distillation_r2")
+NAMES = ("nmse", "cosine", "linearity", "gaussian_linearity", "distillation_r2", "distillation_alignment")
 
 
 @pytest.fixture(scope="module")
@@ -121,11 +121,80 @@ def test_distillation_predicts_images_that_the_fit_has_not_seen() -> None:
     assert 1 - missed.sum() / total.sum() < 0
 
 
+def mapped(weights: Any, *, num_images: int = 200) -> Projections:
+    """An affine map of random coordinates, at two sigmas."""
+    inputs = np.random.default_rng(3).standard_normal((2, num_images, 2, len(weights)))
+    return Projections(inputs, inputs @ np.asarray(weights).T + 0.3)
+
+
+def test_alignment_of_maps_that_are_known() -> None:
+    falling = np.diag(np.geomspace(1, 0.01, 12))
+    assert alignment(mapped(falling), num_directions=4) == pytest.approx([1, 1], abs=1e-12)
+    assert alignment(mapped(falling[::-1]), num_directions=4) == pytest.approx([0, 0], abs=1e-12)
+    # outputs count, not inputs: the same output directions from turned inputs, and the other way round
+    turn = np.linalg.qr(np.random.default_rng(4).standard_normal((12, 12)))[0]
+    assert alignment(mapped(falling @ turn), num_directions=4) == pytest.approx([1, 1], abs=1e-12)
+    expected = (turn[:4, :4] ** 2).sum() / 4
+    assert alignment(mapped(turn @ falling), num_directions=4) == pytest.approx([expected] * 2, abs=1e-12)
+    # a plane turned by half a right angle out of the leading four: cosines 1, 1, 1 and cos(45 degrees)
+    half = np.eye(12)
+    half[np.ix_([3, 4], [3, 4])] = np.array([[1, -1], [1, 1]]) / 2**0.5
+    assert alignment(mapped(half @ falling), num_directions=4) == pytest.approx([3.5 / 4] * 2, abs=1e-12)
+
+
+def test_alignment_of_random_maps_is_that_of_chance() -> None:
+    generator = np.random.default_rng(5)
+    drawn = [alignment(mapped(generator.standard_normal((12, 12))), num_directions=4) for _ in range(100)]
+    assert np.mean(drawn) == pytest.approx(4 / 12, abs=0.02)
+
+
+def test_alignment_is_not_defined_where_nothing_tells_directions_apart() -> None:
+    found = mapped(np.diag(np.geomspace(1, 0.01, 12)))
+    found.outputs[1] = 0.3  # a constant
+    assert np.isfinite(alignment(found, num_directions=4)).tolist() == [True, False]
+    found.outputs[1] = found.inputs[1]  # the identity
+    assert np.isfinite(alignment(found, num_directions=4)).tolist() == [True, False]
+    for margin, told in ((1.5e-7, True), (0.5e-7, False)):
+        found.outputs[1] = found.inputs[1] @ np.diag([3, 2, 1.5, 1 + margin] + [1.0] * 8)
+        assert np.isfinite(alignment(found, num_directions=4)).tolist() == [True, told]
+
+
+@pytest.mark.filterwarnings("ignore:the denoiser's error")
+def test_alignment_of_denoisers(train: Any) -> None:
+    turn = torch.from_numpy(np.random.default_rng(1).standard_normal((64, 64)) / 8).float()
+    wiener = GaussianDenoiser(train)
+    curves = [
+        measure_gaussian_curves(probed(model, train, num_images=256), seed=0).distillation_alignment
+        for model in (wiener, lambda x, sigma: wiener(x, sigma).flatten(1).mm(turn).reshape(x.shape))
+    ]
+    width = min(64, len(wiener.spectrum.values))
+    assert curves[0].value == pytest.approx((1,) * 4, abs=1e-6)
+    assert curves[1].value == pytest.approx((32 / width,) * 4, abs=0.12)
+    for curve in curves:
+        assert curve.low is None and curve.method == "no interval" and curve.count == 256 and len(curve.notes) == 1
+        assert f"32 of {width} directions: chance gives {32 / width:.3g}" in curve.notes[0]
+
+
+def test_where_alignment_is_none_a_note_says_why(train: Any) -> None:
+    wiener = GaussianDenoiser(train)
+
+    def half(x: Tensor, sigma: Tensor) -> Tensor:
+        return torch.where((sigma < 1).reshape(-1, 1, 1, 1), x, wiener(x, sigma))
+
+    curve = measure_gaussian_curves(probed(half, train, num_images=256), seed=0).distillation_alignment
+    assert [value is None for value in curve.value or ()] == [True, True, False, False]
+    assert "does not tell its 32 leading directions" in curve.notes[1]
+
+
 def test_too_few_inputs_give_no_distillation(train: Any) -> None:
     enough = measure_gaussian_curves(probed(OptimalDenoiser(train), train), seed=0).distillation_r2
     few = measure_gaussian_curves(probed(OptimalDenoiser(train), train, num_images=127), seed=0).distillation_r2
     assert enough.value is not None and "32 directions" in enough.notes[0]
     assert few.value is None and "256" in few.notes[0]
+    for num_images, why in ((127, "256"), (128, "all of the 32 directions")):
+        found = probed(OptimalDenoiser(train), train, num_images=num_images)
+        curve = measure_gaussian_curves(found, seed=0).distillation_alignment
+        assert curve.value is None and why in curve.notes[0]
 
 
 def test_what_cannot_be_measured_says_why(train: Any) -> None:

@@ -169,6 +169,8 @@ def denoiser() -> Denoiser:
     return Denoiser(
         error_train=over_sigma(error * 0.93),
         error_test=over_sigma(error),
+        relative_error_train=over_sigma(0.9 - 0.5 * bump),
+        relative_error_test=over_sigma(1.2 - 0.8 * bump),
         generalization_gap=over_sigma(error * 0.07 * (0.3 + bump), 0.3),
         gap_train=over_sigma(0.004 + 0.1 * bump),
         gap_test=over_sigma(0.005 + 0.16 * bump),
@@ -196,6 +198,9 @@ def gaussian() -> Gaussian:
         linearity=over_sigma(0.99 - 0.06 * bump, 0.003),
         gaussian_linearity=over_sigma(0.992 - 0.01 * bump, 0.001),
         distillation_r2=Curve.undefined("needs 256 inputs"),
+        distillation_alignment=Curve(
+            over_sigma(0.95 - 0.3 * bump).value, method="no interval", count=256, x=Axis("sigma", "", SIGMAS)
+        ),
         wasserstein=mean(0.0312, 0.002),
         test_wasserstein=mean(0.0156, 0.001),
         subspace_overlap=mean(0.84, 0.02),

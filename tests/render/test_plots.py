@@ -117,6 +117,24 @@ def test_values_that_a_logarithm_does_not_know(values: tuple[float, ...], full_r
     assert "NaN" not in drawn(charts.GAP, with_gap(full_report, values))
 
 
+def ticks(svg: str) -> set[str]:
+    return set(re.findall(r">(-?[\d.,e-]+)</text>", svg))
+
+
+def test_a_logarithm_over_less_than_two_decades_has_more_than_powers_of_ten(full_report: Report) -> None:
+    assert {"0.5", "1", "2"} <= ticks(drawn(charts.RELATIVE_ERRORS, full_report))
+    assert {"0.1", "0.01"} <= ticks(drawn(charts.ERRORS, full_report)) and "0.02" not in ticks(
+        drawn(charts.ERRORS, full_report)
+    )
+
+
+def test_a_mark_on_a_logarithmic_axis_is_inside_it(full_report: Report) -> None:
+    assert full_report.denoiser is not None
+    low = Curve((0.001, 0.002), x=Axis("sigma", "", (0.1, 1.0)))
+    family = replace(full_report.denoiser, relative_error_train=low, relative_error_test=Curve.undefined("no test"))
+    assert {"0.001", "1"} <= ticks(drawn(charts.RELATIVE_ERRORS, replace(full_report, denoiser=family)))
+
+
 def test_identical_copies_are_drawn(full_report: Report) -> None:
     assert full_report.novelty is not None
     zero = Curve((0.0, 0.0), (0.0, 0.0), (0.0, 0.0), x=Axis("quantile", "", (0.25, 0.75)))
