@@ -271,7 +271,8 @@ def test_an_interrupt_while_it_reads_ends_it_with_130(folder: Path, tmp_path: Pa
 
 
 WAITING = """
-import pathlib, sys, time
+import pathlib, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit that it is ignored
 import memgen_eval.evaluate
 from memgen_eval.cli import entry
 module, ready = sys.modules["memgen_eval.evaluate"], pathlib.Path(sys.argv[1])
