@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -10,10 +11,13 @@ from numpy.typing import NDArray
 from memgen_eval.neighbours.arrays import as_array, check_pair, dimension, mirrored, rows
 from memgen_eval.neighbours.engines import integer_products, threads_for
 from memgen_eval.neighbours.frames import IntegerFrame
+from memgen_eval.neighbours.products import SLICE, installed
 from memgen_eval.neighbours.threads import sharing
 from memgen_eval.neighbours.tiles import for_keys, make_tile, prepare
 
 _SCRATCH_VALUES = 2**18  # differences that a thread holds at once
+_SCRATCH_BYTES = 2**19  # of uint8 rows, whose differences are not held
+_OVERFLOWING = 1e38  # limits near the end of float32
 
 
 def squared_distances(queries: Any, references: Any, *, flip: bool = False) -> NDArray[Any]:
@@ -69,22 +73,74 @@ def pair_distances(
         nearer = pair_distances(left, left_rows, right, right_rows)
         np.minimum(nearer, pair_distances(mirrored(left), left_rows, right, right_rows), out=nearer)
         return nearer
+    num_columns = right_rows.shape[1]
     distances = np.empty(right_rows.shape, dtype=distance_dtype(left, right))
-    if distances.size == 0:
-        return distances
-    width, num_columns = dimension(left), right_rows.shape[1]
-    size = max(1, _SCRATCH_VALUES // (width * num_columns))
 
     def fill(start: int, stop: int) -> None:
-        for first in range(start, stop, size):
-            mine = slice(first, min(first + size, stop))
-            one = left[left_rows[mine]].reshape(-1, 1, width)
-            many = right[right_rows[mine].ravel()].reshape(-1, num_columns, width)
-            distances[mine] = _direct(one, many)
+        left_row, right_row = np.repeat(left_rows[start:stop], num_columns), right_rows[start:stop].ravel()
+        distances[start:stop] = row_distances(left, left_row, right, right_row).reshape(-1, num_columns)
 
-    with sharing(threads_for(2.0 * distances.size * width)) as share:
+    with sharing(threads_for(2.0 * distances.size * dimension(left))) as share:
         share(fill, len(right_rows))
     return distances
+
+
+def row_distances(
+    left: NDArray[Any], left_rows: NDArray[Any], right: NDArray[Any], right_rows: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Squared distances of left rows (P,) to right rows (P,), one by one, (P,)."""
+    distances = np.empty(len(right_rows), dtype=distance_dtype(left, right))
+    for mine, one, other in _gathered(left, left_rows, right, right_rows):
+        distances[mine] = _direct(one, other)
+    return distances
+
+
+def may_be_within(
+    left: NDArray[Any],
+    left_rows: NDArray[Any],
+    right: NDArray[Any],
+    right_rows: NDArray[np.int64],
+    limits: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Whether squared distances of left rows (P,) to right rows (P,) may be at most their limits, (P,).
+
+    In float32, where both sides are no wider: a sum of squared differences, in any order, is at most ``1 + (D + 4) u``
+    of what it stands for, since all its terms are positive and each is rounded three times, and what the rounding of
+    denormal squares adds.
+    """
+    passing = np.ones(len(right_rows), dtype=bool)
+    if not all(array.dtype in (np.float16, np.float32) for array in (left, right)):
+        return passing
+    limits = limits * (1 + (dimension(left) + 16) * 2.0**-23) + dimension(left) * 2.0**-149
+    for mine, one, other in _gathered(left, left_rows, right, right_rows):
+        with np.errstate(over="ignore"):
+            gaps = np.subtract(one, other, dtype=np.float32)
+            found = np.einsum("ij,ij->i", gaps, gaps)
+        passing[mine] = (found <= limits[mine]) | (limits[mine] > _OVERFLOWING)
+    return passing
+
+
+def _gathered(
+    left: NDArray[Any], left_rows: NDArray[Any], right: NDArray[Any], right_rows: NDArray[np.int64]
+) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
+    """Both rows of each pair, (B, D), for a few pairs at a time; overwritten by the next."""
+    width = dimension(left)
+    held = _SCRATCH_BYTES if distance_dtype(left, right) == np.int64 else _SCRATCH_VALUES
+    size = max(1, min(len(right_rows), held // width))
+    one, other = (np.empty((size, *array.shape[1:]), array.dtype) for array in (left, right))
+    for start in range(0, len(right_rows), size):
+        mine = slice(start, min(start + size, len(right_rows)))
+        count = mine.stop - start
+        _gather(left, left_rows[mine], one[:count])
+        _gather(right, right_rows[mine], other[:count])
+        yield mine, one[:count].reshape(-1, width), other[:count].reshape(-1, width)
+
+
+def _gather(array: NDArray[Any], chosen: NDArray[Any], out: NDArray[Any]) -> None:
+    if array.flags.c_contiguous:
+        array.take(chosen, axis=0, out=out, mode="clip")  # all are in range: other modes go by way of a copy of `out`
+    else:
+        out[:] = array[chosen]  # where `take` would copy the whole array
 
 
 def distance_dtype(queries: NDArray[Any], references: NDArray[Any]) -> Any:
@@ -126,10 +182,23 @@ def _fill(left: NDArray[Any], right: NDArray[Any], distances: NDArray[Any]) -> N
             )
 
 
-def _direct(one: NDArray[Any], many: NDArray[Any]) -> NDArray[Any]:
+def _direct(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
     """Sums of squared differences over the last axis, whose order depends on its length alone."""
-    if one.dtype == many.dtype == np.uint8:
-        differences = one.astype(np.int32) - many.astype(np.int32)
-        return np.asarray(np.square(differences, out=differences).sum(axis=-1, dtype=np.int64))
-    gaps = one.astype(np.float64) - many.astype(np.float64)
+    if one.dtype == other.dtype == np.uint8:
+        return _of_bytes(one, other)
+    gaps = one.astype(np.float64) - other.astype(np.float64)
     return np.asarray(np.square(gaps, out=gaps).sum(axis=-1))
+
+
+def _of_bytes(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The same, exact, of uint8 rows."""
+    if not installed("numkong"):
+        gaps = one.astype(np.int32) - other.astype(np.int32)
+        return np.asarray(np.square(gaps, out=gaps).sum(axis=-1, dtype=np.int64))
+    import numkong
+
+    total = np.zeros(len(one), dtype=np.int64)
+    for first in range(0, one.shape[1], SLICE):
+        left, right = (np.ascontiguousarray(rows[:, first : first + SLICE]) for rows in (one, other))
+        total += np.asarray(numkong.sqeuclidean(left, right)).astype(np.int64)
+    return total

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -21,7 +22,7 @@ class Products:
     Attributes
     ----------
     name : the library
-    own_threads : whether `multiply` spreads over the processors by itself; if not, it releases the GIL
+    own_threads : whether `multiply` spreads over the processors wherever it is called; if not, it releases the GIL
     value_bytes : bytes that one prepared value of a reference takes
     pack : prepares a tile (T, D) for many products: int8 with D <= `SLICE`, or float32
     multiply : products (B, T) of queries (B, D) with a packed tile: exact int32 of int8, float32 of float32; writable
@@ -86,10 +87,11 @@ def _numpy_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
 
 
 NUMKONG = Products("numkong", own_threads=False, value_bytes=2, pack=_numkong_pack, multiply=_numkong_multiply)
-TORCH = Products("torch", own_threads=True, value_bytes=2, pack=_torch_pack, multiply=_torch_multiply)
+TORCH = Products("torch", own_threads=False, value_bytes=2, pack=_torch_pack, multiply=_torch_multiply)
 NUMPY = Products("numpy", own_threads=True, value_bytes=5, pack=_numpy_pack, multiply=_numpy_multiply)
 
 
+@functools.cache
 def installed(package: str) -> bool:
     """Whether `package` can be imported; does not import it."""
     return importlib.util.find_spec(package) is not None

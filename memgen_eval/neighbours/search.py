@@ -16,6 +16,7 @@ from memgen_eval.neighbours.engines import Engine, check_engine
 from memgen_eval.neighbours.exact import block_distances, distance_dtype, pair_distances, squared_distances
 from memgen_eval.neighbours.frames import FloatFrame
 from memgen_eval.neighbours.propose import Proposal, nearest_integers, propose_floats
+from memgen_eval.neighbours.pruned import nearest_by_codes
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.neighbours.threads import CHUNK_ROWS
 from memgen_eval.neighbours.topk import TopK
@@ -78,8 +79,10 @@ def nearest_neighbours(
 
     Notes
     -----
-    One product of N M D multiplications (two with `flip`). A query with more than some hundred float references at
-    almost the same distance costs M D float64 operations more.
+    At most one product of N M D multiplications (two with `flip`). Large searches multiply int8 codes instead, which
+    bound distances from below: some hundred values of a uint8 row, all of a float row; they then compare exactly the
+    pairs that the bound leaves, and multiply everything where it leaves more than 1.5 %. A query with more than some
+    hundred float references at almost the same distance costs M D float64 operations more.
     """
     queries, references = as_array(queries, "queries"), as_array(references, "references")
     check_engine(engine)
@@ -173,6 +176,10 @@ def _find(
     integers = distance_dtype(queries, references) == np.int64
     if len(queries) == 0:
         return np.empty((0, k), dtype=np.int64 if integers else np.float64), np.empty((0, k), dtype=np.int64)
+    if engine != "faiss":
+        found = nearest_by_codes(queries, references, k, engine=engine, budget=budget)
+        if found is not None:
+            return found
     if integers and engine != "faiss":
         return nearest_integers(queries, references, k, engine=engine, budget=budget)
     return _decide(queries, references, k, largest=largest, engine=engine, budget=budget)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -30,8 +31,18 @@ def sharing(count: int) -> Iterator[Share]:
     if count == 1:
         yield lambda task, num_rows: _run(task, num_rows, count, map)
     else:
-        with ThreadPoolExecutor(count) as pool:
+        with ThreadPoolExecutor(count, initializer=_multiply_alone) as pool:
             yield lambda task, num_rows: _run(task, num_rows, count, pool.map)
+
+
+def _multiply_alone() -> None:
+    """Let products of torch use no other threads where this one calls them: OpenMP counts for each thread by itself."""
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        import threadpoolctl
+
+        torch.get_num_threads()  # else torch would set the count later
+        threadpoolctl.threadpool_limits(1, user_api="openmp")
 
 
 def _run(task: RowTask, num_rows: int, count: int, apply: Callable[..., Iterable[None]]) -> None:

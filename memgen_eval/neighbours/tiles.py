@@ -65,25 +65,32 @@ def for_keys(
     consume: Callable[[int, NDArray[Any]], None],
 ) -> None:
     """Call ``consume(start, keys)`` for chunks of rows of the keys (B, T) of prepared queries (B, D)."""
+    for_products(products, share, queries, tile.packed, lambda start, found: consume(start, _keys(found, tile)))
 
-    def multiply(start: int, stop: int) -> None:
-        consume(start, _keys(_multiply(products, queries[start:stop], tile), tile))
 
+def for_products(
+    products: Products,
+    share: Share,
+    queries: NDArray[Any],
+    packed: list[Any],
+    consume: Callable[[int, NDArray[Any]], None],
+) -> None:
+    """Call ``consume(start, products)`` for chunks of rows of the products of prepared queries (B, D) with a tile."""
     if products.own_threads:
-        whole = _multiply(products, queries, tile)
-        share(lambda start, stop: consume(start, _keys(whole[start:stop], tile)), len(queries))
+        whole = _multiply(products, queries, packed)
+        share(lambda start, stop: consume(start, whole[start:stop]), len(queries))
     else:
-        share(multiply, len(queries))
+        share(lambda start, stop: consume(start, _multiply(products, queries[start:stop], packed)), len(queries))
 
 
-def _multiply(products: Products, queries: NDArray[Any], tile: Tile) -> NDArray[Any]:
-    if len(tile.packed) == 1:
-        return products.multiply(queries, tile.packed[0])
-    total = np.zeros((len(queries), len(tile.norms)), dtype=np.int64)
-    for number, packed in enumerate(tile.packed):
-        part = np.ascontiguousarray(queries[:, number * SLICE : (number + 1) * SLICE])
-        total += products.multiply(part, packed)
-    return total
+def _multiply(products: Products, queries: NDArray[Any], packed: list[Any]) -> NDArray[Any]:
+    if len(packed) == 1:
+        return products.multiply(queries, packed[0])
+    total: Any = 0
+    for number, part in enumerate(packed):
+        columns = np.ascontiguousarray(queries[:, number * SLICE : (number + 1) * SLICE])
+        total = total + products.multiply(columns, part).astype(np.int64)
+    return np.asarray(total)
 
 
 def _keys(products: NDArray[Any], tile: Tile) -> NDArray[Any]:

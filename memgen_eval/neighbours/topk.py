@@ -52,6 +52,23 @@ class TopK:
         self.keys[start + touched] = np.take_along_axis(keys, order, axis=1)
         self.indices[start + touched] = np.take_along_axis(indices, order, axis=1)
 
+    def admit(self, rows: NDArray[Any], keys: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Let single candidates (P,) of some rows in, in any order, none twice; the rows that have had any."""
+        k = self.keys.shape[1]
+        order = np.lexsort((indices, keys, rows))
+        touched, first, counts = np.unique(rows[order], return_index=True, return_counts=True)
+        rank = np.arange(len(order)) - np.repeat(first, counts)
+        order, place, rank = order[rank < k], np.repeat(np.arange(len(touched)), counts)[rank < k], rank[rank < k]
+        width = k + min(k, int(counts.max(initial=0)))
+        mine = np.full((len(touched), width), _largest(self.keys.dtype))
+        whose = np.full(mine.shape, -1, dtype=np.int64)
+        mine[:, :k], whose[:, :k] = self.keys[touched], self.indices[touched]
+        mine[place, k + rank], whose[place, k + rank] = keys[order], indices[order]
+        order = np.lexsort((whose, mine), axis=1)[:, :k]
+        self.keys[touched] = np.take_along_axis(mine, order, axis=1)
+        self.indices[touched] = np.take_along_axis(whose, order, axis=1)
+        return touched
+
     def merge(self, start: int, keys: NDArray[Any], indices: NDArray[np.int64]) -> None:
         """Let candidates (B, J) that were already selected from a later tile into rows start to start + B."""
         mine = slice(start, start + len(keys))
@@ -64,21 +81,31 @@ class TopK:
 def _below(tile: NDArray[Any], limit: NDArray[Any], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns, in ascending order, of all keys below their row's limit that can be among its K best.
 
-    Column c belongs to group c mod G. Only groups whose minimum passes are looked into; where a row has no limit yet,
-    the K-th smallest minimum is one, for K columns are at most that.
+    Where a row has no limit yet, the K-th smallest minimum of a group is one, for K columns are at most that.
     """
     num_columns = tile.shape[1]
     num_groups = min(num_columns, max(_MIN_GROUPS, _GROUPS_PER_NEIGHBOUR * k))
     minima = _group_minima(tile, num_groups)
     if num_groups >= k and (limit == _largest(tile.dtype)).any():
         limit = np.minimum(limit, _next(np.partition(minima, k - 1, axis=1)[:, k - 1]))
-    row, group = np.nonzero(minima < limit[:, None])
-    column = group[:, None] + num_groups * np.arange(-(-num_columns // num_groups))
-    value = tile[row[:, None], np.minimum(column, num_columns - 1)]
-    inside = (value < limit[row, None]) & (column < num_columns)
-    flat = (row[:, None] * num_columns + column)[inside]
+    flat = _look_into(tile, minima, limit)
     flat.sort()
     return np.divmod(flat, num_columns)
+
+
+def keys_below(tile: NDArray[Any], limit: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[Any]]:
+    """Rows, columns and values, in ascending order, of all keys of a contiguous tile (B, T) below their row's limit."""
+    flat = np.flatnonzero(tile < limit[:, None])
+    return *np.divmod(flat, tile.shape[1]), tile.ravel()[flat]
+
+
+def _look_into(tile: NDArray[Any], minima: NDArray[Any], limit: NDArray[Any]) -> NDArray[np.int64]:
+    """Flat positions in a contiguous tile of keys below the limit, only in groups whose minimum is."""
+    num_columns, num_groups = tile.shape[1], minima.shape[1]
+    row, group = np.divmod(np.flatnonzero(minima < limit[:, None]), num_groups)
+    column = group[:, None] + num_groups * np.arange(-(-num_columns // num_groups))
+    flat = row[:, None] * num_columns + np.minimum(column, num_columns - 1)
+    return np.asarray(flat[(tile.ravel()[flat] < limit[row, None]) & (column < num_columns)])
 
 
 def _group_minima(tile: NDArray[Any], num_groups: int) -> NDArray[Any]:

@@ -135,6 +135,38 @@ def test_rows_are_shared_out_once_each(count: int, num_rows: int) -> None:
     assert (seen == 1).all()
 
 
+def test_torch_multiplies_alone_in_each_thread() -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    with threads.sharing(3) as share:
+        share(lambda start, stop: seen.append(torch.get_num_threads()), 3 * 64)
+    assert set(seen) == {1}
+    assert torch.get_num_threads() == before
+
+
+_DISTANCES = """
+import sys
+import numkong
+import numpy as np
+from memgen_eval.neighbours.exact import row_distances
+for name in sys.argv[1:]:
+    numkong.disable_capability(name)
+generator = np.random.default_rng(0)
+for width in (1, 63, 3072, 32769):
+    left, right = (generator.integers(0, 256, (5, width), dtype=np.uint8) for _ in range(2))
+    left[0], right[0] = 0, 255
+    exact = np.square(left.astype(np.int64) - right).sum(axis=1)
+    assert (row_distances(left, np.arange(5), right, np.arange(5)) == exact).all()
+"""
+
+
+def test_distances_of_pixels_are_exact_without_any_capability() -> None:
+    numkong = pytest.importorskip("numkong")
+    names = [name for name, present in numkong.get_capabilities().items() if present and name != "serial"]
+    for absent in ([], names):
+        subprocess.run([sys.executable, "-c", _DISTANCES, *absent], check=True)
+
+
 def test_an_error_in_a_thread_is_raised() -> None:
     def fail(start: int, stop: int) -> None:
         raise RuntimeError(f"rows {start} to {stop}")
@@ -144,28 +176,36 @@ def test_an_error_in_a_thread_is_raised() -> None:
 
 
 _SEARCH = """
-import hashlib, sys
+import hashlib, io, logging, sys
 import numpy as np
+from memgen_eval.neighbours import codes
 from memgen_eval.neighbours.search import nearest_neighbours
+log = io.StringIO()
+logging.basicConfig(level=logging.DEBUG, stream=log)
+if sys.argv[1] == "coded":
+    codes._LEADING_WORK = codes._WHOLE_WORK = codes._FEWEST_ROWS = codes._VALUES_PER_DIRECTION = 0
 generator = np.random.default_rng(0)
-references = generator.integers(0, 256, (1500, 400), dtype=np.uint8)
-queries = np.concatenate([references[:100], generator.integers(0, 256, (200, 400), dtype=np.uint8)])
+walks = 128 + np.cumsum(generator.normal(scale=9, size=(1700, 400)), axis=1)
+references, queries = np.split(np.clip(walks, 0, 255).astype(np.uint8), [1500])
+queries = np.concatenate([references[:100], queries])
 digest = hashlib.sha256()
-for engine in sys.argv[1:]:
+for engine in sys.argv[2:]:
     for scale in (1, np.float32(1 / 127.5)):
         found = nearest_neighbours(queries * scale, references * scale, 5, engine=engine)
         digest.update(found.squared_distances.tobytes() + found.indices.tobytes())
     print(engine, digest.hexdigest())
     digest = hashlib.sha256()
+    assert log.getvalue().count("values left") == (2 if sys.argv[1] == "coded" and engine != "faiss" else 0)
+    log.truncate(0)
 """
 
 
 def test_one_and_two_threads_give_the_same_bits() -> None:
     names = [str(param.values[0]) for param in ENGINES if not any(mark.args[0] for mark in param.marks)]
     digests = set()
-    for count in ("1", "2"):
+    for count, way in (("1", "whole"), ("2", "whole"), ("1", "coded"), ("2", "coded")):
         run = subprocess.run(
-            [sys.executable, "-c", _SEARCH, *names],
+            [sys.executable, "-c", _SEARCH, way, *names],
             env=os.environ | {"OMP_NUM_THREADS": count},
             capture_output=True,
             text=True,

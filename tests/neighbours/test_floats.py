@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 import oracles
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours import engines, search
+from memgen_eval.neighbours.exact import may_be_within, row_distances
 from memgen_eval.neighbours.frames import FloatFrame
 from memgen_eval.neighbours.products import NUMPY, Products
 from memgen_eval.neighbours.propose import Proposal
@@ -185,6 +186,26 @@ def test_bounds_hold_for_every_reference() -> None:
     assert (bounds[:, middle] > 0.9 * exact[:, middle] - 1e-3 * exact.max()).all()
     distances = np.square(expanded).sum(axis=2).astype(np.float32)
     assert (frame.bounds_of_distances(distances, frame.norms(q), float(frame.norms(y).max())) <= exact).all()
+
+
+@pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
+def test_pairs_are_ruled_out_only_beyond_their_limit(dtype: Any) -> None:
+    generator = np.random.default_rng(0)
+    left, right = (generator.normal(size=(200, 700)).astype(dtype) for _ in range(2))
+    right[:20] = left[:20]
+    rows = np.arange(200)
+    exact = row_distances(left, rows, right, rows)
+    assert may_be_within(left, rows, right, rows, exact).all()
+    ruled_out = ~may_be_within(left, rows, right, rows, exact * 0.999 - 1e-9)
+    assert ruled_out.all() == (dtype != np.float64) and ruled_out.any() == (dtype != np.float64)
+
+
+def test_pairs_whose_float32_distance_overflows_or_vanishes_are_not_ruled_out() -> None:
+    generator, rows = np.random.default_rng(0), np.arange(50)
+    for factor in (1e30, 1e19, 1e-19, 1e-22, 3e-23, 1e-30):
+        left, right = (factor * generator.normal(size=(50, 8)).astype(np.float32) for _ in range(2))
+        exact = row_distances(left, rows, right, rows)
+        assert may_be_within(left, rows, right, rows, exact).all()
 
 
 def test_no_bound_where_float32_sums_have_none() -> None:

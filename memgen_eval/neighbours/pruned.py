@@ -1,0 +1,167 @@
+"""The K nearest references by codes, exact: a bound skips most pairs, the others are compared."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.neighbours.arrays import dimension, rows
+from memgen_eval.neighbours.bound import PAIR_BYTES, Bound, CodedTile, Pairs, TooMany, num_pairs
+from memgen_eval.neighbours.codes import Coder, Codes, encode, kind_of_code, sample
+from memgen_eval.neighbours.engines import integer_products
+from memgen_eval.neighbours.exact import distance_dtype
+from memgen_eval.neighbours.products import Products
+from memgen_eval.neighbours.threads import CHUNK_ROWS, Share, num_threads, sharing
+from memgen_eval.neighbours.tiles import for_products
+from memgen_eval.neighbours.topk import TopK
+
+_MOST_TILE_ROWS = 4096
+_FEWEST_TILE_ROWS = 256
+_TILE_BYTES = 12 * 2**20
+_BLOCK_ROWS = 4096
+_SEED_SHARE = 0.25  # of the references, from which the first radii come
+_MOST_SEEDS = 2**16
+_USUAL = 1.1  # times the usual error: references with larger ones make tiles of their own
+_MOST_COMPARED = 0.015  # of all pairs: beyond it the whole product is cheaper
+_logger = logging.getLogger("memgen_eval.neighbours")
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """How much is held at once: references of a tile and of the tiles that seed, queries, pairs that passed."""
+
+    tile_rows: int
+    num_seeds: int
+    resident_rows: int
+    num_pairs: int
+
+    @staticmethod
+    def within(budget: int, width: int, queries: NDArray[Any], k: int) -> _Plan | None:
+        """A plan for codes of this width, None where the budget is too small for one worth it."""
+        tile_rows = min(_MOST_TILE_ROWS, _TILE_BYTES // width, budget // 64 // max(width, CHUNK_ROWS))
+        query_bytes = dimension(queries) * queries.itemsize + width + 96 * k
+        resident_rows = min(len(queries), budget // 4 // query_bytes)
+        if tile_rows < _FEWEST_TILE_ROWS or resident_rows < min(len(queries), _FEWEST_TILE_ROWS):
+            return None
+        return _Plan(tile_rows, min(_MOST_SEEDS, budget // 8 // width), resident_rows, budget // 8 // PAIR_BYTES)
+
+
+def nearest_by_codes(
+    queries: NDArray[Any], references: NDArray[Any], k: int, *, engine: str, budget: int
+) -> tuple[NDArray[Any], NDArray[np.int64]] | None:
+    """Squared distances and indices of the K nearest references, exact and in order; None where codes do not pay."""
+    kind = kind_of_code(queries, references, k)
+    plan = None if kind is None else _Plan.within(budget, kind.width, queries, k)
+    if kind is None or plan is None:
+        return None
+    products = integer_products(engine, work=2.0 * len(queries) * len(references) * kind.width)
+    squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references))
+    indices = np.empty(squared.shape, dtype=np.int64)
+    with sharing(num_threads()) as share:
+        coder = kind.fit(sample(references, budget), products, share)
+        if coder is None:
+            return None
+        for start in range(0, len(queries), plan.resident_rows):
+            mine = slice(start, min(start + plan.resident_rows, len(queries)))
+            some = rows(queries, mine.start, mine.stop)
+            try:
+                best = _search(some, references, k, coder, products, plan, share)
+            except TooMany:
+                _logger.debug("codes let too many pairs pass: the whole product is taken")
+                return None
+            squared[mine], indices[mine] = best.keys, best.indices
+    return squared, indices
+
+
+def _search(
+    queries: NDArray[Any],
+    references: NDArray[Any],
+    k: int,
+    coder: Coder,
+    products: Products,
+    plan: _Plan,
+    share: Share,
+) -> TopK:
+    """The K nearest references of queries (N, D); `TooMany` if the bound skips too few pairs."""
+    codes = encode(coder, queries, 0, len(queries), share)
+    best = TopK.empty(len(queries), k, distance_dtype(queries, references))
+    bound = Bound.start(queries, references, codes, coder.step, best)
+    tiles = _tiles(references, coder, products, plan.tile_rows, share)
+    seeds = list(_at_least(max(k, min(plan.num_seeds, int(_SEED_SHARE * len(references)))), tiles))
+    bound.seed(_nearest_by_code(codes, seeds, k, products, share), np.concatenate([t.indices for t in seeds]), share)
+    most = _MOST_COMPARED * len(queries) * len(references)
+    compared, held = 0, []
+    for tile in itertools.chain(seeds, tiles):
+        held.append(_passing(bound, codes, tile, products, share))
+        if num_pairs(held) > plan.num_pairs:
+            number, held = bound.narrow(held, share, most=most - compared)
+            compared += number
+            if num_pairs(held) > plan.num_pairs // 2:
+                compared += bound.compare(held, share, most=most - compared)
+                held = []
+    number, held = bound.narrow(held, share, most=most - compared)
+    compared += number + bound.compare(held, share, most=most - compared - number)
+    _logger.debug("codes of %d values left %.2g of the pairs", coder.width, compared / len(queries) / len(references))
+    return best
+
+
+def _tiles(
+    references: NDArray[Any], coder: Coder, products: Products, tile_rows: int, share: Share
+) -> Iterator[CodedTile]:
+    """All references in code; those with unusual errors apart."""
+    dtype = np.int32 if len(references) < 2**31 else np.int64
+    for first in range(0, len(references), tile_rows):
+        codes = encode(coder, references, first, min(first + tile_rows, len(references)), share)
+        usual = codes.errors <= _USUAL * coder.usual_error
+        for chosen in (np.flatnonzero(usual), np.flatnonzero(~usual)):
+            if len(chosen):
+                packed = products.pack(np.ascontiguousarray(codes.values[chosen]))
+                half_norms = (codes.norms[chosen] >> 1).astype(np.int32)
+                error = float(codes.errors[chosen].max())
+                yield CodedTile((first + chosen).astype(dtype), packed, half_norms, error)
+
+
+def _at_least(num_references: int, tiles: Iterator[CodedTile]) -> Iterator[CodedTile]:
+    while num_references > 0:
+        tile = next(tiles)
+        num_references -= len(tile.indices)
+        yield tile
+
+
+def _nearest_by_code(codes: Codes, tiles: list[CodedTile], k: int, products: Products, share: Share) -> TopK:
+    """The K nearest by code; indices count the references of these tiles."""
+    nearest = TopK.empty(len(codes.values), k, np.int32)
+    first = 0
+    for tile in tiles:
+
+        def update(start: int, keys: NDArray[Any], first: int = first) -> None:
+            nearest.update(start, keys, first)
+
+        _for_keys(codes, tile, products, share, update)
+        first += len(tile.indices)
+    return nearest
+
+
+def _passing(bound: Bound, codes: Codes, tile: CodedTile, products: Products, share: Share) -> list[Pairs]:
+    """Pairs of all queries with a tile that pass the bound, by chunks of queries."""
+    parts: list[Pairs] = []
+    _for_keys(codes, tile, products, share, lambda start, keys: parts.append(bound.passing(start, keys, tile)))
+    return [part for part in parts if len(part.keys)]
+
+
+def _for_keys(
+    codes: Codes, tile: CodedTile, products: Products, share: Share, consume: Callable[[int, NDArray[Any]], None]
+) -> None:
+    """Call ``consume(start, keys)`` for chunks of rows of the keys ``floor(|b|^2 / 2) - a.b`` of codes with a tile."""
+    for first in range(0, len(codes.values), _BLOCK_ROWS):
+
+        def turn(start: int, found: NDArray[Any], first: int = first) -> None:
+            consume(first + start, np.subtract(tile.half_norms, found, out=found))
+
+        for_products(products, share, codes.values[first : first + _BLOCK_ROWS], [tile.packed], turn)
