@@ -9,32 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.neighbours.products import SLICE, Products
-from memgen_eval.neighbours.threads import Share
 
 MAX_DIGITS = 6  # 46 bits and a sign: what is cut off is below 2^-46 of a row's largest value
 
 Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True, eq=False)
-class Multiplier:
-    """Exact products of int8 rows (B, K) with a packed tile (T, K), (B, T), on all threads."""
-
-    products: Products
-    share: Share
-
-    def __call__(self, rows: NDArray[np.int8], packed: Any) -> NDArray[np.int32]:
-        """int32, (B, T)."""
-        if self.products.own_threads:
-            whole: NDArray[np.int32] = self.products.multiply(rows, packed)
-            return whole
-        parts: dict[int, NDArray[np.int32]] = {}
-
-        def add(start: int, stop: int) -> None:
-            parts[start] = self.products.multiply(rows[start:stop], packed)
-
-        self.share(add, len(rows))
-        return np.concatenate([parts[start] for start in sorted(parts)])
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,21 +66,21 @@ def pack_slices(products: Products, images: NDArray[np.int8]) -> list[Any]:
     return [products.pack(np.ascontiguousarray(images[:, start : start + SLICE])) for start in starts]
 
 
-def inner_products(rows: FixedPoint, packed: list[Any], multiply: Multiplier) -> Floats:
-    """Products of rows (B, D) with the images of a packed tile, (B, T): exact where float64 holds them."""
+def digit_products(rows: FixedPoint, packed: list[Any], products: Products) -> NDArray[Any]:
+    """Products of the digits of rows (B, D) with the images of a packed tile, (M, B, T), int32 or int64."""
     num_digits, num_rows, width = rows.digits.shape
     flat = rows.digits.reshape(num_digits * num_rows, width)
-    total: Floats | None = None
-    for number, part in enumerate(packed):
-        columns = np.ascontiguousarray(flat[:, number * SLICE : (number + 1) * SLICE])
-        found = multiply(columns, part)
-        values = undo_digits(found.reshape(num_digits, num_rows, -1))
-        total = values if total is None else total + values
-    assert total is not None
-    return np.ldexp(total, rows.exponents[:, None])
+    if len(packed) == 1:
+        return products.multiply(flat, packed[0]).reshape(num_digits, num_rows, -1)
+    parts = [np.ascontiguousarray(flat[:, number * SLICE : (number + 1) * SLICE]) for number in range(len(packed))]
+    found = (products.multiply(part, one).astype(np.int64) for part, one in zip(parts, packed, strict=True))
+    return np.asarray(sum(found)).reshape(num_digits, num_rows, -1)
 
 
 def undo_digits(digits: NDArray[Any]) -> Floats:
     """``sum_k 256^k digits[k]``, (M, ...) -> (...); exact below 2^53, for each term is a whole number."""
-    powers = 256.0 ** np.arange(len(digits))
-    return np.asarray(np.tensordot(powers, digits.astype(np.float64), axes=1))
+    total: Floats = digits[-1].astype(np.float64)
+    for digit in digits[-2::-1]:
+        total *= 256
+        total += digit
+    return total

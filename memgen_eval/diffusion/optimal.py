@@ -14,13 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memgen_eval.diffusion.blocks import BLOCK_ROWS
-from memgen_eval.diffusion.fixed_point import Multiplier
 from memgen_eval.diffusion.inputs import as_images, centred_rows, check_noisy, levels_of
 from memgen_eval.diffusion.moments import single_thread
-from memgen_eval.diffusion.posterior import Posterior, Staged, Sums, finish, fold, joined, mix
-from memgen_eval.diffusion.queries import Met, Queries
+from memgen_eval.diffusion.posterior import Posterior, Scratch, Staged, Sums, finish, fold, joined, mix
+from memgen_eval.diffusion.queries import Queries
 from memgen_eval.diffusion.sigmas import check_sigmas
-from memgen_eval.diffusion.training_tiles import Tile, float_tiles, integer_norms, integer_tiles
+from memgen_eval.diffusion.training_tiles import IntegerTile, Tile, float_tiles, integer_norms, integer_tiles
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.engines import integer_products, threads_for
 from memgen_eval.neighbours.products import Products
@@ -28,6 +27,8 @@ from memgen_eval.neighbours.threads import Share, sharing
 
 RESIDENT_VALUES = 2**24  # a set of so many values stays converted between calls
 PASS_VALUES = 2**24  # values of running sums that one pass over the training set carries: 128 MiB
+MIN_ROWS, MAX_ROWS = 8, 32  # noisy images of a block
+BLOCK_SUMS = 1024  # of a block with one tile, at all sigmas
 HALF = 0.5  # uint8 minus 128, the integers, lie so far below uint8 minus 127.5, the centred grey levels
 
 Floats = NDArray[np.float64]
@@ -127,29 +128,34 @@ class OptimalDenoiser:
         integers = self.train.dtype == np.uint8
         shift = HALF if integers else 0.0
         sums = Sums.empty(sigmas.copy(), x0.shape[1] if with_mean else None)
-        blocks = [slice(start, min(start + BLOCK_ROWS, len(x0))) for start in range(0, len(x0), BLOCK_ROWS)]
-        queries = [Queries.of(x0[at] - shift, None if eps is None else eps[at], integers=integers) for at in blocks]
-        work = 2.0 * x0.size * len(self.train)
-        with sharing(threads_for(work)) as share, nullcontext() if integers else single_thread():
-            multiply = Multiplier(self._products, share)
+        count = threads_for(2.0 * x0.size * len(self.train))
+        num_rows = _rows_per_block(len(x0), len(sigmas), count) if integers else BLOCK_ROWS
+        queries = [
+            Queries.of(start, x0[at] - shift, None if eps is None else eps[at], integers=integers)
+            for start in range(0, len(x0), num_rows)
+            for at in [slice(start, start + num_rows)]
+        ]
+        with sharing(count) as share, nullcontext() if integers else single_thread():
             for tile in self._tiles():
-                for at, block in zip(blocks, queries, strict=True):
-                    staged = self._fold(sums, at.start, block.meet(tile, multiply), tile, share)
-                    mix(sums, staged, tile, multiply, share)
+                self._add_tile(sums, queries, tile, share)
         return finish(sums, shift, levels_of(self.train))
 
-    def _fold(self, sums: Sums, first: int, met: Met, tile: Tile, share: Share) -> list[Staged]:
-        """Add a tile to the sums of a block of noisy images, each on its own."""
-        staged: list[list[Staged]] = [[] for _ in met.squared]
+    def _add_tile(self, sums: Sums, queries: list[Queries], tile: Tile, share: Share) -> None:
+        """Every block of noisy images does all its work with the tile on one thread."""
 
         def add(start: int, stop: int) -> None:
-            for row in range(start, stop):
-                along = None if met.along is None else met.along[row]
-                copies = np.flatnonzero(met.same[row])
-                staged[row] = fold(sums, first + row, met.squared[row], along, copies, tile, len(self.train))
+            for block in queries[start:stop]:
+                met = block.meet(tile, self._products)
+                scratch = Scratch.of(len(sums.sigmas), len(tile.norms))
+                staged: list[Staged] = []
+                for row in range(len(block.norms)):
+                    staged += fold(sums, block.first + row, met.seen(row), tile, len(self.train), scratch)
+                mix(sums, staged, tile, self._products)
 
-        share(add, len(staged))
-        return [one for several in staged for one in several]
+        if isinstance(tile, IntegerTile) and self._products.own_threads:
+            add(0, len(queries))
+        else:
+            share(add, len(queries), chunk_rows=1)
 
     @cached_property
     def _products(self) -> Products:
@@ -170,3 +176,9 @@ class OptimalDenoiser:
         if self.train.dtype != np.uint8:
             return float_tiles(self.train)
         return integer_tiles(self.train, self._norms, self._products)
+
+
+def _rows_per_block(num_rows: int, num_sigmas: int, num_threads: int) -> int:
+    """Noisy images that meet a uint8 tile together: sums of integers are the same however they are shared out."""
+    most = max(1, min(MAX_ROWS, BLOCK_SUMS // num_sigmas))
+    return min(most, max(MIN_ROWS, -(-num_rows // num_threads)))

@@ -12,15 +12,15 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memgen_eval.diffusion.fixed_point import Multiplier, to_digits, undo_digits
+from memgen_eval.diffusion.fixed_point import to_digits, undo_digits
+from memgen_eval.diffusion.queries import Seen
 from memgen_eval.diffusion.training_tiles import FloatTile, IntegerTile, Tile
-from memgen_eval.neighbours.threads import Share
+from memgen_eval.neighbours.products import Products
 
 DROPPED_MASS = 1e-9  # what the weights left out may add up to, as a share of the whole
 TOLERANCE = 2.0**-20  # what rounding the weights of a tile may change at most, as a share of the whole
 NOTHING = -200.0  # the logarithm of a weight that counts for nothing
 FEW = 12  # so many weights of a tile are summed one by one: a product with the whole tile would cost more
-PRODUCT_ROWS = 512  # rows of digits in one product with a tile: its int32 sums stay in the cache
 LARGEST_DIGIT = 127
 MAX_WEIGHT_DIGITS = 4
 LARGEST_SCALE = LARGEST_DIGIT * 256.0 ** (MAX_WEIGHT_DIGITS - 1)
@@ -103,129 +103,126 @@ class Staged:
     digits: NDArray[np.int8]
 
 
-def fold(
-    sums: Sums, image: int, squared: Floats, along: Floats | None, copies: NDArray[np.intp], tile: Tile, num_train: int
-) -> list[Staged]:
-    """Add a tile to the sums of one noisy image, ``x0 + sigma eps``; what needs a product with the tile is returned.
+@dataclass(frozen=True, eq=False)
+class Scratch:
+    """Room for the logits, weights and rounded weights of one image with a tile, (S, T), used over and over."""
 
-    Parameters
-    ----------
-    squared : float64, (T,)
-        ``|x0 - y|^2`` of the tile's images.
-    along : float64, (T,), or None
-        ``<eps, y>``; None for no noise.
-    copies : int64, (C,)
-        Images of the tile that are x0 itself.
-    num_train : int
-        Of the whole set: weights that cannot matter in its sum are left out.
+    logits: Floats
+    weights: Floats
+    whole: NDArray[np.int32]
+
+    @staticmethod
+    def of(num_sigmas: int, tile_rows: int) -> Scratch:
+        """For so many sigmas and training images."""
+        shape = (num_sigmas, tile_rows)
+        return Scratch(np.empty(shape), np.empty(shape), np.empty(shape, dtype=np.int32))
+
+
+def fold(sums: Sums, image: int, seen: Seen, tile: Tile, num_train: int, scratch: Scratch) -> list[Staged]:
+    """Add a tile to the sums of one noisy image; what needs a product with the tile is returned.
+
+    `num_train` is the size of the whole set: weights that cannot matter in its sum are left out.
     """
-    sigma = sums.sigmas[:, image]
-    logits = np.multiply.outer(-0.5 / sigma**2, squared)  # (S, T)
-    if along is not None:
-        logits += np.multiply.outer(1 / sigma, along)
+    logits = _logits(sums.sigmas[:, image], seen, scratch)
     tile_top = logits.max(axis=1)
-    live = np.flatnonzero(tile_top - sums.top[:, image] > math.log(DROPPED_MASS / num_train))
-    if len(live) == 0:
+    matters = tile_top - sums.top[:, image] > math.log(DROPPED_MASS / num_train)
+    if not matters.any():
         return []
-    tile_top = tile_top[live]
-    below = logits[live] if len(live) < len(logits) else logits
+    live = slice(int(np.argmax(matters)), len(logits))  # at low sigma one tile outweighs the others
+    tile_top, below = tile_top[live], logits[live]
     below -= tile_top[:, None]
     new_top = np.maximum(sums.top[live, image], tile_top)
-    rescale, factor = np.exp(sums.top[live, image] - new_top), np.exp(tile_top - new_top)
-    _rescale(sums, live, image, new_top, rescale)
+    factor = np.exp(tile_top - new_top)
+    _rescale(sums, live, image, new_top)
     np.maximum(below, NOTHING, out=below)  # exp is slow where its result is too small to be a normal number
-    weights = np.exp(below)  # relative to the tile's largest
+    weights = np.exp(below, out=scratch.weights[live])  # relative to the tile's largest
     mass = weights.sum(axis=1)
-    spread = np.einsum("st,st->s", weights, below) + mass * (tile_top - new_top)
-    sums.spread[live, image] += factor * spread
-    if len(copies):
-        sums.own[live, image] += factor * weights[:, copies].sum(axis=1)
     sums.mass[live, image] += factor * mass
+    sums.spread[live, image] += factor * (np.einsum("st,st->s", weights, below) + mass * (tile_top - new_top))
+    if len(seen.copies):
+        sums.own[live, image] += factor * weights[:, seen.copies].sum(axis=1)
     if sums.total is None:
         return []
     sums.energy[live, image] += factor * np.einsum("st,t->s", weights, tile.norms)
-    if isinstance(tile, FloatTile):
-        sums.total_mass[live, image] += factor * mass
-        for row, value in zip(live, factor[:, None] * (weights @ tile.rows), strict=True):
-            _add_to_total(sums, row, image, value)
-        return []
-    return _add_integers(sums, live, image, factor, weights, tile)
+    if isinstance(tile, IntegerTile):
+        return _add_integers(sums, live, image, factor, weights, tile, scratch.whole[live])
+    sums.total_mass[live, image] += factor * mass
+    for row, value in enumerate(factor[:, None] * (weights @ tile.rows)):
+        _add_to_total(sums, live.start + row, image, value)
+    return []
 
 
-def _rescale(sums: Sums, live: NDArray[np.intp], image: int, new_top: Floats, rescale: Floats) -> None:
+def _logits(sigma: Floats, seen: Seen, scratch: Scratch) -> Floats:
+    """``-|x0 + sigma eps - y|^2 / (2 sigma^2)`` but for what all images share, (S, T)."""
+    logits: Floats = np.multiply.outer(-0.5 / sigma**2, seen.squared, out=scratch.logits)
+    if seen.along is not None:
+        logits += np.multiply.outer(1 / sigma, seen.along, out=scratch.weights)
+    return logits
+
+
+def _rescale(sums: Sums, live: slice, image: int, new_top: Floats) -> None:
     """Let the sums so far be relative to the new largest weight."""
-    with np.errstate(invalid="ignore"):  # before the first tile: 0 * inf
-        sums.spread[live, image] += np.nan_to_num(sums.mass[live, image] * (sums.top[live, image] - new_top))
+    top = sums.top[live, image]
+    shift = np.where(np.isinf(top), 0.0, top - new_top)  # nothing is there before the first tile
+    rescale = np.exp(shift)
+    sums.spread[live, image] += sums.mass[live, image] * shift
     for running in (sums.mass, sums.spread, sums.own, sums.energy, sums.total_mass):
         running[live, image] *= rescale
     sums.top[live, image] = new_top
 
 
 def _add_integers(
-    sums: Sums, live: NDArray[np.intp], image: int, factor: Floats, weights: Floats, tile: IntegerTile
+    sums: Sums,
+    live: slice,
+    image: int,
+    factor: Floats,
+    weights: Floats,
+    tile: IntegerTile,
+    whole: NDArray[np.int32],
 ) -> list[Staged]:
     """Weights rounded to integers: their sums are exact, and the same one by one and as products of digits."""
-    assert sums.total is not None
-    counts = (weights > 0.5 / LARGEST_SCALE).sum(axis=1)  # (S,)
-    few = counts <= FEW
+    few = (weights > 0.5 / LARGEST_SCALE).sum(axis=1) <= FEW  # (S,)
     num_digits = _digits_needed(factor * weights.shape[1], sums.mass[live, image])
     num_digits[few] = MAX_WEIGHT_DIGITS
     scale = LARGEST_DIGIT * 256.0 ** (num_digits - 1)  # (S,)
     weights *= scale[:, None]
-    whole = np.rint(weights, out=weights).astype(np.int32)  # (S, T)
+    np.copyto(whole, np.rint(weights, out=weights), casting="unsafe")  # (S, T)
     factor = factor / scale
     sums.total_mass[live, image] += factor * whole.sum(axis=1, dtype=np.int64)
     for row in np.flatnonzero(few):
         columns = np.flatnonzero(whole[row])
         mixed = whole[row, columns].astype(np.int64) @ tile.rows[columns].astype(np.int64)  # (D,)
-        _add_to_total(sums, live[row], image, factor[row] * mixed)
+        _add_to_total(sums, live.start + row, image, factor[row] * mixed)
     staged = []
     for count in range(1, MAX_WEIGHT_DIGITS + 1):
         rows = np.flatnonzero(~few & (num_digits == count))
         if len(rows):
-            staged.append(Staged(live[rows], image, factor[rows], to_digits(whole[rows].view(np.uint32), count)))
+            digits = to_digits(whole[rows].view(np.uint32), count)
+            staged.append(Staged(live.start + rows, image, factor[rows], digits))
     return staged
 
 
 def _digits_needed(roundings: Floats, mass: Floats) -> NDArray[np.int64]:
     """Digits of the weights with which ``roundings`` half units of the last one stay below the tolerance."""
-    needed = np.log2(roundings / mass / TOLERANCE) / 8
+    needed = np.log2(np.maximum(roundings / mass / TOLERANCE, 1)) / 8
     return np.clip(np.ceil(needed), 1, MAX_WEIGHT_DIGITS).astype(np.int64)
 
 
-def mix(sums: Sums, staged: list[Staged], tile: Tile, multiply: Multiplier, share: Share) -> None:
-    """Add the weighted sums of a tile's images: integer products of the weights' digits with the images."""
-    if not staged or sums.total is None or isinstance(tile, FloatTile):
+def mix(sums: Sums, staged: list[Staged], tile: Tile, products: Products) -> None:
+    """Add the weighted sums of a tile's images: one integer product of all digits of the weights with the images."""
+    if isinstance(tile, FloatTile) or not staged:
         return
-    for num_digits in sorted({len(one.digits) for one in staged}):
-        chosen = [one for one in staged if len(one.digits) == num_digits]
-        sigma = np.concatenate([one.sigma for one in chosen])
-        image = np.repeat([one.image for one in chosen], [len(one.sigma) for one in chosen])
-        factors = np.concatenate([one.factors for one in chosen])
-        digits = np.concatenate([one.digits for one in chosen], axis=1).swapaxes(0, 1)  # (R, M, T)
-        size = PRODUCT_ROWS // num_digits
-        for start in range(0, len(sigma), size):
-            at = slice(start, start + size)
-            rows = np.ascontiguousarray(digits[at]).reshape(-1, digits.shape[2])
-            found = multiply(rows, tile.mixing).reshape(-1, num_digits, tile.rows.shape[1])
-            _add_products(sums, sigma[at], image[at], factors[at], found, share)
-
-
-def _add_products(
-    sums: Sums,
-    sigma: NDArray[np.intp],
-    image: NDArray[np.intp],
-    factors: Floats,
-    found: NDArray[np.int32],
-    share: Share,
-) -> None:
-    def add(start: int, stop: int) -> None:
-        for row in range(start, stop):
-            value = undo_digits(found[row])
-            value *= factors[row]
-            _add_to_total(sums, sigma[row], image[row], value)
-
-    share(add, len(factors))
+    digits = np.concatenate([one.digits.reshape(-1, len(tile.rows)) for one in staged])  # (R, T)
+    mixed = products.multiply(digits, tile.mixing)  # (R, D)
+    first = 0
+    for one in staged:
+        num_digits, width = one.digits.shape[:2]
+        stop = first + num_digits * width
+        whole = undo_digits(mixed[first:stop].reshape(num_digits, width, -1))  # (R, D)
+        whole *= one.factors[:, None]
+        for sigma, value in zip(one.sigma, whole, strict=True):
+            _add_to_total(sums, sigma, one.image, value)
+        first = stop
 
 
 def _add_to_total(sums: Sums, sigma: Any, image: Any, value: Floats) -> None:

@@ -7,10 +7,24 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 
 CHUNK_ROWS = 256
 RowTask = Callable[[int, int], None]
-Share = Callable[[RowTask, int], None]
+
+
+@dataclass(frozen=True)
+class Share:
+    """Calls ``task(start, stop)`` for chunks of rows on `count` threads; each call writes its own rows."""
+
+    count: int
+    apply: Callable[..., Iterable[None]]
+
+    def __call__(self, task: RowTask, num_rows: int, chunk_rows: int | None = None) -> None:
+        """Chunks of so many rows; by default of at most 256, whose results stay in the cache."""
+        size = chunk_rows or min(CHUNK_ROWS, max(16, -(-num_rows // self.count)))
+        for _ in self.apply(lambda start: task(start, min(start + size, num_rows)), range(0, num_rows, size)):
+            pass
 
 
 def num_threads() -> int:
@@ -27,12 +41,12 @@ def num_threads() -> int:
 
 @contextmanager
 def sharing(count: int) -> Iterator[Share]:
-    """A function that calls ``task(start, stop)`` for chunks of rows on `count` threads; each writes its own rows."""
+    """Rows shared out among `count` threads, which live as long as the context."""
     if count == 1:
-        yield lambda task, num_rows: _run(task, num_rows, count, map)
+        yield Share(count, map)
     else:
         with ThreadPoolExecutor(count, initializer=_multiply_alone) as pool:
-            yield lambda task, num_rows: _run(task, num_rows, count, pool.map)
+            yield Share(count, pool.map)
 
 
 def _multiply_alone() -> None:
@@ -43,10 +57,3 @@ def _multiply_alone() -> None:
 
         torch.get_num_threads()  # else torch would set the count later
         threadpoolctl.threadpool_limits(1, user_api="openmp")
-
-
-def _run(task: RowTask, num_rows: int, count: int, apply: Callable[..., Iterable[None]]) -> None:
-    size = min(CHUNK_ROWS, max(16, -(-num_rows // count)))
-    starts = range(0, num_rows, size)
-    for _ in apply(lambda start: task(start, min(start + size, num_rows)), starts):
-        pass
