@@ -19,7 +19,7 @@ from memgen_eval.metrics.memorization import (
 )
 from memgen_eval.metrics.statistics import permutation, proportion
 from memgen_eval.neighbours.duplicates import distinct_neighbours, neighbours_within
-from memgen_eval.neighbours.search import merge_orientations, mirrored, nearest_neighbours
+from memgen_eval.neighbours.search import both_orientations, mirrored, nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.report import Estimate
 
@@ -133,13 +133,11 @@ def copying(
     ranks: Ranks = ALONE,
 ) -> Copying:
     """What the memorization family needs to know of the images that `plain` was searched for."""
-    nearest = plain
+    nearest, mine = plain, _some(plain, ranks.share(len(plain)))
     if flip:
-        assert plain.queries is not None
-        images = mirrored(plain.queries)
-        other = plain_table(images, train, excluded=plain.excluded, memory_budget=memory_budget, ranks=ranks)
-        nearest = merge_orientations(plain, other)
-    own = distinct_neighbours(_some(nearest, ranks.share(len(nearest))), train.array(), tolerance=tolerance)
+        mine = both_orientations(mine, train.array(), memory_budget=memory_budget)
+        nearest = _gathered(mine, ranks, plain.queries, plain.excluded)
+    own = distinct_neighbours(mine, train.array(), tolerance=tolerance)
     distinct = _gathered(own, ranks, nearest.queries, nearest.excluded)
     near_identical = nearest.squared_distances[:, 0] <= tolerance**2
     return Copying(plain, nearest, distinct, near_identical)

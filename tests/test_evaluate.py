@@ -18,7 +18,7 @@ import memgen_eval.families
 from checking import checked, evaluated, figures
 from conftest import Pixels, noise_images
 from memgen_eval import Estimate, Images, InputError, Reference, Report, evaluate, tables
-from memgen_eval.neighbours.search import nearest_neighbours
+from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
 from memgen_eval.render.markdown import render_markdown
 
 SHAPE = (8, 8, 3)
@@ -245,7 +245,12 @@ def test_a_reference_is_searched_once_and_gives_the_same_report(
         searches.append(len(queries))
         return nearest_neighbours(queries, *arguments, **keywords)
 
+    def mirrored_too(plain: Any, *arguments: Any, **keywords: Any) -> Any:
+        searches.append(len(plain))
+        return both_orientations(plain, *arguments, **keywords)
+
     monkeypatch.setattr(tables, "nearest_neighbours", counted)
+    monkeypatch.setattr(tables, "both_orientations", mirrored_too)
     reference = Reference(TRAIN, TEST)
     assert figures(evaluated(SAMPLES, train=reference)) == figures(report)
     once = list(searches)

@@ -6,7 +6,6 @@ Products of uint8 images are sums of integers; factorisations, and products of b
 from __future__ import annotations
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,7 +17,7 @@ from memgen_eval.diffusion.krylov import leading_by_krylov
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.engines import integer_products, threads_for
 from memgen_eval.neighbours.products import Products
-from memgen_eval.neighbours.threads import Share, sharing
+from memgen_eval.neighbours.threads import Share, sharing, single_thread, workers
 
 MAX_DIMENSION = 12_288  # 64 x 64 x 3: beyond it a d x d covariance costs more than it tells
 TOO_LARGE = f"images of more than {MAX_DIMENSION:,} values (64 x 64 x 3) would need a covariance of their square"
@@ -156,15 +155,3 @@ def project(images: NDArray[Any], mean: Floats, directions: Floats) -> tuple[Flo
         for _ in pool.map(fill, range(0, len(images), FLOAT_ROWS)):
             pass
     return coordinates, outside
-
-
-def single_thread() -> Any:
-    """A context in which BLAS and OpenMP use one thread: their sums depend on how many there are."""
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(limits=1)
-
-
-def workers(count: int) -> ThreadPoolExecutor:
-    """Threads that each compute alone, to be used within `single_thread`: OpenMP knows a limit for each thread."""
-    return ThreadPoolExecutor(count, initializer=single_thread)

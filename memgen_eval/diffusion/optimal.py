@@ -15,7 +15,6 @@ from torch import Tensor
 
 from memgen_eval.diffusion.blocks import BLOCK_ROWS
 from memgen_eval.diffusion.inputs import as_images, centred_rows, check_noisy, levels_of
-from memgen_eval.diffusion.moments import single_thread
 from memgen_eval.diffusion.posterior import Posterior, Scratch, Staged, Sums, finish, fold, joined, mix
 from memgen_eval.diffusion.queries import Queries
 from memgen_eval.diffusion.sigmas import check_sigmas
@@ -23,7 +22,7 @@ from memgen_eval.diffusion.training_tiles import IntegerTile, Tile, float_tiles,
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.engines import integer_products, threads_for
 from memgen_eval.neighbours.products import Products
-from memgen_eval.neighbours.threads import Share, sharing
+from memgen_eval.neighbours.threads import Share, sharing, single_thread
 
 RESIDENT_VALUES = 2**24  # a set of so many values stays converted between calls
 PASS_VALUES = 2**24  # values of running sums that one pass over the training set carries: 128 MiB

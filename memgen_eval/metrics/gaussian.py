@@ -18,11 +18,10 @@ from memgen_eval.diffusion.moments import (
     leading_directions,
     moments,
     project,
-    single_thread,
-    workers,
 )
 from memgen_eval.metrics.statistics import Z, bootstrap
 from memgen_eval.neighbours.engines import threads_for
+from memgen_eval.neighbours.threads import single_thread, workers
 from memgen_eval.report import Estimate
 
 MAX_DIRECTIONS = 256

@@ -8,9 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.diffusion.measurements import Probe, Projections
-from memgen_eval.diffusion.moments import single_thread
 from memgen_eval.metrics.curves import floats, mean_curve, ratio_curve, sigma_axis
 from memgen_eval.metrics.gaussian import subspace_overlap
+from memgen_eval.neighbours.threads import single_thread
 from memgen_eval.report import Axis, Curve
 
 MIN_RMS = 0.01  # root mean square of D_G - mu below which no cosine is defined

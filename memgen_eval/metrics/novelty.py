@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from memgen_eval.diffusion.moments import Moments, moments, project, single_thread
+from memgen_eval.diffusion.moments import Moments, moments, project
 from memgen_eval.errors import InputError
 from memgen_eval.metrics.memorization import distance_ratios
 from memgen_eval.metrics.statistics import (
@@ -25,6 +25,7 @@ from memgen_eval.metrics.statistics import (
     proportion,
 )
 from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.threads import single_thread
 from memgen_eval.report import Axis, Curve, Estimate, Novelty
 
 QUANTILES = tuple(j / 100 for j in range(1, 100))
@@ -103,6 +104,7 @@ def _centres(coordinates: Floats, num_cells: int, *, seed: int) -> Floats:
     from sklearn.cluster import KMeans
     from sklearn.exceptions import ConvergenceWarning
 
+    coordinates = coordinates.astype(np.float32)  # more than the cells need
     num_cells = min(num_cells, _num_distinct(coordinates, num_cells))
     with single_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal images may differ in the last bit of a product
@@ -110,7 +112,7 @@ def _centres(coordinates: Floats, num_cells: int, *, seed: int) -> Floats:
     return np.asarray(fitted.cluster_centers_, dtype=np.float64)
 
 
-def _num_distinct(rows: Floats, most: int) -> int:
+def _num_distinct(rows: NDArray[Any], most: int) -> int:
     """How many different rows there are, counted up to `most`."""
     found = rows[:0]
     for start in range(0, len(rows), DISTINCT_ROWS):

@@ -8,8 +8,8 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.diffusion.moments import workers
 from memgen_eval.errors import InputError
+from memgen_eval.neighbours.threads import workers
 from memgen_eval.report import Estimate
 
 LEVEL = 0.95

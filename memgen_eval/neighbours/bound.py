@@ -77,10 +77,10 @@ _Compared = tuple[NDArray[Any], NDArray[Any], NDArray[Any]]
 class Bound:
     """What is known of the neighbours of some queries.
 
-    Each query has a radius, within which K references are known to lie. With codes a and b, step s and errors e, a pair
-    is skipped if ``s |a - b| > radius + e_q + e_y``, for ``|q - y| >= s |a - b| - e_q - e_y`` (see `Coder`). In
-    integers: the key ``floor(|b|^2 / 2) - a.b`` is at most ``(|a - b|^2 - |a|^2) / 2``, so the pairs with keys up to
-    ``(((radius + e_q + e_y) / s)^2 - |a|^2) / 2`` are looked at, equality included.
+    Each query has a radius, beyond which no reference is wanted: K are known to lie within. With codes a and b, step s
+    and errors e, a pair is skipped if ``s |a - b| > radius + e_q + e_y``, for ``|q - y| >= s |a - b| - e_q - e_y`` (see
+    `Coder`). In integers: the key ``floor(|b|^2 / 2) - a.b`` is at most ``(|a - b|^2 - |a|^2) / 2``, so the pairs with
+    keys up to ``(((radius + e_q + e_y) / s)^2 - |a|^2) / 2`` are looked at, equality included.
 
     Attributes
     ----------
@@ -100,9 +100,17 @@ class Bound:
     near: NDArray[np.float64]
 
     @staticmethod
-    def start(queries: NDArray[Any], references: NDArray[Any], codes: Codes, step: float, best: TopK) -> Bound:
-        """Nothing is known yet."""
-        return Bound(queries, references, codes, step, best, best.keys[:, -1].copy(), np.ones(len(queries)))
+    def start(
+        queries: NDArray[Any],
+        references: NDArray[Any],
+        codes: Codes,
+        step: float,
+        best: TopK,
+        squared_radii: NDArray[Any] | None = None,
+    ) -> Bound:
+        """Nothing is known yet, but for radii beyond which no reference is wanted, where these are given."""
+        radii = (best.keys[:, -1] if squared_radii is None else squared_radii).copy()
+        return Bound(queries, references, codes, step, best, radii, np.ones(len(queries)))
 
     def seed(self, nearest: TopK, indices: NDArray[Any], share: Share) -> None:
         """First radii: the largest distance of the K references of these that are nearest by code."""

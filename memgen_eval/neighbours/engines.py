@@ -19,7 +19,7 @@ from memgen_eval.neighbours.tiles import for_products
 
 Engine = Literal["auto", "numkong", "torch", "faiss", "numpy"]
 SMALL_WORK = 2e8  # operations below which threads and measurements cost more than they save
-_WORTH_IMPORTING_TORCH = 2e12
+_WORTH_IMPORTING_TORCH = 2e11
 _BY_NAME = {products.name: products for products in (NUMKONG, TORCH, NUMPY)}
 _logger = logging.getLogger("memgen_eval.neighbours")
 

@@ -53,9 +53,19 @@ class _Plan:
 
 
 def nearest_by_codes(
-    queries: NDArray[Any], references: NDArray[Any], k: int, *, engine: str, budget: int
+    queries: NDArray[Any],
+    references: NDArray[Any],
+    k: int,
+    *,
+    engine: str,
+    budget: int,
+    within: NDArray[Any] | None = None,
 ) -> tuple[NDArray[Any], NDArray[np.int64]] | None:
-    """Squared distances and indices of the K nearest references, exact and in order; None where codes do not pay."""
+    """Squared distances and indices of the K nearest references, exact and in order; None where codes do not pay.
+
+    Where `within` (N,) is given, only references of at most this squared distance are looked for: rows with fewer than
+    K end in (largest, -1).
+    """
     kind = kind_of_code(queries, references, k)
     plan = None if kind is None else _Plan.within(budget, kind.width, queries, k)
     if kind is None or plan is None:
@@ -70,8 +80,9 @@ def nearest_by_codes(
         for start in range(0, len(queries), plan.resident_rows):
             mine = slice(start, min(start + plan.resident_rows, len(queries)))
             some = rows(queries, mine.start, mine.stop)
+            limits = None if within is None else within[mine]
             try:
-                best = _search(some, references, k, coder, products, plan, share)
+                best = _search(some, references, k, coder, products, plan, share, limits)
             except TooMany:
                 _logger.debug("codes let too many pairs pass: the whole product is taken")
                 return None
@@ -87,14 +98,17 @@ def _search(
     products: Products,
     plan: _Plan,
     share: Share,
+    within: NDArray[Any] | None,
 ) -> TopK:
     """The K nearest references of queries (N, D); `TooMany` if the bound skips too few pairs."""
     codes = encode(coder, queries, 0, len(queries), share)
     best = TopK.empty(len(queries), k, distance_dtype(queries, references))
-    bound = Bound.start(queries, references, codes, coder.step, best)
-    tiles = _tiles(references, coder, products, plan.tile_rows, share)
-    seeds = list(_at_least(max(k, min(plan.num_seeds, int(_SEED_SHARE * len(references)))), tiles))
-    bound.seed(_nearest_by_code(codes, seeds, k, products, share), np.concatenate([t.indices for t in seeds]), share)
+    bound = Bound.start(queries, references, codes, coder.step, best, within)
+    tiles, seeds = _tiles(references, coder, products, plan.tile_rows, share), []
+    if within is None:
+        seeds = list(_at_least(max(k, min(plan.num_seeds, int(_SEED_SHARE * len(references)))), tiles))
+        which = np.concatenate([tile.indices for tile in seeds])
+        bound.seed(_nearest_by_code(codes, seeds, k, products, share), which, share)
     most = _MOST_COMPARED * len(queries) * len(references)
     compared, held = 0, []
     for tile in itertools.chain(seeds, tiles):

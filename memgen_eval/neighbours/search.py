@@ -21,7 +21,7 @@ from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.neighbours.threads import CHUNK_ROWS
 from memgen_eval.neighbours.topk import TopK
 
-__all__ = ["merge_orientations", "mirrored", "nearest_neighbours", "squared_distances"]
+__all__ = ["both_orientations", "merge_orientations", "mirrored", "nearest_neighbours", "squared_distances"]
 
 _EXTRA_CANDIDATES = 14
 _WIDENINGS = (1, 8)  # times the candidates of the first proposal; what is still open is compared with every reference
@@ -91,17 +91,44 @@ def nearest_neighbours(
     excluded = _exclusions(len(queries), len(references), exclude_self=exclude_self, exclude=exclude)
     k = _check_k(k, len(references), excluded is not None)
 
-    def find(side: NDArray[Any]) -> Found:
-        wanted = k + (excluded is not None)
-        found = _find(side, references, wanted, largest=largest, engine=engine, budget=budget)
-        return found if excluded is None else _leave_out(found, excluded)
+    found = _find(queries, references, k, excluded, largest=largest, engine=engine, budget=budget)
+    plain = Neighbours(*found, queries=queries, excluded=excluded)
+    return both_orientations(plain, references, engine=engine, memory_budget=memory_budget) if flip else plain
 
-    if not flip:
-        return Neighbours(*find(queries), queries=queries, excluded=excluded)
-    plain, mirror = (
-        Neighbours(*find(side), queries=queries, excluded=excluded) for side in (queries, mirrored(queries))
+
+def both_orientations(
+    plain: Neighbours, references: Any, *, engine: Engine = "auto", memory_budget: str | int = "512MiB"
+) -> Neighbours:
+    """The K nearest references by the smaller distance of both orientations, given those of one.
+
+    The result is that of ``nearest_neighbours(..., flip=True)``; what is farther than the K-th neighbour in the first
+    orientation is not looked for in the other.
+
+    Parameters
+    ----------
+    plain : Neighbours, (N, K)
+        With its queries, (N, ..., W).
+    references : uint8 or float, (M, ..., W)
+        Those that were searched.
+
+    Returns
+    -------
+    Neighbours
+        With the queries, exclusions and factor of `plain`; `flipped` where the mirrored orientation is strictly nearer.
+    """
+    assert plain.queries is not None
+    queries, references = mirrored(plain.queries), as_array(references, "references")
+    found = _find(
+        queries,
+        references,
+        plain.indices.shape[1],
+        plain.excluded,
+        largest=check_pair(queries, references, flip=True),
+        engine=engine,
+        budget=budget_bytes(memory_budget),
+        within=plain.squared_distances[:, -1],
     )
-    return merge_orientations(plain, mirror)
+    return merge_orientations(plain, replace(plain, squared_distances=found[0], indices=found[1]))
 
 
 def merge_orientations(plain: Neighbours, mirror: Neighbours) -> Neighbours:
@@ -115,7 +142,8 @@ def merge_orientations(plain: Neighbours, mirror: Neighbours) -> Neighbours:
     plain : Neighbours, (N, K)
         Of the queries.
     mirror : Neighbours, (N, K)
-        Of the mirrored queries, with the same references left out.
+        Of the mirrored queries, with the same references left out; -1 and the largest distance may stand for those that
+        are farther than the K-th of `plain`.
 
     Returns
     -------
@@ -170,14 +198,37 @@ def _check_k(k: int, num_references: int, leaves_out: bool) -> int:
 
 
 def _find(
-    queries: NDArray[Any], references: NDArray[Any], k: int, *, largest: float, engine: str, budget: int
+    queries: NDArray[Any],
+    references: NDArray[Any],
+    k: int,
+    excluded: NDArray[np.int64] | None,
+    *,
+    largest: float,
+    engine: str,
+    budget: int,
+    within: NDArray[Any] | None = None,
 ) -> Found:
-    """The K nearest in one orientation, nothing left out."""
+    """The K nearest in one orientation; (largest, -1) may stand for those whose squared distance exceeds `within`."""
+    wanted = k if excluded is None else k + 1
+    found = _nearest(queries, references, wanted, largest=largest, engine=engine, budget=budget, within=within)
+    return found if excluded is None else _leave_out(found, excluded)
+
+
+def _nearest(
+    queries: NDArray[Any],
+    references: NDArray[Any],
+    k: int,
+    *,
+    largest: float,
+    engine: str,
+    budget: int,
+    within: NDArray[Any] | None,
+) -> Found:
     integers = distance_dtype(queries, references) == np.int64
     if len(queries) == 0:
         return np.empty((0, k), dtype=np.int64 if integers else np.float64), np.empty((0, k), dtype=np.int64)
     if engine != "faiss":
-        found = nearest_by_codes(queries, references, k, engine=engine, budget=budget)
+        found = nearest_by_codes(queries, references, k, engine=engine, budget=budget, within=within)
         if found is not None:
             return found
     if integers and engine != "faiss":

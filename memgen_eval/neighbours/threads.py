@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from typing import Any
 
 CHUNK_ROWS = 256
 RowTask = Callable[[int, int], None]
@@ -57,3 +58,15 @@ def _multiply_alone() -> None:
 
         torch.get_num_threads()  # else torch would set the count later
         threadpoolctl.threadpool_limits(1, user_api="openmp")
+
+
+def single_thread() -> Any:
+    """A context in which BLAS and OpenMP use one thread: their sums depend on how many there are."""
+    from threadpoolctl import threadpool_limits
+
+    return threadpool_limits(limits=1)
+
+
+def workers(count: int) -> ThreadPoolExecutor:
+    """Threads that each compute alone, to be used within `single_thread`: OpenMP knows a limit for each thread."""
+    return ThreadPoolExecutor(count, initializer=single_thread)
