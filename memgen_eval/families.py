@@ -22,6 +22,7 @@ from memgen_eval.metrics.gaussian_curves import GaussianCurves, measure_gaussian
 from memgen_eval.metrics.memorization import Copying
 from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
 from memgen_eval.metrics.statistics import permutation
+from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Reference
@@ -50,6 +51,11 @@ class Sets:
     def keep(self, name: str, compute: Callable[[], Kept], *, key: Hashable = ()) -> Kept:
         """What rests on train, test and the seed alone, from an earlier evaluation or computed now."""
         return self.reference.keep((name, self.options.quantize, self.options.seed, key), compute)
+
+    @property
+    def references(self) -> References:
+        """The training images, to be searched many times."""
+        return self.keep("references", lambda: References(self.train.array()))
 
     @property
     def held_out(self) -> tables.HeldOut | None:
@@ -89,12 +95,14 @@ def search(sets: Sets) -> Searched:
     held, budget, ranks = sets.held_out, sets.options.memory_budget, sets.ranks
     with sets.stages.stage("neighbours of samples"):
         images = sets.samples.array()
-        samples = tables.plain_table(images, sets.train, excluded=None, memory_budget=budget, ranks=ranks)
+        samples = tables.plain_table(images, sets.references, excluded=None, memory_budget=budget, ranks=ranks)
     if held is None:
         return Searched(samples, None)
 
     def plain() -> Neighbours:
-        return tables.plain_table(held.images, sets.train, excluded=held.excluded, memory_budget=budget, ranks=ranks)
+        return tables.plain_table(
+            held.images, sets.references, excluded=held.excluded, memory_budget=budget, ranks=ranks
+        )
 
     with sets.stages.stage("neighbours of the baseline"):
         return Searched(samples, sets.keep("plain", plain))
@@ -109,7 +117,7 @@ def memorization(sets: Sets, searched: Searched) -> tuple[Memorization, Verdict]
     def copying(plain: Neighbours) -> Copying:
         return tables.copying(
             plain,
-            sets.train,
+            sets.references,
             flip=options.flip,
             tolerance=tolerance,
             memory_budget=options.memory_budget,
@@ -168,7 +176,7 @@ def novelty(sets: Sets, searched: Searched | None) -> Novelty:
         assert searched is not None
         unit = sets.scale.unit
         plain = None if searched.baseline is None else searched.baseline.scaled(unit)
-        space = _Space(sets.train.array(), Searched(searched.samples.scaled(unit), plain))
+        space = _Space(sets.references, Searched(searched.samples.scaled(unit), plain))
     with sets.stages.stage("novelty"):
         samples, baseline = _distances(sets, space)
         return measure_novelty(samples, baseline, reason=NO_BASELINE, seed=options.seed)
@@ -178,14 +186,18 @@ def novelty(sets: Sets, searched: Searched | None) -> Novelty:
 class _Space:
     """The training set in the space of the features, (n, ...), and the searches made there."""
 
-    train: NDArray[Any]
+    train: References
     searched: Searched
 
 
 def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
     held, budget, ranks = sets.held_out, sets.options.memory_budget, sets.ranks
-    train = sets.keep("features", lambda: embed(sets.train, features, argument="train", ranks=ranks), key=features)
-    k = min(2, len(train))
+
+    def embedded() -> References:
+        return References(embed(sets.train, features, argument="train", ranks=ranks))
+
+    train = sets.keep("features", embedded, key=features)
+    k = min(2, len(train.rows))
     own = embed(sets.samples, features, argument="samples", ranks=ranks)
     samples = tables.shared_neighbours(own, train, k, memory_budget=budget, ranks=ranks)
     if held is None:
@@ -196,7 +208,7 @@ def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
             assert sets.test is not None
             test = embed(sets.test, features, argument="test", ranks=ranks)
             return tables.shared_neighbours(test, train, k, memory_budget=budget, ranks=ranks)
-        images, others = train[held.rows], min(2, len(train) - 1)
+        images, others = train.rows[held.rows], min(2, len(train.rows) - 1)
         return tables.shared_neighbours(images, train, others, exclude=held.excluded, memory_budget=budget, ranks=ranks)
 
     return _Space(train, Searched(samples, sets.keep("feature neighbours", baseline, key=features)))
@@ -208,7 +220,7 @@ def _distances(sets: Sets, space: _Space) -> tuple[Distances, Distances | None]:
     own: list[NDArray[np.float64]] | list[str] = [NO_OTHERS] * len(tables_)
     if not _wants_any(sets, "authenticity", "test_authenticity"):
         own = [NOT_ASKED] * len(tables_)
-    elif len(space.train) >= 2 + any(table.excluded is not None for table in tables_):
+    elif len(space.train.rows) >= 2 + any(table.excluded is not None for table in tables_):
         budget, ranks = sets.options.memory_budget, sets.ranks
         own = tables.own_distances(tables_, space.train, memory_budget=budget, ranks=ranks)
     cells = _cells(sets, space, tables_)
@@ -223,11 +235,13 @@ def _wants_any(sets: Sets, *names: str) -> bool:
 def _cells(sets: Sets, space: _Space, searched: list[Neighbours]) -> list[NDArray[np.int64]] | list[str]:
     if not _wants_any(sets, "ct", "relative_ct"):
         return [NOT_ASKED] * len(searched)
-    if int(np.prod(space.train.shape[1:])) > MAX_DIMENSION:
+    if int(np.prod(space.train.rows.shape[1:])) > MAX_DIMENSION:
         return [TOO_LARGE] * len(searched)
     features, seed = sets.options.features, sets.options.seed
     known = pixel_moments(sets) if features == "pixels" else None
-    divided = sets.keep("partition", lambda: partition(space.train, seed=seed, reference_moments=known), key=features)
+    divided = sets.keep(
+        "partition", lambda: partition(space.train.rows, seed=seed, reference_moments=known), key=features
+    )
     queries = [table.queries for table in searched]
     return [divided.assign(images) for images in queries if images is not None]
 

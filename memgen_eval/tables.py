@@ -18,6 +18,7 @@ from memgen_eval.metrics.memorization import (
     repeated,
 )
 from memgen_eval.metrics.statistics import permutation, proportion
+from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.duplicates import distinct_neighbours, neighbours_within
 from memgen_eval.neighbours.search import both_orientations, mirrored, nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
@@ -35,7 +36,7 @@ Rows = NDArray[np.int64]
 
 def shared_neighbours(
     queries: Pixels,
-    references: Pixels,
+    references: Pixels | References,
     k: int,
     *,
     exclude: Rows | None = None,
@@ -116,16 +117,16 @@ def duplicate_tolerance(train: ImageSet, *, seed: int, memory_budget: str | int,
 
 
 def plain_table(
-    images: Pixels, train: ImageSet, *, excluded: Rows | None, memory_budget: str | int, ranks: Ranks = ALONE
+    images: Pixels, train: References, *, excluded: Rows | None, memory_budget: str | int, ranks: Ranks = ALONE
 ) -> Neighbours:
     """Training neighbours in the orientation given, enough of them for every figure."""
-    k = min(CARLINI_NEIGHBOURS + 1, len(train) - (excluded is not None))
-    return shared_neighbours(images, train.array(), k, exclude=excluded, memory_budget=memory_budget, ranks=ranks)
+    k = min(CARLINI_NEIGHBOURS + 1, len(train.rows) - (excluded is not None))
+    return shared_neighbours(images, train, k, exclude=excluded, memory_budget=memory_budget, ranks=ranks)
 
 
 def copying(
     plain: Neighbours,
-    train: ImageSet,
+    train: References,
     *,
     flip: bool,
     tolerance: float,
@@ -135,9 +136,9 @@ def copying(
     """What the memorization family needs to know of the images that `plain` was searched for."""
     nearest, mine = plain, _some(plain, ranks.share(len(plain)))
     if flip:
-        mine = both_orientations(mine, train.array(), memory_budget=memory_budget)
+        mine = both_orientations(mine, train, memory_budget=memory_budget)
         nearest = _gathered(mine, ranks, plain.queries, plain.excluded)
-    own = distinct_neighbours(mine, train.array(), tolerance=tolerance)
+    own = distinct_neighbours(mine, train.rows, tolerance=tolerance)
     distinct = _gathered(own, ranks, nearest.queries, nearest.excluded)
     near_identical = nearest.squared_distances[:, 0] <= tolerance**2
     return Copying(plain, nearest, distinct, near_identical)
@@ -206,14 +207,14 @@ def repetition(
 
 
 def own_distances(
-    tables: list[Neighbours], train: Pixels, *, memory_budget: str | int, ranks: Ranks = ALONE
+    tables: list[Neighbours], train: References, *, memory_budget: str | int, ranks: Ranks = ALONE
 ) -> list[NDArray[np.float64]]:
     """From the nearest training image of each image to that one's own nearest other, (N,) for each table.
 
     An image left out of train may be that other one: both distances are then equal, and only a larger one is authentic.
     """
     firsts = np.unique(np.concatenate([table.indices[:, 0] for table in tables]))
-    found = shared_neighbours(train[firsts], train, 1, exclude=firsts, memory_budget=memory_budget, ranks=ranks)
+    found = shared_neighbours(train.rows[firsts], train, 1, exclude=firsts, memory_budget=memory_budget, ranks=ranks)
     own = found.distances[:, 0]
     return [own[np.searchsorted(firsts, table.indices[:, 0])] * table.factor for table in tables]
 

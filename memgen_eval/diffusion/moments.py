@@ -129,11 +129,11 @@ def leading_directions(covariance: Floats, num_directions: int) -> tuple[Floats,
     """
     from scipy.linalg import eigh
 
-    dimension = len(covariance)
+    dimension, threads = len(covariance), threads_for(2.0 * num_directions * covariance.size)
     with single_thread():
         found = None
         if dimension >= LARGE_DIMENSION and num_directions <= LARGE_SHARE * dimension:
-            found = leading_by_krylov(covariance, num_directions)
+            found = leading_by_krylov(covariance, num_directions, threads=threads)
         values, vectors = found or eigh(covariance, subset_by_index=[dimension - num_directions, dimension - 1])
     return np.maximum(values[::-1], 0.0), np.ascontiguousarray(vectors[:, ::-1])
 

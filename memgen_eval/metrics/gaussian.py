@@ -21,7 +21,7 @@ from memgen_eval.diffusion.moments import (
 )
 from memgen_eval.metrics.statistics import Z, bootstrap
 from memgen_eval.neighbours.engines import threads_for
-from memgen_eval.neighbours.threads import single_thread, workers
+from memgen_eval.neighbours.threads import single_thread
 from memgen_eval.report import Estimate
 
 MAX_DIRECTIONS = 256
@@ -87,12 +87,17 @@ class _Law:
     @classmethod
     def of(cls, rows: Floats, drawn: NDArray[np.int64] | None = None) -> _Law:
         """With the 1/n moments of rows (M, K), or of those drawn from them with replacement."""
-        times = np.ones(len(rows)) if drawn is None else np.bincount(drawn, minlength=len(rows))
-        some, weights = rows[times > 0], times[times > 0]
+        if drawn is None:
+            mean = rows.mean(axis=0)
+            offsets = rows - mean
+            return cls(mean, offsets.T @ offsets / len(rows))
+        times = np.bincount(drawn, minlength=len(rows))
+        which = np.flatnonzero(times)
+        weights = np.sqrt(times[which])
+        some = rows[which]
+        some *= weights[:, None]
         mean = weights @ some / len(rows)
-        some -= mean  # a copy of the rows drawn
-        some *= np.sqrt(weights)[:, None]
-        return cls(mean, some.T @ some / len(rows))
+        return cls(mean, some.T @ some / len(rows) - np.outer(mean, mean))
 
     @cached_property
     def root(self) -> Floats:
@@ -142,14 +147,16 @@ def _threads(rows: Floats) -> int:
     return threads_for(2.0 * NUM_RESAMPLES * rows.size * rows.shape[1])
 
 
-def _directions(known: Moments, num_directions: int) -> Directions:
+def _directions(images: NDArray[Any], num_directions: int) -> Directions:
+    known = moments(images)
     num_basis = min(2 * num_directions, len(known.mean))
     _, basis = leading_directions(known.covariance, num_basis)
     return Directions(basis[:, :num_directions], basis)
 
 
-def _overlap(images: NDArray[Any], own: Directions, reference: Floats, *, seed: int) -> Estimate:
+def _overlap(images: NDArray[Any], reference: Floats, *, seed: int) -> Estimate:
     """Overlap of a set's leading directions with the reference's (D, Q); resampled inside a basis that holds both."""
+    own = _directions(images, reference.shape[1])
     value, rows = subspace_overlap(own.leading, reference), images.reshape(len(images), -1)
     with single_thread():
         basis, _ = np.linalg.qr(np.concatenate([own.basis, reference], axis=1))  # (D, R)
@@ -236,8 +243,6 @@ def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int)
         )
         undefined = Estimate.undefined(few, count=size)
         return undefined, undefined
-    threads, images = threads_for(float(dimension) ** 3), (sets.samples, control)
-    with single_thread(), workers(threads) as pool:
-        reference, *own = pool.map(lambda some: _directions(moments(some), num_directions), (sets.train, *images))
-    first, second = (_overlap(images[i], own[i], reference.leading, seed=seed) for i in range(2))
+    reference = _directions(sets.train, num_directions).leading
+    first, second = (_overlap(images, reference, seed=seed) for images in (sets.samples, control))
     return first, second

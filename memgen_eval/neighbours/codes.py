@@ -174,8 +174,9 @@ class Leading:
 
 @dataclass(frozen=True)
 class Kind:
-    """A code that suits some shapes: how many values it has, and how it is fitted to references."""
+    """A code that suits some shapes: its coder, how many values it has, and how it is fitted to references."""
 
+    coder: type[Leading] | type[Whole]
     width: int
     fit: Callable[[NDArray[Any], Products, Share], Coder | None]
 
@@ -192,10 +193,10 @@ def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> Kin
         num_directions = _DIRECTIONS if few else _MORE_DIRECTIONS
         if work < (_LEADING_WORK if few else _MORE_LEADING_WORK) or width < _VALUES_PER_DIRECTION * num_directions:
             return None
-        return Kind(num_directions + 1, lambda some, *means: Leading.fit(some, num_directions, *means))
+        return Kind(Leading, num_directions + 1, lambda some, *means: Leading.fit(some, num_directions, *means))
     if work < _WHOLE_WORK or width < _FEWEST_VALUES:
         return None
-    return Kind(width, lambda some, *_: Whole.fit(some))
+    return Kind(Whole, width, lambda some, *_: Whole.fit(some))
 
 
 def sample(references: NDArray[Any], budget: int) -> NDArray[Any]:

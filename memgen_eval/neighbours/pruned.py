@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 
 from memgen_eval.neighbours.arrays import dimension, rows
 from memgen_eval.neighbours.bound import PAIR_BYTES, Bound, CodedTile, Pairs, TooMany, num_pairs
-from memgen_eval.neighbours.codes import Coder, Codes, encode, kind_of_code, sample
+from memgen_eval.neighbours.coded import Coded, References
+from memgen_eval.neighbours.codes import Codes, encode, kind_of_code
 from memgen_eval.neighbours.engines import integer_products
 from memgen_eval.neighbours.exact import distance_dtype
 from memgen_eval.neighbours.products import Products
@@ -27,7 +28,6 @@ _TILE_BYTES = 12 * 2**20
 _BLOCK_ROWS = 4096
 _SEED_SHARE = 0.25  # of the references, from which the first radii come
 _MOST_SEEDS = 2**16
-_USUAL = 1.1  # times the usual error: references with larger ones make tiles of their own
 _MOST_COMPARED = 0.015  # of all pairs: beyond it the whole product is cheaper
 _logger = logging.getLogger("memgen_eval.neighbours")
 
@@ -54,7 +54,7 @@ class _Plan:
 
 def nearest_by_codes(
     queries: NDArray[Any],
-    references: NDArray[Any],
+    references: References,
     k: int,
     *,
     engine: str,
@@ -66,23 +66,23 @@ def nearest_by_codes(
     Where `within` (N,) is given, only references of at most this squared distance are looked for: rows with fewer than
     K end in (largest, -1).
     """
-    kind = kind_of_code(queries, references, k)
+    kind = kind_of_code(queries, references.rows, k)
     plan = None if kind is None else _Plan.within(budget, kind.width, queries, k)
     if kind is None or plan is None:
         return None
-    products = integer_products(engine, work=2.0 * len(queries) * len(references) * kind.width)
-    squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references))
+    products = integer_products(engine, work=2.0 * len(queries) * len(references.rows) * kind.width)
+    squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references.rows))
     indices = np.empty(squared.shape, dtype=np.int64)
     with sharing(num_threads()) as share:
-        coder = kind.fit(sample(references, budget), products, share)
-        if coder is None:
+        coded = references.coded(kind, products, plan.tile_rows, budget, share)
+        if coded is None:
             return None
         for start in range(0, len(queries), plan.resident_rows):
             mine = slice(start, min(start + plan.resident_rows, len(queries)))
             some = rows(queries, mine.start, mine.stop)
             limits = None if within is None else within[mine]
             try:
-                best = _search(some, references, k, coder, products, plan, share, limits)
+                best = _search(some, references.rows, k, coded, products, plan, share, limits)
             except TooMany:
                 _logger.debug("codes let too many pairs pass: the whole product is taken")
                 return None
@@ -94,17 +94,17 @@ def _search(
     queries: NDArray[Any],
     references: NDArray[Any],
     k: int,
-    coder: Coder,
+    coded: Coded,
     products: Products,
     plan: _Plan,
     share: Share,
     within: NDArray[Any] | None,
 ) -> TopK:
     """The K nearest references of queries (N, D); `TooMany` if the bound skips too few pairs."""
-    codes = encode(coder, queries, 0, len(queries), share)
+    codes = encode(coded.coder, queries, 0, len(queries), share)
     best = TopK.empty(len(queries), k, distance_dtype(queries, references))
-    bound = Bound.start(queries, references, codes, coder.step, best, within)
-    tiles, seeds = _tiles(references, coder, products, plan.tile_rows, share), []
+    bound = Bound.start(queries, references, codes, coded.coder.step, best, within)
+    tiles, seeds = coded.read(references, products, plan.tile_rows, share), []
     if within is None:
         seeds = list(_at_least(max(k, min(plan.num_seeds, int(_SEED_SHARE * len(references)))), tiles))
         which = np.concatenate([tile.indices for tile in seeds])
@@ -121,24 +121,9 @@ def _search(
                 held = []
     number, held = bound.narrow(held, share, most=most - compared)
     compared += number + bound.compare(held, share, most=most - compared - number)
-    _logger.debug("codes of %d values left %.2g of the pairs", coder.width, compared / len(queries) / len(references))
+    left = compared / len(queries) / len(references)
+    _logger.debug("codes of %d values left %.2g of the pairs", coded.coder.width, left)
     return best
-
-
-def _tiles(
-    references: NDArray[Any], coder: Coder, products: Products, tile_rows: int, share: Share
-) -> Iterator[CodedTile]:
-    """All references in code; those with unusual errors apart."""
-    dtype = np.int32 if len(references) < 2**31 else np.int64
-    for first in range(0, len(references), tile_rows):
-        codes = encode(coder, references, first, min(first + tile_rows, len(references)), share)
-        usual = codes.errors <= _USUAL * coder.usual_error
-        for chosen in (np.flatnonzero(usual), np.flatnonzero(~usual)):
-            if len(chosen):
-                packed = products.pack(np.ascontiguousarray(codes.values[chosen]))
-                half_norms = (codes.norms[chosen] >> 1).astype(np.int32)
-                error = float(codes.errors[chosen].max())
-                yield CodedTile((first + chosen).astype(dtype), packed, half_norms, error)
 
 
 def _at_least(num_references: int, tiles: Iterator[CodedTile]) -> Iterator[CodedTile]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.arrays import as_array, check_pair, dimension, mirrored
 from memgen_eval.neighbours.budget import MIN_ROWS, budget_bytes
+from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.engines import Engine, check_engine
 from memgen_eval.neighbours.exact import block_distances, distance_dtype, pair_distances, squared_distances
 from memgen_eval.neighbours.frames import FloatFrame
@@ -50,8 +51,9 @@ def nearest_neighbours(
     ----------
     queries : uint8 or float, (N, ...)
         numpy array, memory map or torch tensor. If only one of both is float, the other is taken as float.
-    references : uint8 or float, (M, ...)
-        With the trailing shape of the queries. A memory map is read by tiles.
+    references : uint8 or float, (M, ...), or References
+        With the trailing shape of the queries. A memory map is read by tiles. What a search makes of `References`
+        serves the next one.
     k : int
         Number of neighbours, from 1 to M (to M - 1 where a reference is left out).
     exclude_self : bool
@@ -84,12 +86,12 @@ def nearest_neighbours(
     pairs that the bound leaves, and multiply everything where it leaves more than 1.5 %. A query with more than some
     hundred float references at almost the same distance costs M D float64 operations more.
     """
-    queries, references = as_array(queries, "queries"), as_array(references, "references")
+    queries, references = as_array(queries, "queries"), References.of(references)
     check_engine(engine)
-    budget = budget_bytes(memory_budget)
-    largest = check_pair(queries, references, flip=flip)
-    excluded = _exclusions(len(queries), len(references), exclude_self=exclude_self, exclude=exclude)
-    k = _check_k(k, len(references), excluded is not None)
+    budget, num_references = budget_bytes(memory_budget), len(references.rows)
+    largest = check_pair(queries, references.rows, flip=flip)
+    excluded = _exclusions(len(queries), num_references, exclude_self=exclude_self, exclude=exclude)
+    k = _check_k(k, num_references, excluded is not None)
 
     found = _find(queries, references, k, excluded, largest=largest, engine=engine, budget=budget)
     plain = Neighbours(*found, queries=queries, excluded=excluded)
@@ -108,7 +110,7 @@ def both_orientations(
     ----------
     plain : Neighbours, (N, K)
         With its queries, (N, ..., W).
-    references : uint8 or float, (M, ..., W)
+    references : uint8 or float, (M, ..., W), or References
         Those that were searched.
 
     Returns
@@ -117,13 +119,13 @@ def both_orientations(
         With the queries, exclusions and factor of `plain`; `flipped` where the mirrored orientation is strictly nearer.
     """
     assert plain.queries is not None
-    queries, references = mirrored(plain.queries), as_array(references, "references")
+    queries, references = mirrored(plain.queries), References.of(references)
     found = _find(
         queries,
         references,
         plain.indices.shape[1],
         plain.excluded,
-        largest=check_pair(queries, references, flip=True),
+        largest=check_pair(queries, references.rows, flip=True),
         engine=engine,
         budget=budget_bytes(memory_budget),
         within=plain.squared_distances[:, -1],
@@ -199,7 +201,7 @@ def _check_k(k: int, num_references: int, leaves_out: bool) -> int:
 
 def _find(
     queries: NDArray[Any],
-    references: NDArray[Any],
+    references: References,
     k: int,
     excluded: NDArray[np.int64] | None,
     *,
@@ -216,7 +218,7 @@ def _find(
 
 def _nearest(
     queries: NDArray[Any],
-    references: NDArray[Any],
+    references: References,
     k: int,
     *,
     largest: float,
@@ -224,7 +226,7 @@ def _nearest(
     budget: int,
     within: NDArray[Any] | None,
 ) -> Found:
-    integers = distance_dtype(queries, references) == np.int64
+    integers = distance_dtype(queries, references.rows) == np.int64
     if len(queries) == 0:
         return np.empty((0, k), dtype=np.int64 if integers else np.float64), np.empty((0, k), dtype=np.int64)
     if engine != "faiss":
@@ -232,8 +234,8 @@ def _nearest(
         if found is not None:
             return found
     if integers and engine != "faiss":
-        return nearest_integers(queries, references, k, engine=engine, budget=budget)
-    return _decide(queries, references, k, largest=largest, engine=engine, budget=budget)
+        return nearest_integers(queries, references.rows, k, engine=engine, budget=budget)
+    return _decide(queries, references.rows, k, largest=largest, engine=engine, budget=budget)
 
 
 def _decide(
