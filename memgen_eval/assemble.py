@@ -6,7 +6,6 @@ from dataclasses import dataclass, fields, replace
 from typing import Any, TypeVar
 
 from memgen_eval.data.images import ImageSet
-from memgen_eval.families import Sets
 from memgen_eval.features import features_name
 from memgen_eval.neighbours.engines import describe_engine
 from memgen_eval.options import NOT_ASKED, Options
@@ -22,6 +21,7 @@ from memgen_eval.report import (
     Settings,
     Verdict,
 )
+from memgen_eval.sets import Sets
 
 Family = TypeVar("Family", Memorization, Novelty, Denoiser, Gaussian)
 
@@ -97,6 +97,7 @@ def _settings(sets: Sets, sigmas: tuple[float, ...] | None, checksums: dict[str,
         duplicate_tolerance=sets.tolerance * sets.scale.unit if options.wants("memorization") else None,
         flip=options.flip,
         quantize=options.quantize,
+        approximate=options.approximate,
         image_shape=sets.train.shape,
         num_samples=len(sets.samples),
         num_train=len(sets.train),

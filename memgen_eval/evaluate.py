@@ -11,18 +11,20 @@ from typing import Any, TypeGuard, TypeVar
 
 from memgen_eval import families
 from memgen_eval.assemble import Found, assemble
+from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import draw_samples
 from memgen_eval.data.sources import load_images
 from memgen_eval.diffusion.measurements import Probe
 from memgen_eval.diffusion.sigmas import check_sigmas
 from memgen_eval.distributed import Ranks, joined
 from memgen_eval.errors import InputError, RankError
-from memgen_eval.families import Sets
 from memgen_eval.features import features_name
 from memgen_eval.guests import guests, is_module
+from memgen_eval.neighbours.approximate import check_approximate
 from memgen_eval.options import NOT_ASKED, NUM_SAMPLES, Options, check_count, check_options, chosen_metrics
 from memgen_eval.reference import Reference
 from memgen_eval.report import Report
+from memgen_eval.sets import Sets, search
 from memgen_eval.stages import Stages, report_progress
 
 NOT_BUILT = "this version does not measure it"
@@ -49,6 +51,7 @@ def evaluate(
     duplicate_tolerance: float | None = None,
     flip: bool = True,
     quantize: bool = True,
+    approximate: bool = False,
     sigmas: Sequence[float] | None = None,
     num_denoiser_images: int = 256,
     num_draws: int = 2,
@@ -96,6 +99,10 @@ def evaluate(
         Whether mirrored training images count as copied too.
     quantize : bool
         Whether floats are rounded to 256 grey levels first; False compares them as they are, in float64.
+    approximate : bool
+        Whether features are searched by `approximate_neighbours`, which pays for many evaluations against tens of
+        millions of training images or more. Notes on the figures of novelty give the recall; `authenticity` is left
+        out. Needs callable `features`, `test` and faiss.
     sigmas, num_denoiser_images, num_draws, denoiser_batch_size, device
         Noise levels, images, noise draws an image, batch and device for the denoiser. Without a denoiser its family is
         measured only if `metrics` names it: what the data alone tells.
@@ -126,6 +133,7 @@ def evaluate(
             duplicate_tolerance=duplicate_tolerance,
             flip=flip,
             quantize=quantize,
+            approximate=approximate,
             sigmas=None if sigmas is None else tuple(check_sigmas(sigmas).tolist()),
             num_denoiser_images=num_denoiser_images,
             num_draws=num_draws,
@@ -173,6 +181,8 @@ def _load(request: _Request, reference: Reference, options: Options, stages: Sta
     with stages.stage("reading the training set"):
         train = reference.train_set(quantize=quantize)
         test = reference.test_set(quantize=quantize)
+    if options.approximate:
+        _check_approximate(train, test)
     if request.num_samples is not None:
         check_count("num_samples", request.num_samples)
     if is_sampler(request.source):
@@ -200,6 +210,13 @@ def _load(request: _Request, reference: Reference, options: Options, stages: Sta
                 num_images=request.num_samples,
             )
     return Sets(samples, train, test, reference, options, stages, ranks)
+
+
+def _check_approximate(train: ImageSet, test: ImageSet | None) -> None:
+    """Before samples are drawn: what approximate search cannot do."""
+    if test is None:
+        raise InputError("approximate=True leaves no training image out, so there is no baseline: give test=")
+    check_approximate(len(train))
 
 
 def _determining(sets: Sets, checksums: dict[str, str | None], denoiser: object) -> dict[str, str]:
@@ -237,7 +254,7 @@ def _measure(sets: Sets, model: _Model) -> Found:
     options = sets.options
     skipped = {"fidelity": NOT_BUILT if options.wants("fidelity") else NOT_ASKED}
     in_pixels = options.wants("memorization") or (options.wants("novelty") and options.features == "pixels")
-    searched = families.search(sets) if in_pixels else None
+    searched = search(sets) if in_pixels else None
     memorization, verdict = None, None
     if options.wants("memorization"):
         assert searched is not None

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -13,99 +13,25 @@ from memgen_eval import tables
 from memgen_eval.data.images import ImageSet
 from memgen_eval.diffusion.measurements import Probe
 from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, Moments, moments
-from memgen_eval.distributed import Ranks
 from memgen_eval.features import embed
-from memgen_eval.metrics.copies import Extras, Scale, measure_memorization
+from memgen_eval.metrics.copies import Extras, measure_memorization
 from memgen_eval.metrics.denoiser import measure_denoiser
 from memgen_eval.metrics.gaussian import MatchedSets, SampleFigures, measure_gaussian
 from memgen_eval.metrics.gaussian_curves import GaussianCurves, measure_gaussian_curves
 from memgen_eval.metrics.memorization import Copying
 from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
+from memgen_eval.metrics.recall import recall_note, with_recall
 from memgen_eval.metrics.statistics import permutation
+from memgen_eval.neighbours.approximate import ApproximateNeighbours, IndexedReferences
 from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.options import NOT_ASKED, Options
-from memgen_eval.reference import Reference
+from memgen_eval.options import NOT_ASKED
 from memgen_eval.report import Denoiser, Estimate, Gaussian, Memorization, Novelty, Verdict
-from memgen_eval.stages import Stages
+from memgen_eval.sets import GREY_LEVELS, Searched, Sets
 
-GREY_LEVELS = 255.0
 NO_BASELINE = "needs a test set, or two training images to leave one out"
 NO_OTHERS = "needs another training image beside the nearest"
-
-Kept = TypeVar("Kept")
-
-
-@dataclass(frozen=True, eq=False)
-class Sets:
-    """The three sets of an evaluation, how they are to be measured, and what is known of train and test already."""
-
-    samples: ImageSet
-    train: ImageSet
-    test: ImageSet | None
-    reference: Reference
-    options: Options
-    stages: Stages
-    ranks: Ranks
-
-    def keep(self, name: str, compute: Callable[[], Kept], *, key: Hashable = ()) -> Kept:
-        """What rests on train, test and the seed alone, from an earlier evaluation or computed now."""
-        return self.reference.keep((name, self.options.quantize, self.options.seed, key), compute)
-
-    @property
-    def references(self) -> References:
-        """The training images, to be searched many times."""
-        return self.keep("references", lambda: References(self.train.array()))
-
-    @property
-    def held_out(self) -> tables.HeldOut | None:
-        """The baseline's images."""
-        return self.keep("held out", lambda: tables.held_out(self.train, self.test, seed=self.options.seed))
-
-    @property
-    def scale(self) -> Scale:
-        """From distances between images to report units."""
-        root = float(np.sqrt(self.train.num_values))
-        return Scale(unit=1 / (GREY_LEVELS * root), grey=1 / root)
-
-    @property
-    def tolerance(self) -> float:
-        """The duplicate tolerance as a distance between images: the one given, or the training set's own."""
-        given, budget = self.options.duplicate_tolerance, self.options.memory_budget
-        if given is not None:
-            return given / self.scale.unit
-        seed, ranks = self.options.seed, self.ranks
-
-        def own() -> float:
-            return tables.duplicate_tolerance(self.train, seed=seed, memory_budget=budget, ranks=ranks)
-
-        return self.keep("tolerance", own)
-
-
-@dataclass(frozen=True, eq=False)
-class Searched:
-    """Training neighbours of samples and of the baseline; None without one."""
-
-    samples: Neighbours
-    baseline: Neighbours | None
-
-
-def search(sets: Sets) -> Searched:
-    """The searches in pixels, in the orientation given, that memorization and novelty share."""
-    held, budget, ranks = sets.held_out, sets.options.memory_budget, sets.ranks
-    with sets.stages.stage("neighbours of samples"):
-        images = sets.samples.array()
-        samples = tables.plain_table(images, sets.references, excluded=None, memory_budget=budget, ranks=ranks)
-    if held is None:
-        return Searched(samples, None)
-
-    def plain() -> Neighbours:
-        return tables.plain_table(
-            held.images, sets.references, excluded=held.excluded, memory_budget=budget, ranks=ranks
-        )
-
-    with sets.stages.stage("neighbours of the baseline"):
-        return Searched(samples, sets.keep("plain", plain))
+APPROXIMATE = "needs an exact search among the training images, which approximate=True avoids"
 
 
 def memorization(sets: Sets, searched: Searched) -> tuple[Memorization, Verdict]:
@@ -179,15 +105,17 @@ def novelty(sets: Sets, searched: Searched | None) -> Novelty:
         space = _Space(sets.references, Searched(searched.samples.scaled(unit), plain))
     with sets.stages.stage("novelty"):
         samples, baseline = _distances(sets, space)
-        return measure_novelty(samples, baseline, reason=NO_BASELINE, seed=options.seed)
+        found = measure_novelty(samples, baseline, reason=NO_BASELINE, seed=options.seed)
+        return found if space.recall is None else with_recall(found, **space.recall)
 
 
 @dataclass(frozen=True, eq=False)
 class _Space:
-    """The training set in the space of the features, (n, ...), and the searches made there."""
+    """The training set in the space of the features, (n, ...), the searches made there, and notes on what they miss."""
 
     train: References
     searched: Searched
+    recall: dict[str, str] | None = None
 
 
 def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
@@ -199,6 +127,8 @@ def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
     train = sets.keep("features", embedded, key=features)
     k = min(2, len(train.rows))
     own = embed(sets.samples, features, argument="samples", ranks=ranks)
+    if sets.options.approximate:
+        return _approximated(sets, features, own, train)
     samples = tables.shared_neighbours(own, train, k, memory_budget=budget, ranks=ranks)
     if held is None:
         return _Space(train, Searched(samples, None))
@@ -214,12 +144,36 @@ def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
     return _Space(train, Searched(samples, sets.keep("feature neighbours", baseline, key=features)))
 
 
+def _approximated(sets: Sets, features: Callable[..., Any], own: NDArray[np.float32], train: References) -> _Space:
+    """The same by approximate search."""
+    options, ranks, k = sets.options, sets.ranks, 2
+    indexed = sets.keep("index", lambda: IndexedReferences.of(train.rows, seed=options.seed), key=features)
+
+    def searched(queries: NDArray[np.float32]) -> ApproximateNeighbours:
+        return tables.shared_approximate(
+            queries, indexed, k, seed=options.seed, memory_budget=options.memory_budget, ranks=ranks
+        )
+
+    def baseline() -> ApproximateNeighbours:
+        assert sets.test is not None  # no evaluation begins without
+        return searched(embed(sets.test, features, argument="test", ranks=ranks))
+
+    samples, test = searched(own), sets.keep("approximate neighbours", baseline, key=features)
+    recall = {
+        "samples": recall_note(samples.all_found, k, name="samples"),
+        "baseline": recall_note(test.all_found, k, name="test images"),
+    }
+    return _Space(train, Searched(samples.neighbours, test.neighbours), recall)
+
+
 def _distances(sets: Sets, space: _Space) -> tuple[Distances, Distances | None]:
     """What the family needs to know of samples and baseline in this space."""
     tables_ = [table for table in (space.searched.samples, space.searched.baseline) if table is not None]
     own: list[NDArray[np.float64]] | list[str] = [NO_OTHERS] * len(tables_)
     if not _wants_any(sets, "authenticity", "test_authenticity"):
         own = [NOT_ASKED] * len(tables_)
+    elif sets.options.approximate:
+        own = [APPROXIMATE] * len(tables_)
     elif len(space.train.rows) >= 2 + any(table.excluded is not None for table in tables_):
         budget, ranks = sets.options.memory_budget, sets.ranks
         own = tables.own_distances(tables_, space.train, memory_budget=budget, ranks=ranks)

@@ -26,6 +26,7 @@ class Options:
     duplicate_tolerance: float | None
     flip: bool
     quantize: bool
+    approximate: bool
     sigmas: tuple[float, ...] | None
     num_denoiser_images: int
     num_draws: int
@@ -79,6 +80,10 @@ def check_options(options: Options) -> Options:
         raise InputError(f"seed is {options.seed!r}, expected an integer of at least 0")
     if isinstance(options.features, str) and options.features != "pixels":
         raise InputError(f"features is {options.features!r}, expected 'pixels' or a callable from images to features")
+    if options.approximate and options.features == "pixels":
+        raise InputError(
+            "approximate=True with features='pixels', which are searched exactly: give a callable features="
+        )
     return options
 
 

@@ -41,9 +41,10 @@ UPSTREAM: dict[str, set[str]] = {
     "provenance": {"data"},
     "reference": {"data"},
     "tables": STAGES | {"distributed"},
-    "families": STAGES | {"distributed", "options", "reference", "stages", "tables"},
-    "assemble": {"data", "families", "features", "neighbours", "options", "provenance"},
-    "evaluate": STAGES | {"assemble", "distributed", "families", "guests", "options", "reference", "stages"},
+    "sets": STAGES | {"distributed", "options", "reference", "stages", "tables"},
+    "families": STAGES | {"distributed", "options", "sets", "tables"},
+    "assemble": {"data", "features", "neighbours", "options", "provenance", "sets"},
+    "evaluate": STAGES | {"assemble", "distributed", "families", "guests", "options", "reference", "sets", "stages"},
     # the doors
     "shell": set(),
     "cli": {"data", "distributed", "evaluate", "gates", "options", "render", "shell", "stages"},

@@ -12,8 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours.arrays import as_array, check_pair, dimension, row_blocks, rows
-from memgen_eval.neighbours.exact import pair_distances
+from memgen_eval.neighbours.arrays import as_array, check_pair, chunk_rows, dimension, row_blocks, rows
+from memgen_eval.neighbours.exact import distance_dtype, pair_distances
 from memgen_eval.neighbours.frames import FloatFrame
 from memgen_eval.neighbours.products import installed
 from memgen_eval.neighbours.search import nearest_neighbours
@@ -22,12 +22,12 @@ from memgen_eval.neighbours.table import Neighbours
 MIN_REFERENCES = 50_000  # below them the exact search is quick, and the codes could not be trained
 TRAINING_ROWS_PER_LIST = 64
 LISTS_PER_ROOT = 4  # lists: so many times the root of the number of references
-PROBED_SHARE = 1 / 32  # of the lists that a query looks into
-MIN_PROBES = 16
+NUM_PROBES = 256  # lists that a query looks into: what it costs grows with the root too
 CANDIDATES_PER_NEIGHBOUR = 32
 MIN_CANDIDATES = 256
 VALUES_PER_BYTE = 8  # of a reference, in its code
 QUERIES_AT_ONCE = 1024
+NUM_CHECKED = 256
 _logger = logging.getLogger("memgen_eval.neighbours")
 
 
@@ -52,14 +52,15 @@ def approximate_neighbours(
     references: Any,
     k: int = 2,
     *,
-    num_checked: int = 256,
+    num_checked: int = NUM_CHECKED,
     seed: int = 0,
     memory_budget: str | int = "512MiB",
 ) -> ApproximateNeighbours:
     """The K nearest references of every query among candidates that FAISS IVF with product codes proposes.
 
-    For feature sets that are too large for the exact search (`nearest_neighbours`). References are coded in one byte
-    for eight values; candidates are compared exactly with the references themselves. Recall is measured, not promised.
+    For hundreds of thousands of queries among tens of millions of references or more; below, the exact search
+    (`nearest_neighbours`) is cheaper than the index. References are coded in one byte for eight values; candidates are
+    compared exactly with the references themselves. Recall is measured, not promised.
 
     Parameters
     ----------
@@ -86,26 +87,69 @@ def approximate_neighbours(
 
     Notes
     -----
-    Which candidates FAISS proposes may depend on its version and number of threads.
+    To build the index takes ``8 sqrt(M) M D`` operations and more, a query some ``64 sqrt(M)`` codes. Which candidates
+    FAISS proposes may depend on its version and number of threads.
 
     References
     ----------
     .. [1] Jegou, Douze & Schmid, "Product Quantization for Nearest Neighbor Search", TPAMI 2011.
     """
+    if num_checked < 1:
+        raise InputError(f"num_checked is {num_checked}: check at least one query, or nothing is known of the recall")
     queries, references = as_array(queries, "queries"), as_array(references, "references")
-    largest = check_pair(queries, references, flip=False)
+    check_pair(queries, references[:1], flip=False)
+    indexed = IndexedReferences.of(references, seed=seed)
+    everyone = slice(0, len(queries))
+    return indexed.search(queries, k, mine=everyone, num_checked=num_checked, seed=seed, memory_budget=memory_budget)
+
+
+def check_approximate(num_references: int) -> None:
+    """Raise InputError unless so many references can be searched approximately here."""
     if not installed("faiss"):
         raise InputError("approximate search needs the package faiss: install the extra faiss-cpu or faiss-gpu")
-    if len(references) < MIN_REFERENCES:
+    if num_references < MIN_REFERENCES:
         raise InputError(
-            f"references holds {len(references):,} rows: below {MIN_REFERENCES:,} use the exact nearest_neighbours"
+            f"approximate search among {num_references:,} references: below {MIN_REFERENCES:,} search exactly instead"
         )
-    drawn = np.sort(np.random.default_rng(seed).permutation(len(queries))[:num_checked])
-    exact = nearest_neighbours(queries[drawn], references, k, memory_budget=memory_budget)
-    frame = FloatFrame.around(references, largest)
-    found = _search(_index(references, frame, seed=seed), queries, references, k, frame)
-    all_found = np.asarray((found.squared_distances[drawn] <= exact.squared_distances).all(axis=1))
-    return ApproximateNeighbours(found, all_found)
+
+
+@dataclass(frozen=True, eq=False)
+class IndexedReferences:
+    """References, and the FAISS index that proposes candidates among them."""
+
+    references: NDArray[Any]
+    frame: FloatFrame
+    index: Any
+
+    @classmethod
+    def of(cls, references: NDArray[Any], *, seed: int) -> IndexedReferences:
+        """Train an index on references drawn with the seed, and code all of them. Raises InputError."""
+        check_approximate(len(references))
+        frame = FloatFrame.around(references, check_pair(references[:1], references, flip=False))
+        return cls(references, frame, _index(references, frame, seed=seed))
+
+    def search(
+        self, queries: NDArray[Any], k: int, *, mine: slice, num_checked: int, seed: int, memory_budget: str | int
+    ) -> ApproximateNeighbours:
+        """Of the queries in `mine`; those to check are drawn among all queries."""
+        drawn = np.sort(np.random.default_rng(seed).permutation(len(queries))[:num_checked])
+        drawn = drawn[(drawn >= mine.start) & (drawn < mine.stop)]
+        exact = nearest_neighbours(queries[drawn], self.references, k, memory_budget=memory_budget)
+        found = self._nearest(queries[mine], k)
+        chosen = found.squared_distances[drawn - mine.start]
+        return ApproximateNeighbours(found, np.asarray((chosen <= exact.squared_distances).all(axis=1)))
+
+    def _nearest(self, queries: NDArray[Any], k: int) -> Neighbours:
+        """The K nearest of the candidates by exact distance, ties to the smaller index."""
+        squared = np.empty((len(queries), k), dtype=distance_dtype(queries, self.references))
+        indices = np.empty((len(queries), k), dtype=np.int64)
+        num_candidates = min(max(MIN_CANDIDATES, CANDIDATES_PER_NEIGHBOUR * k), len(self.references))
+        for start in range(0, len(queries), QUERIES_AT_ONCE):
+            at = slice(start, min(start + QUERIES_AT_ONCE, len(queries)))
+            _, candidates = self.index.search(self.frame.convert(rows(queries, at.start, at.stop)), num_candidates)
+            which = np.arange(at.start, at.stop)
+            squared[at], indices[at] = _decide(queries, which, self.references, candidates.astype(np.int64), k)
+        return Neighbours(squared, indices, queries=queries)
 
 
 def _index(references: NDArray[Any], frame: FloatFrame, *, seed: int) -> Any:
@@ -114,28 +158,25 @@ def _index(references: NDArray[Any], frame: FloatFrame, *, seed: int) -> Any:
     width = dimension(references)
     num_lists = 2 ** round(math.log2(LISTS_PER_ROOT * math.sqrt(len(references))))
     num_bytes = max(count for count in range(1, max(1, width // VALUES_PER_BYTE) + 1) if width % count == 0)
-    index = faiss.index_factory(width, f"IVF{num_lists},PQ{num_bytes}")
-    index.nprobe = max(MIN_PROBES, round(num_lists * PROBED_SHARE))
-    some = np.random.default_rng(seed).choice(
-        len(references), min(len(references), TRAINING_ROWS_PER_LIST * num_lists), replace=False
-    )
-    index.train(frame.convert(references[np.sort(some)].reshape(len(some), width)))
-    for _, block in row_blocks(references, max(1, 2**24 // width)):
+    # np: no polysemous training, which takes minutes and serves a search that is not made here
+    index = faiss.index_factory(width, f"IVF{num_lists},PQ{num_bytes}np")
+    index.nprobe = NUM_PROBES
+    index.train(_training_rows(references, frame, TRAINING_ROWS_PER_LIST * num_lists, seed=seed))
+    for _, block in row_blocks(references, chunk_rows(references)):
         index.add(frame.convert(block))
     _logger.debug("approximate search: %d lists, %d probed, %d bytes a reference", num_lists, index.nprobe, num_bytes)
     return index
 
 
-def _search(index: Any, queries: NDArray[Any], references: NDArray[Any], k: int, frame: FloatFrame) -> Neighbours:
-    """The K nearest of the candidates by exact distance, ties to the smaller index."""
-    parts = []
-    num_candidates = min(max(MIN_CANDIDATES, CANDIDATES_PER_NEIGHBOUR * k), len(references))
-    for start in range(0, len(queries), QUERIES_AT_ONCE):
-        stop = min(start + QUERIES_AT_ONCE, len(queries))
-        _, candidates = index.search(frame.convert(rows(queries, start, stop)), num_candidates)
-        parts.append(_decide(queries, np.arange(start, stop), references, candidates.astype(np.int64), k))
-    squared, indices = (np.concatenate(part) for part in zip(*parts, strict=True))
-    return Neighbours(squared, indices, queries=queries)
+def _training_rows(references: NDArray[Any], frame: FloatFrame, most: int, *, seed: int) -> NDArray[np.float32]:
+    """At most so many references in order, as the frame has them, (R, D)."""
+    count = min(len(references), most)
+    drawn = np.sort(np.random.default_rng(seed).choice(len(references), count, replace=False))
+    prepared = np.empty((count, dimension(references)), dtype=np.float32)
+    for start in range(0, count, chunk_rows(references)):
+        some = drawn[start : start + chunk_rows(references)]
+        prepared[start : start + len(some)] = frame.convert(references[some].reshape(len(some), -1))
+    return prepared
 
 
 def _decide(

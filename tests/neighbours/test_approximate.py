@@ -45,8 +45,7 @@ def test_a_poor_index_is_told(features: Any, monkeypatch: pytest.MonkeyPatch) ->
     """One list of a thousand: most neighbours lie elsewhere, and the measured recall says so."""
     pytest.importorskip("faiss", reason="the extra faiss-cpu is not installed")
     queries, references = features
-    monkeypatch.setattr(module, "MIN_PROBES", 1)
-    monkeypatch.setattr(module, "PROBED_SHARE", 0.0)
+    monkeypatch.setattr(module, "NUM_PROBES", 1)
     monkeypatch.setattr(module, "MIN_CANDIDATES", 8)
     monkeypatch.setattr(module, "CANDIDATES_PER_NEIGHBOUR", 2)
     found = approximate_neighbours(queries, references, 4, num_checked=100, seed=3)
@@ -59,8 +58,10 @@ def test_a_poor_index_is_told(features: Any, monkeypatch: pytest.MonkeyPatch) ->
 def test_what_it_cannot_do_is_said(features: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     queries, references = features
     if "faiss" in sys.modules or module.installed("faiss"):
-        with pytest.raises(InputError, match="below 50,000 use the exact"):
+        with pytest.raises(InputError, match="100 references: below 50,000 search exactly"):
             approximate_neighbours(queries, references[:100])
     monkeypatch.setattr(module, "installed", lambda package: False)
     with pytest.raises(InputError, match="needs the package faiss"):
         approximate_neighbours(queries, references)
+    with pytest.raises(InputError, match="num_checked is 0"):
+        approximate_neighbours(queries, references, num_checked=0)
