@@ -1,4 +1,4 @@
-"""Two processes of one thread each beside one process of one thread: the same search, the same answer.
+"""Two processes of one thread each beside one of one thread: an evaluation's searches for samples, the same answer.
 
 All turns are answered by the same workers, which have read the images and chosen an engine before.
 """
@@ -13,6 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import IO
 
@@ -25,11 +26,14 @@ from benchmarks.stopwatch import Stopwatch
 from memgen_eval import nearest_neighbours
 from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import joined, on_every_rank
-from memgen_eval.tables import shared_neighbours
+from memgen_eval.metrics.memorization import CARLINI_NEIGHBOURS
+from memgen_eval.neighbours.coded import References
+from memgen_eval.tables import copying, plain_table
 
 ROOT = Path(__file__).parent.parent
-NUM_QUERIES, NUM_TRAIN, K = 4_000, 50_000, 5
-CASE = f"two processes, one thread each: {NUM_QUERIES:,} x {NUM_TRAIN:,}, k = {K}"
+NUM_QUERIES, NUM_TRAIN, K = 10_000, 50_000, CARLINI_NEIGHBOURS + 1
+CASE = f"two processes, one thread each: {NUM_QUERIES:,} x {NUM_TRAIN:,}, k = {K}, both orientations"
+BUDGET = "512MiB"
 Pixels = NDArray[np.uint8]
 
 
@@ -53,9 +57,13 @@ def digest(squared: NDArray[np.int64], indices: NDArray[np.int64]) -> str:
 def serve() -> int:
     """Search whenever a line comes in, and answer it with one: a worker, one of as many as its environment says."""
     queries, train = images()
+    import_module("torch")  # two speak through it, and multiply with it then: so does one
     with joined() as ranks:
         for _ in sys.stdin:
-            found = shared_neighbours(queries, train, K, memory_budget="512MiB", ranks=ranks)
+            references = References(train)  # nothing is kept from turn to turn
+            plain = plain_table(queries, references, excluded=None, memory_budget=BUDGET, ranks=ranks)
+            known = copying(plain, references, flip=True, tolerance=0, memory_budget=BUDGET, ranks=ranks)
+            found = known.nearest
             sys.stdout.write(f"{digest(found.squared_distances, found.indices)}\n")
             sys.stdout.flush()
     return 0
@@ -121,7 +129,7 @@ class Pair:
 @pytest.fixture(scope="module")
 def pair() -> Iterator[Pair]:
     """Both kept waiting over all turns."""
-    found = nearest_neighbours(*images(), K)
+    found = nearest_neighbours(*images(), K, flip=True)
     with workers(1) as one, workers(2) as two:
         methods = {"one process": one, OURS: two}
         yield Pair(methods, digest(found.squared_distances, found.indices))

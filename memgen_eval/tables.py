@@ -19,8 +19,10 @@ from memgen_eval.metrics.memorization import (
 )
 from memgen_eval.metrics.statistics import permutation, proportion
 from memgen_eval.neighbours.approximate import NUM_CHECKED, QUERIES_AT_ONCE, ApproximateNeighbours, IndexedReferences
+from memgen_eval.neighbours.budget import budget_bytes
 from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.duplicates import distinct_neighbours, neighbours_within
+from memgen_eval.neighbours.pruned import code_together
 from memgen_eval.neighbours.search import both_orientations, mirrored, nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.report import Estimate
@@ -46,6 +48,10 @@ def shared_neighbours(
     ranks: Ranks,
 ) -> Neighbours:
     """`nearest_neighbours`, each rank searching for its own queries."""
+    references = References.of(references)
+    if ranks.size > 1:
+        wanted = k + (exclude is not None)
+        code_together(queries, references, wanted, budget=budget_bytes(memory_budget), ranks=ranks)
     mine = ranks.share(len(queries))
     left_out = None if exclude is None else exclude[mine]
     found = nearest_neighbours(queries[mine], references, k, exclude=left_out, flip=flip, memory_budget=memory_budget)

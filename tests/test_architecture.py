@@ -29,7 +29,7 @@ UPSTREAM: dict[str, set[str]] = {
     # the flow
     "data": {"distributed"},
     "features": {"data", "distributed"},
-    "neighbours": {"data"},
+    "neighbours": {"data", "distributed"},
     "diffusion": {"data", "distributed", "guests", "neighbours"},
     "metrics": {"diffusion", "neighbours"},
     "render": {"gates"},

@@ -5,6 +5,7 @@ This process is rank 0; the others are started for each test and do what it does
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -15,7 +16,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -28,12 +29,19 @@ import torch.distributed as dist
 
 from checking import evaluated, figures, run, strict_json
 from conftest import Pixels, noise_images
-from memgen_eval import InputError, RankError, Reference, Sampler, distributed, evaluate
+from hard_rows import smooth
+from memgen_eval import InputError, RankError, Reference, Sampler, distributed, evaluate, nearest_neighbours
 from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import Ranks, joined
+from memgen_eval.neighbours import bound, coded, pruned
+from memgen_eval.neighbours import codes as code_kinds
+from memgen_eval.neighbours.coded import References
+from memgen_eval.neighbours.codes import Leading
+from memgen_eval.tables import shared_neighbours
 
 ROOT = Path(__file__).parent.parent
 SHAPE = (8, 8, 3)
+ROWS = np.arange(70)
 LONG = 120.0  # seconds within which every process has ended
 NOISE = noise_images(0, 150, SHAPE)
 NOISE[100:] = NOISE[50:100]  # duplicates: second neighbours are looked for among all
@@ -111,6 +119,27 @@ def exchanges() -> list[str]:
     return seen
 
 
+def codes() -> list[str]:
+    """Searches by codes that ranks make together: what is found, and how often a rank fits and how much it codes."""
+    small = {"_LEADING_WORK": 0, "_WHOLE_WORK": 0, "_FEWEST_ROWS": 0, "_VALUES_PER_DIRECTION": 0, "_DIRECTIONS": 12}
+    fit, encode, told = Leading.fit, coded.encode, []
+    with ExitStack() as patched, joined() as ranks:
+        for name, value in (*small.items(), ("_REFERENCES_PER_NEIGHBOUR", 1), ("_MORE_LEADING_WORK", 0)):
+            patched.enter_context(mock.patch.object(code_kinds, name, value))
+        patched.enter_context(mock.patch.object(pruned, "_FEWEST_TILE_ROWS", 1))
+        patched.enter_context(mock.patch.object(pruned, "_MOST_COMPARED", 2))
+        patched.enter_context(mock.patch.object(bound, "_MOST_PASSING", 2))
+        fits = patched.enter_context(mock.patch.object(Leading, "fit", side_effect=fit))
+        coding = patched.enter_context(mock.patch.object(coded, "encode", side_effect=encode))
+        references = References(smooth(900))
+        for queries, k, exclude in ((smooth(70, 1), 3, None), (smooth(70, 2), 1, None), (smooth(900)[:70], 2, ROWS)):
+            found = shared_neighbours(queries, references, k, exclude=exclude, memory_budget="512MiB", ranks=ranks)
+            told.append(hashlib.sha256(found.squared_distances.tobytes() + found.indices.tobytes()).hexdigest())
+        rows = [call.args[3] - call.args[2] for call in coding.call_args_list]
+        told.append(str(ranks.exchange("work", (fits.call_count, rows))))
+    return told
+
+
 def failures() -> list[str]:
     """What is raised in all ranks, or told in their reports, when something goes wrong in one."""
     rank, told = dist.get_rank(), []
@@ -173,7 +202,7 @@ def killed() -> list[str]:
     return []
 
 
-JOBS = {job.__name__: job for job in (reports, exchanges, failures, notices, killed)}
+JOBS = {job.__name__: job for job in (reports, exchanges, codes, failures, notices, killed)}
 
 
 def work(job: str, store: str, rank: int, size: int) -> list[str]:
@@ -251,6 +280,21 @@ def test_rows_come_together_in_order(tmp_path: Path) -> None:
     expected = [str(["a", "b", "c"]), "(0, 4)", str(np.ones((2, 5), dtype=np.float32))]
     assert first == expected * 2
     assert others == [first, first]
+
+
+def test_references_are_coded_by_all_and_once(tmp_path: Path) -> None:
+    alone = codes()
+    assert alone[-1] == "[(1, [900])]"
+    expected = [  # by the whole product
+        nearest_neighbours(smooth(70, 1), smooth(900), 3),
+        nearest_neighbours(smooth(70, 2), smooth(900), 1),
+        nearest_neighbours(smooth(900)[:70], smooth(900), 2, exclude=ROWS),
+    ]
+    assert alone[:-1] == [
+        hashlib.sha256(found.squared_distances.tobytes() + found.indices.tobytes()).hexdigest() for found in expected
+    ]
+    for told in on_ranks("codes", 3, tmp_path):
+        assert told == [*alone[:-1], "[(1, [300]), (0, [300]), (0, [300])]"]
 
 
 def test_all_fail_alike(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any, Protocol
 
 import numpy as np
@@ -16,7 +17,6 @@ from memgen_eval.neighbours.threads import Share, single_thread
 _SAMPLE_ROWS = 2048
 _MEDIAN_ROWS = 512
 _SAMPLE_VALUE_BYTES = 64  # of all that is made of a value while a code is fitted
-_ITERATIONS = 2
 _DIRECTIONS, _MORE_DIRECTIONS, _FEW_NEIGHBOURS = 256, 384, 16
 _VALUES_PER_DIRECTION = 3
 _LEADING_WORK, _MORE_LEADING_WORK, _WHOLE_WORK = 4e11, 1.5e12, 1e10  # operations that fitting and coding pay from
@@ -67,6 +67,9 @@ class Coder(Protocol):
     def encode(self, block: NDArray[Any]) -> Codes:
         """Codes of rows (B, D)."""
 
+    def on(self, products: Products, /) -> Coder:
+        """The same, with nothing prepared for a machine, to be multiplied by these."""
+
 
 @dataclass(frozen=True)
 class Whole:
@@ -99,6 +102,10 @@ class Whole:
         offsets -= values
         return _codes(values, offsets, self.step, largest * np.sqrt(block.shape[1]) * 2.0**-50)
 
+    def on(self, _: Products, /) -> Whole:
+        """Itself: nothing is multiplied."""
+        return self
+
 
 @dataclass(frozen=True)
 class Leading:
@@ -111,7 +118,7 @@ class Leading:
     random mixtures of the leading directions, not these themselves: so all coordinates have about the same range.
     """
 
-    basis: Any  # packed, D x (width - 1)
+    basis: NDArray[np.int8]  # the transpose of B, (width - 1, D)
     norm: float
     centre: NDArray[np.float64]  # of B^T x, integers, and of the norm of what is left, (width,)
     step: float
@@ -132,15 +139,14 @@ class Leading:
             return None
         num_directions = min(num_directions, dimension(some), len(some) // 2)
         generator = np.random.default_rng(0)
-        directions = generator.standard_normal((dimension(some), num_directions), dtype=np.float32)
+        start = generator.standard_normal((dimension(some), num_directions), dtype=np.float32)
         with single_thread():  # as fast when the machine does nothing else, and many times when it does
-            for _ in range(_ITERATIONS):
-                directions = _orthonormal(offsets.T @ (offsets @ directions))
+            directions = _orthonormal(offsets.T @ (offsets @ start))  # a second pass costs what it saves
         basis = np.rint(directions * (127 / np.abs(directions).max())).astype(np.int8)
         wide = basis.astype(np.float64)
         norm = float(np.sqrt(np.linalg.eigvalsh(wide.T @ wide)[-1] * (1 + 1e-9)))
-        packed = products.pack(np.ascontiguousarray(basis.T))
-        plain = Leading(packed, norm, np.zeros(num_directions + 1), 1, 0, products)
+        rows = np.ascontiguousarray(basis.T)
+        plain = Leading(rows, norm, np.zeros(num_directions + 1), 1, 0, products)
         leading, left = np.empty((len(some), num_directions), np.int32), np.empty(len(some))
 
         def project(start: int, stop: int) -> None:
@@ -162,10 +168,18 @@ class Leading:
         offsets -= values
         return _codes(values, offsets, self.step, norms * np.sqrt(self.width * 2.0**-50))  # the root of a difference
 
+    def on(self, products: Products, /) -> Leading:
+        """The same, with nothing prepared for a machine, to be multiplied by these."""
+        return replace(self, products=products)
+
+    @cached_property
+    def _packed(self) -> Any:
+        return self.products.pack(self.basis)
+
     def _project(self, block: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
         """``B^T x``, integers, (B, P); the norms of what is left, (B,), and of x, (B,)."""
         rows = np.bitwise_xor(block, 128).view(np.int8)
-        leading = self.products.multiply(rows, self.basis)  # (B, P)
+        leading = self.products.multiply(rows, self._packed)  # (B, P)
         wide = leading.astype(np.float64)
         squared = _squared_norms(rows)
         left = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", wide, wide) / self.norm**2, 0))

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.distributed import Ranks
 from memgen_eval.neighbours.arrays import dimension, rows
 from memgen_eval.neighbours.bound import PAIR_BYTES, Bound, CodedTile, Pairs, TooMany, num_pairs
 from memgen_eval.neighbours.coded import Coded, References
@@ -88,6 +89,16 @@ def nearest_by_codes(
                 return None
             squared[mine], indices[mine] = best.keys, best.indices
     return squared, indices
+
+
+def code_together(queries: NDArray[Any], references: References, k: int, *, budget: int, ranks: Ranks) -> None:
+    """Let all ranks code the references for a search of these queries that they share; all have to call it."""
+    kind = kind_of_code(queries, references.rows, k)
+    plan = None if kind is None else _Plan.within(budget, kind.width, queries, k)
+    if kind is not None and plan is not None:
+        products = integer_products("auto", work=2.0 * len(queries) * len(references.rows) * kind.width)
+        with sharing(num_threads()) as share:
+            references.coded(kind, products, plan.tile_rows, budget, share, ranks)
 
 
 def _search(

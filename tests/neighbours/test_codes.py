@@ -74,7 +74,7 @@ def test_whole_codes_bound_distances(case: str) -> None:
 def test_any_basis_bounds_distances(values: Pixels, basis: NDArray[np.int8], step: float) -> None:
     """The bound asks for no more than a norm that is large enough."""
     norm = float(np.linalg.norm(basis.astype(np.float64), 2)) * (1 + 1e-9) + 1e-9
-    coder = Leading(NUMPY.pack(np.ascontiguousarray(basis.T)), norm, np.array([3.0, 0, 0, 5]), step, 0, NUMPY)
+    coder = Leading(np.ascontiguousarray(basis.T), norm, np.array([3.0, 0, 0, 5]), step, 0, NUMPY)
     found = coder.encode(values)
     assert (lower_bounds(coder, found, found) <= distances(values, values)).all()
     z = np.column_stack([(values.astype(float) - 128) @ basis / norm, np.zeros(len(values))])
@@ -90,7 +90,7 @@ def test_any_basis_bounds_distances(values: Pixels, basis: NDArray[np.int8], ste
 def test_errors_cover_their_own_rounding(centre: tuple[float, float], step: float) -> None:
     """In exact arithmetic; a row of 128 has coordinates of zero, and nothing but its centre to code."""
     norm = 3.3
-    coder = Leading(NUMPY.pack(np.ones((1, 4), np.int8)), norm, np.array(centre), step, 0, NUMPY)
+    coder = Leading(np.ones((1, 4), np.int8), norm, np.array(centre), step, 0, NUMPY)
     found = coder.encode(np.full((1, 4), 128, np.uint8))
     left_out = [
         -Fraction(centre[0]) / Fraction(norm) - Fraction(step) * int(found.values[0, 0]),
@@ -102,7 +102,7 @@ def test_errors_cover_their_own_rounding(centre: tuple[float, float], step: floa
 def test_norm_of_the_basis_covers_its_largest_singular_value() -> None:
     coder = leading(smooth(300), 20, NUMPY)
     assert coder is not None
-    largest = np.linalg.norm(coder.basis[0].astype(np.float64), 2)
+    largest = np.linalg.norm(coder.basis.astype(np.float64), 2)
     assert largest <= coder.norm <= largest * (1 + 1e-8)
 
 
