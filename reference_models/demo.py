@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import sys
 from itertools import islice
 from pathlib import Path
@@ -50,4 +51,5 @@ def main(
 
 
 if __name__ == "__main__":
+    argparse.ArgumentParser(prog="python -m reference_models.demo", description=__doc__).parse_args()
     sys.exit(main())

@@ -51,9 +51,8 @@ def nearest_neighbours(
     ----------
     queries : uint8 or float, (N, ...)
         numpy array, memory map or torch tensor. If only one of both is float, the other is taken as float.
-    references : uint8 or float, (M, ...), or References
-        With the trailing shape of the queries. A memory map is read by tiles. What a search makes of `References`
-        serves the next one.
+    references : uint8 or float, (M, ...)
+        With the trailing shape of the queries. A memory map is read by tiles.
     k : int
         Number of neighbours, from 1 to M (to M - 1 where a reference is left out).
     exclude_self : bool
