@@ -17,6 +17,7 @@ from memgen_eval import Reference, Report, Verdict, tables
 from memgen_eval.data.sources import load_images
 from memgen_eval.metrics.memorization import copied
 from memgen_eval.metrics.verdict import Counted, judge
+from memgen_eval.neighbours.coded import References
 
 Squares = NDArray[np.int64]
 NUM_COPIES, NUM_FRESH, NUM_TEST = 100, 1000, 500
@@ -184,9 +185,11 @@ def flags(cifar10: Cifar10, report: Report, data_dir: Path) -> Flags:
     held = tables.held_out(train, None, seed=0)
     assert held is not None
 
+    references = References(train.array())
+
     def known(images: Any, excluded: Any = None) -> Any:
-        plain = tables.plain_table(images, train, excluded=excluded, memory_budget="512MiB")
-        return tables.copying(plain, train, flip=True, tolerance=tolerance, memory_budget="512MiB")
+        plain = tables.plain_table(images, references, excluded=excluded, memory_budget="512MiB")
+        return tables.copying(plain, references, flip=True, tolerance=tolerance, memory_budget="512MiB")
 
     def counted(copying: Any) -> Counted:
         distances = copying.nearest.distances[:, 0]
