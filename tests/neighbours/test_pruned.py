@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from hard_rows import FLOATS, PIXELS, SIZE, equidistant, gaussian, noise, smooth, sphere
-from memgen_eval.neighbours import bound, codes, pruned, search
+from memgen_eval.neighbours import bound, coded, codes, pruned, search
+from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.neighbours.topk import TopK
@@ -115,6 +116,32 @@ def test_every_engine_and_budget_gives_the_same_bits(engine: Any, everything_cod
         expected = nearest_neighbours(queries, references, 3, engine="faiss")
         for budget in ("1MiB", "1GiB"):
             assert same(nearest_neighbours(queries, references, 3, engine=engine, memory_budget=budget), expected)
+    assert everything_coded == [True] * 4
+
+
+@pytest.mark.parametrize("fits", [True, False])
+def test_codes_serve_the_next_searches(
+    fits: bool, everything_coded: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A narrower search takes the wider codes; a wider one, and floats, make their own. All are made once if kept."""
+    if not fits:
+        monkeypatch.setattr(coded, "_TILE_VALUES", 2**30)
+    blocks: list[int] = []
+    encode = coded.encode
+
+    def counted(coder: Any, rows: Any, start: int, stop: int, share: Any) -> Any:
+        blocks.append(stop - start)
+        return encode(coder, rows, start, stop, share)
+
+    monkeypatch.setattr(coded, "encode", counted)
+    queries, rows = PIXELS["smooth"]()
+    references = References(rows)
+    made = []
+    for some, k in ((queries, 2), (queries[::-1], 30), (queries, 3), (queries.astype(np.float32), 3)):
+        check(nearest_neighbours(some[:9], references, k), some[:9], rows, k)
+        made.append(sum(blocks))
+    once = len(rows)
+    assert made == [once, 2 * once, 2 * once if fits else 3 * once, (3 if fits else 4) * once]
     assert everything_coded == [True] * 4
 
 
