@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.neighbours.products import SLICE, Products
+from memgen_eval.neighbours.products import Products
+from memgen_eval.neighbours.tiles import multiply_slices
 
 MAX_DIGITS = 6  # 46 bits and a sign: what is cut off is below 2^-46 of a row's largest value
 
@@ -60,21 +61,11 @@ def to_digits(whole: NDArray[Any], num_digits: int) -> NDArray[np.int8]:
     return digits.view(np.int8)
 
 
-def pack_slices(products: Products, images: NDArray[np.int8]) -> list[Any]:
-    """Images (T, D) packed for products over D, in slices whose sums int32 holds."""
-    starts = range(0, images.shape[1], SLICE)
-    return [products.pack(np.ascontiguousarray(images[:, start : start + SLICE])) for start in starts]
-
-
 def digit_products(rows: FixedPoint, packed: list[Any], products: Products) -> NDArray[Any]:
     """Products of the digits of rows (B, D) with the images of a packed tile, (M, B, T), int32 or int64."""
     num_digits, num_rows, width = rows.digits.shape
-    flat = rows.digits.reshape(num_digits * num_rows, width)
-    if len(packed) == 1:
-        return products.multiply(flat, packed[0]).reshape(num_digits, num_rows, -1)
-    parts = [np.ascontiguousarray(flat[:, number * SLICE : (number + 1) * SLICE]) for number in range(len(packed))]
-    found = (products.multiply(part, one).astype(np.int64) for part, one in zip(parts, packed, strict=True))
-    return np.asarray(sum(found)).reshape(num_digits, num_rows, -1)
+    found = multiply_slices(products, rows.digits.reshape(num_digits * num_rows, width), packed)
+    return found.reshape(num_digits, num_rows, -1)
 
 
 def undo_digits(digits: NDArray[Any]) -> Floats:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.diffusion.fixed_point import pack_slices
 from memgen_eval.neighbours.frames import IntegerFrame
 from memgen_eval.neighbours.products import Products
 from memgen_eval.neighbours.threads import CHUNK_ROWS
+from memgen_eval.neighbours.tiles import pack_slices
 
 TILE_BYTES = 12 * 2**20
 MAX_TILE_ROWS = 4096

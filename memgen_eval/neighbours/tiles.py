@@ -45,9 +45,24 @@ def make_tile(references: NDArray[Any], start: int, stop: int, frame: Frame, pro
     converted, norms = prepare(references, start, stop, frame)
     if isinstance(frame, FloatFrame):
         return Tile(((1 - frame.discount) * norms).astype(np.float32), [products.pack(converted)])
-    width = converted.shape[1]
-    slices = [np.ascontiguousarray(converted[:, first : first + SLICE]) for first in range(0, width, SLICE)]
-    return Tile(norms.astype(key_dtype(frame, width)), [products.pack(part) for part in slices])
+    return Tile(norms.astype(key_dtype(frame, converted.shape[1])), pack_slices(products, converted))
+
+
+def pack_slices(products: Products, rows: NDArray[np.int8]) -> list[Any]:
+    """Rows (T, D) packed for products over D, in slices whose sums int32 holds."""
+    starts = range(0, rows.shape[1], SLICE)
+    return [products.pack(np.ascontiguousarray(rows[:, start : start + SLICE])) for start in starts]
+
+
+def multiply_slices(products: Products, queries: NDArray[Any], packed: list[Any]) -> NDArray[Any]:
+    """Products (B, T) of queries (B, D) with packed slices of (T, D); int64 where there are several."""
+    if len(packed) == 1:
+        return products.multiply(queries, packed[0])
+    total: Any = 0
+    for number, part in enumerate(packed):
+        columns = np.ascontiguousarray(queries[:, number * SLICE : (number + 1) * SLICE])
+        total = total + products.multiply(columns, part).astype(np.int64)
+    return np.asarray(total)
 
 
 def key_dtype(frame: Frame, width: int) -> Any:
@@ -77,20 +92,10 @@ def for_products(
 ) -> None:
     """Call ``consume(start, products)`` for chunks of rows of the products of prepared queries (B, D) with a tile."""
     if products.own_threads:
-        whole = _multiply(products, queries, packed)
+        whole = multiply_slices(products, queries, packed)
         share(lambda start, stop: consume(start, whole[start:stop]), len(queries))
     else:
-        share(lambda start, stop: consume(start, _multiply(products, queries[start:stop], packed)), len(queries))
-
-
-def _multiply(products: Products, queries: NDArray[Any], packed: list[Any]) -> NDArray[Any]:
-    if len(packed) == 1:
-        return products.multiply(queries, packed[0])
-    total: Any = 0
-    for number, part in enumerate(packed):
-        columns = np.ascontiguousarray(queries[:, number * SLICE : (number + 1) * SLICE])
-        total = total + products.multiply(columns, part).astype(np.int64)
-    return np.asarray(total)
+        share(lambda start, stop: consume(start, multiply_slices(products, queries[start:stop], packed)), len(queries))
 
 
 def _keys(products: NDArray[Any], tile: Tile) -> NDArray[Any]:
