@@ -91,10 +91,9 @@ def nearest_neighbours(
     largest = check_pair(queries, references.rows, flip=flip)
     excluded = _exclusions(len(queries), num_references, exclude_self=exclude_self, exclude=exclude)
     k = _check_k(k, num_references, excluded is not None)
-
     found = _find(queries, references, k, excluded, largest=largest, engine=engine, budget=budget)
     plain = Neighbours(*found, queries=queries, excluded=excluded)
-    return both_orientations(plain, references, engine=engine, memory_budget=memory_budget) if flip else plain
+    return _with_mirrored(plain, references, largest=largest, engine=engine, budget=budget) if flip else plain
 
 
 def both_orientations(
@@ -118,18 +117,26 @@ def both_orientations(
         With the queries, exclusions and factor of `plain`; `flipped` where the mirrored orientation is strictly nearer.
     """
     assert plain.queries is not None
-    queries, references = mirrored(plain.queries), References.of(references)
-    found = _find(
-        queries,
+    references = References.of(references)
+    largest = check_pair(plain.queries, references.rows, flip=True)
+    return _with_mirrored(plain, references, largest=largest, engine=engine, budget=budget_bytes(memory_budget))
+
+
+def _with_mirrored(
+    plain: Neighbours, references: References, *, largest: float, engine: Engine, budget: int
+) -> Neighbours:
+    assert plain.queries is not None
+    squared, indices = _find(
+        mirrored(plain.queries),
         references,
         plain.indices.shape[1],
         plain.excluded,
-        largest=check_pair(queries, references.rows, flip=True),
+        largest=largest,
         engine=engine,
-        budget=budget_bytes(memory_budget),
+        budget=budget,
         within=plain.squared_distances[:, -1],
     )
-    return merge_orientations(plain, replace(plain, squared_distances=found[0], indices=found[1]))
+    return merge_orientations(plain, replace(plain, squared_distances=squared, indices=indices))
 
 
 def merge_orientations(plain: Neighbours, mirror: Neighbours) -> Neighbours:
