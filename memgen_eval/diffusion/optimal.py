@@ -18,7 +18,7 @@ from memgen_eval.diffusion.inputs import as_images, centred_rows, check_noisy, l
 from memgen_eval.diffusion.posterior import Posterior, Scratch, Staged, Sums, finish, fold, joined, mix
 from memgen_eval.diffusion.queries import Queries
 from memgen_eval.diffusion.sigmas import check_sigmas
-from memgen_eval.diffusion.training_tiles import IntegerTile, Tile, float_tiles, integer_norms, integer_tiles
+from memgen_eval.diffusion.training_tiles import Tile, float_tiles, integer_norms, integer_tiles
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.engines import integer_products, threads_for
 from memgen_eval.neighbours.products import Products
@@ -127,12 +127,11 @@ class OptimalDenoiser:
         integers = self.train.dtype == np.uint8
         shift = HALF if integers else 0.0
         sums = Sums.empty(sigmas.copy(), x0.shape[1] if with_mean else None)
-        count = threads_for(2.0 * x0.size * len(self.train))
+        count = 1 if integers and self._products.own_threads else threads_for(2.0 * x0.size * len(self.train))
         num_rows = _rows_per_block(len(x0), len(sigmas), count) if integers else BLOCK_ROWS
+        blocks = [slice(start, start + num_rows) for start in range(0, len(x0), num_rows)]
         queries = [
-            Queries.of(start, x0[at] - shift, None if eps is None else eps[at], integers=integers)
-            for start in range(0, len(x0), num_rows)
-            for at in [slice(start, start + num_rows)]
+            Queries.of(at.start, x0[at] - shift, None if eps is None else eps[at], integers=integers) for at in blocks
         ]
         with sharing(count) as share, nullcontext() if integers else single_thread():
             for tile in self._tiles():
@@ -151,10 +150,7 @@ class OptimalDenoiser:
                     staged += fold(sums, block.first + row, met.seen(row), tile, len(self.train), scratch)
                 mix(sums, staged, tile, self._products)
 
-        if isinstance(tile, IntegerTile) and self._products.own_threads:
-            add(0, len(queries))
-        else:
-            share(add, len(queries), chunk_rows=1)
+        share(add, len(queries), chunk_rows=1)
 
     @cached_property
     def _products(self) -> Products:

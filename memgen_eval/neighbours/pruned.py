@@ -15,7 +15,7 @@ from memgen_eval.distributed import Ranks
 from memgen_eval.neighbours.arrays import dimension, rows
 from memgen_eval.neighbours.bound import PAIR_BYTES, Bound, CodedTile, Pairs, TooMany, num_pairs
 from memgen_eval.neighbours.coded import Coded, References
-from memgen_eval.neighbours.codes import Codes, encode, kind_of_code
+from memgen_eval.neighbours.codes import Codes, Kind, encode, kind_of_code
 from memgen_eval.neighbours.engines import integer_products
 from memgen_eval.neighbours.exact import distance_dtype
 from memgen_eval.neighbours.products import Products
@@ -67,11 +67,10 @@ def nearest_by_codes(
     Where `within` (N,) is given, only references of at most this squared distance are looked for: rows with fewer than
     K end in (largest, -1).
     """
-    kind = kind_of_code(queries, references.rows, k)
-    plan = None if kind is None else _Plan.within(budget, kind.width, queries, k)
-    if kind is None or plan is None:
+    means = _means(queries, references, k, engine=engine, budget=budget)
+    if means is None:
         return None
-    products = integer_products(engine, work=2.0 * len(queries) * len(references.rows) * kind.width)
+    kind, plan, products = means
     squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references.rows))
     indices = np.empty(squared.shape, dtype=np.int64)
     with sharing(num_threads()) as share:
@@ -93,12 +92,22 @@ def nearest_by_codes(
 
 def code_together(queries: NDArray[Any], references: References, k: int, *, budget: int, ranks: Ranks) -> None:
     """Let all ranks code the references for a search of these queries that they share; all have to call it."""
-    kind = kind_of_code(queries, references.rows, k)
-    plan = None if kind is None else _Plan.within(budget, kind.width, queries, k)
-    if kind is not None and plan is not None:
-        products = integer_products("auto", work=2.0 * len(queries) * len(references.rows) * kind.width)
+    means = _means(queries, references, k, engine="auto", budget=budget)
+    if means is not None:
+        kind, plan, products = means
         with sharing(num_threads()) as share:
             references.coded(kind, products, plan.tile_rows, budget, share, ranks)
+
+
+def _means(
+    queries: NDArray[Any], references: References, k: int, *, engine: str, budget: int
+) -> tuple[Kind, _Plan, Products] | None:
+    """What a search of this shape is made with; None where codes would not pay or not fit."""
+    kind = kind_of_code(queries, references.rows, k)
+    plan = None if kind is None else _Plan.within(budget, kind.width, queries, k)
+    if kind is None or plan is None:
+        return None
+    return kind, plan, integer_products(engine, work=2.0 * len(queries) * len(references.rows) * kind.width)
 
 
 def _search(
