@@ -7,12 +7,30 @@ from typing import Any
 import pytest
 
 import oracles
+from memgen_eval.neighbours import bound, codes, pruned
 from memgen_eval.neighbours.products import installed
 from memgen_eval.neighbours.table import Neighbours
 
 ENGINES = [
     pytest.param(name, marks=pytest.mark.skipif(not installed(name), reason=f"{name} is not installed"))
     for name in ("numkong", "torch", "faiss", "numpy")
+]
+
+# With these, searches of any size take codes, in small tiles.
+EVERYTHING_CODED: list[tuple[Any, str, float]] = [
+    (codes, "_LEADING_WORK", 0),
+    (codes, "_MORE_LEADING_WORK", 0),
+    (codes, "_FEWEST_ROWS", 0),
+    (codes, "_WHOLE_WORK", 0),
+    (codes, "_FEWEST_VALUES", 1),
+    (codes, "_REFERENCES_PER_NEIGHBOUR", 1),
+    (codes, "_VALUES_PER_DIRECTION", 0),
+    (codes, "_DIRECTIONS", 12),
+    (codes, "_MORE_DIRECTIONS", 20),
+    (pruned, "_MOST_TILE_ROWS", 70),
+    (pruned, "_FEWEST_TILE_ROWS", 1),
+    (pruned, "_MOST_COMPARED", 2),
+    (bound, "_MOST_PASSING", 2),
 ]
 
 

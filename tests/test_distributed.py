@@ -33,11 +33,11 @@ from hard_rows import smooth
 from memgen_eval import InputError, RankError, Reference, Sampler, distributed, evaluate, nearest_neighbours
 from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import Ranks, joined
-from memgen_eval.neighbours import bound, coded, pruned
-from memgen_eval.neighbours import codes as code_kinds
+from memgen_eval.neighbours import coded
 from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.codes import Leading
 from memgen_eval.tables import shared_neighbours
+from neighbour_checks import EVERYTHING_CODED
 
 ROOT = Path(__file__).parent.parent
 SHAPE = (8, 8, 3)
@@ -121,14 +121,10 @@ def exchanges() -> list[str]:
 
 def codes() -> list[str]:
     """Searches by codes that ranks make together: what is found, and how often a rank fits and how much it codes."""
-    small = {"_LEADING_WORK": 0, "_WHOLE_WORK": 0, "_FEWEST_ROWS": 0, "_VALUES_PER_DIRECTION": 0, "_DIRECTIONS": 12}
     fit, encode, told = Leading.fit, coded.encode, []
     with ExitStack() as patched, joined() as ranks:
-        for name, value in (*small.items(), ("_REFERENCES_PER_NEIGHBOUR", 1), ("_MORE_LEADING_WORK", 0)):
-            patched.enter_context(mock.patch.object(code_kinds, name, value))
-        patched.enter_context(mock.patch.object(pruned, "_FEWEST_TILE_ROWS", 1))
-        patched.enter_context(mock.patch.object(pruned, "_MOST_COMPARED", 2))
-        patched.enter_context(mock.patch.object(bound, "_MOST_PASSING", 2))
+        for module, name, value in EVERYTHING_CODED:
+            patched.enter_context(mock.patch.object(module, name, value))
         fits = patched.enter_context(mock.patch.object(Leading, "fit", side_effect=fit))
         coding = patched.enter_context(mock.patch.object(coded, "encode", side_effect=encode))
         references = References(smooth(900))

@@ -19,7 +19,7 @@ from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.neighbours.topk import TopK
-from neighbour_checks import ENGINES, check, same
+from neighbour_checks import ENGINES, EVERYTHING_CODED, check, same
 
 Found = tuple[NDArray[Any], NDArray[np.int64]]
 
@@ -27,21 +27,8 @@ Found = tuple[NDArray[Any], NDArray[np.int64]]
 @pytest.fixture
 def everything_coded(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
     """Searches of any size take codes, in small tiles; whether each was answered by them."""
-    for name, value in (
-        ("_LEADING_WORK", 0),
-        ("_MORE_LEADING_WORK", 0),
-        ("_FEWEST_ROWS", 0),
-        ("_WHOLE_WORK", 0),
-        ("_FEWEST_VALUES", 1),
-        ("_REFERENCES_PER_NEIGHBOUR", 1),
-    ):
-        monkeypatch.setattr(codes, name, value)
-    monkeypatch.setattr(codes, "_VALUES_PER_DIRECTION", 0)
-    monkeypatch.setattr(codes, "_DIRECTIONS", 12)
-    monkeypatch.setattr(codes, "_MORE_DIRECTIONS", 20)
-    for name, value in (("_MOST_TILE_ROWS", 70), ("_FEWEST_TILE_ROWS", 1), ("_MOST_COMPARED", 2)):
-        monkeypatch.setattr(pruned, name, value)
-    monkeypatch.setattr(bound, "_MOST_PASSING", 2)
+    for module, name, value in EVERYTHING_CODED:
+        monkeypatch.setattr(module, name, value)
     answered: list[bool] = []
     by_codes = pruned.nearest_by_codes
 
