@@ -15,6 +15,7 @@ from memgen_eval.metrics.gaussian import (
     MatchedSets,
     SampleFigures,
     Sketch,
+    _Law,
     gaussian_wasserstein,
     measure_gaussian,
     sketch,
@@ -194,3 +195,12 @@ def test_fresh_photographs_read_what_their_number_makes_of_them(
     directions = np.linalg.svd(some - some.mean(axis=0), full_matrices=False)[2][: min(256, size // 4)].T
     first, second = (sketch(images, mean=some.mean(axis=0), directions=directions) for images in (test, train))
     assert low < gaussian_wasserstein(first, second) / (255 * np.sqrt(3072)) < high
+
+
+def test_moments_of_rows_drawn_with_replacement_are_those_of_the_rows_repeated() -> None:
+    generator = np.random.default_rng(5)
+    rows = generator.normal(40, 3, (60, 7))
+    drawn = generator.integers(0, 60, 60)
+    for law, expected in ((_Law.of(rows), rows), (_Law.of(rows, drawn), rows[drawn])):
+        np.testing.assert_allclose(law.mean, expected.mean(axis=0), rtol=1e-12)
+        np.testing.assert_allclose(law.covariance, np.cov(expected.T, bias=True), rtol=1e-9, atol=1e-9)

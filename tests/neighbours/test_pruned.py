@@ -129,6 +129,7 @@ def test_codes_serve_the_next_searches(
         made.append(sum(blocks))
     once = len(rows)
     assert made == [once, 2 * once, 2 * once if fits else 3 * once, (3 if fits else 4) * once]
+    assert {type(kept.coder) for kept in references._kept.values()} == {codes.Leading, codes.Whole}
     assert everything_coded == [True] * 4
 
 
