@@ -372,7 +372,8 @@ def test_the_command_speaks_once(
 
 def test_torchrun_and_a_file_that_cannot_be_read(folder: Path) -> None:
     torchrun = ("-m", "torch.distributed.run", "--nproc-per-node=2", f"--master-port={free_port()}")
-    command = (*torchrun, "-m", "memgen_eval", "broken.npz", *COPIES[1:])
+    patient = "--monitor-interval=10"  # both have ended by then; sooner, it may kill the one still leaving
+    command = (*torchrun, patient, "-m", "memgen_eval", "broken.npz", *COPIES[1:])
     with started(command, cwd=folder, env=os.environ | VARIABLES) as (both,):
         out, err = both.communicate(timeout=LONG)
     assert both.returncode == 1 and out == ""
