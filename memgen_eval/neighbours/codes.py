@@ -133,21 +133,18 @@ class Leading:
     @staticmethod
     def fit(some: NDArray[Any], num_directions: int, products: Products, share: Share) -> Leading | None:
         """Leading principal directions of some references; None where these are all the same."""
-        offsets = some.astype(np.float32)
-        offsets -= offsets.mean(axis=0)
-        if not offsets.any():
+        rows = np.bitwise_xor(some, 128).view(np.int8)
+        mixtures = _mixtures(rows, min(num_directions, dimension(some), len(some) // 2), products)
+        if mixtures is None:
             return None
-        num_directions = min(num_directions, dimension(some), len(some) // 2)
-        generator = np.random.default_rng(0)
-        start = generator.standard_normal((dimension(some), num_directions), dtype=np.float32)
         with single_thread():  # as fast when the machine does nothing else, and many times when it does
-            directions = _orthonormal(offsets.T @ (offsets @ start))  # a second pass costs what it saves
+            directions = _orthonormal(mixtures)
         basis = np.rint(directions * (127 / np.abs(directions).max())).astype(np.int8)
         wide = basis.astype(np.float64)
         norm = float(np.sqrt(np.linalg.eigvalsh(wide.T @ wide)[-1] * (1 + 1e-9)))
-        rows = np.ascontiguousarray(basis.T)
-        plain = Leading(rows, norm, np.zeros(num_directions + 1), 1, 0, products)
-        leading, left = np.empty((len(some), num_directions), np.int32), np.empty(len(some))
+        width = basis.shape[1]
+        plain = Leading(np.ascontiguousarray(basis.T), norm, np.zeros(width + 1), 1, 0, products)
+        leading, left = np.empty((len(some), width), np.int32), np.empty(len(some))
 
         def project(start: int, stop: int) -> None:
             leading[start:stop], left[start:stop], _ = plain._project(some[start:stop])
@@ -233,6 +230,22 @@ def encode(coder: Coder, array: NDArray[Any], start: int, stop: int, share: Shar
 
     share(fill, size)
     return codes
+
+
+def _mixtures(rows: NDArray[np.int8], count: int, products: Products) -> NDArray[np.float32] | None:
+    """Random mixtures of the leading principal directions of rows (B, D), (D, count); None where all rows are the same.
+
+    They are the columns of ``X^T X R``, X the centred rows and R random: a second pass costs what it saves.
+    Between both products, columns are rounded to int8: other mixtures, but as good.
+    """
+    random = np.random.default_rng(0).integers(-128, 128, (count, rows.shape[1]), dtype=np.int8)
+    seen = products.multiply(rows, products.pack(random))  # (B, count)
+    offsets = seen - seen.mean(axis=0)  # of int32: none where all are the same
+    largest = np.abs(offsets).max()
+    if largest == 0:
+        return None
+    small = np.ascontiguousarray(np.rint(offsets.T * (127 / largest)), dtype=np.int8)  # (count, B)
+    return np.ascontiguousarray(products.multiply(small, products.pack(rows.T)).T, dtype=np.float32)
 
 
 def _orthonormal(columns: NDArray[np.float32]) -> NDArray[np.float32]:
