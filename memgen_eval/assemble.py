@@ -57,7 +57,7 @@ def assemble(sets: Sets, found: Found, *, checksums: dict[str, str | None], batc
         provenance=provenance(
             seconds=sets.stages.seconds,
             command=None,
-            engine=describe_engine(sets.train.dtype),
+            engine=describe_engine(sets.train.dtype, sets.train.num_values),
             device=device,
             ranks=sets.ranks.size,
             batch_size=batch_size,

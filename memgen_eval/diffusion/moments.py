@@ -73,7 +73,7 @@ def _exact_moments(images: NDArray[Any], dimension: int) -> Moments:
     """Only what lies on and above the diagonal is multiplied, a panel of columns at a time."""
     total, squares = np.zeros(dimension), np.zeros((dimension, dimension))
     work = 1.0 * len(images) * dimension**2
-    products = integer_products("auto", work=work)
+    products = integer_products("auto", work=work, width=EXACT_ROWS)
     panels = [slice(start, min(start + PANEL, dimension)) for start in range(0, dimension, PANEL)]
     with sharing(threads_for(work)) as share:
         for rows in _blocks(images, EXACT_ROWS):

@@ -20,6 +20,7 @@ from memgen_eval.diffusion.queries import Queries
 from memgen_eval.diffusion.sigmas import check_sigmas
 from memgen_eval.diffusion.training_tiles import Tile, float_tiles, integer_norms, integer_tiles
 from memgen_eval.errors import InputError
+from memgen_eval.neighbours.arrays import dimension
 from memgen_eval.neighbours.engines import integer_products, threads_for
 from memgen_eval.neighbours.products import Products
 from memgen_eval.neighbours.threads import Share, sharing, single_thread
@@ -154,7 +155,7 @@ class OptimalDenoiser:
 
     @cached_property
     def _products(self) -> Products:
-        return integer_products("auto", work=2.0 * BLOCK_ROWS * self.train.size)
+        return integer_products("auto", work=2.0 * BLOCK_ROWS * self.train.size, width=dimension(self.train))
 
     @cached_property
     def _resident(self) -> tuple[Tile, ...]:

@@ -5,12 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.metadata
 import logging
+import math
 import sys
 import time
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import numpy as np
-from numpy.typing import DTypeLike, NDArray
+from numpy.typing import DTypeLike
 
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.products import NUMKONG, NUMPY, TORCH, Products, installed
@@ -20,6 +21,8 @@ from memgen_eval.neighbours.tiles import for_products
 Engine = Literal["auto", "numkong", "torch", "faiss", "numpy"]
 SMALL_WORK = 2e8  # operations below which threads and measurements cost more than they save
 _WORTH_IMPORTING_TORCH = 2e11
+_PROBE_WORK, _PROBE_QUERIES, _PROBE_REFERENCES, _PROBE_WIDTH = 2e9, 1024, 4096, 4096  # operations; at most so many
+_PROBE_TURNS, _PROBE_SECONDS = 5, 0.2  # whichever is reached first
 _BY_NAME = {products.name: products for products in (NUMKONG, TORCH, NUMPY)}
 _logger = logging.getLogger("memgen_eval.neighbours")
 
@@ -34,10 +37,10 @@ def check_engine(engine: str) -> None:
         )
 
 
-def integer_products(engine: str, *, work: float) -> Products:
-    """Who multiplies int8 values exactly in a search of `work` operations."""
+def integer_products(engine: str, *, work: float, width: int) -> Products:
+    """Who multiplies rows of `width` int8 values exactly, where that takes `work` operations."""
     if engine == "auto":
-        chosen = _automatic(work)
+        chosen = _automatic(work, width)
     elif is_exact(_BY_NAME[engine]):
         chosen = _BY_NAME[engine]
     else:
@@ -62,9 +65,9 @@ def float_products(engine: str) -> Products:
     return chosen
 
 
-def describe_engine(dtype: DTypeLike) -> str:
-    """Name and version of the library that ``engine="auto"`` takes for large arrays of this type."""
-    products = _automatic(SMALL_WORK) if np.dtype(dtype) == np.uint8 else float_products("auto")
+def describe_engine(dtype: DTypeLike, width: int) -> str:
+    """Name and version of the library that ``engine="auto"`` takes for large arrays of this type, (N, width)."""
+    products = _automatic(SMALL_WORK, width) if np.dtype(dtype) == np.uint8 else float_products("auto")
     return f"{products.name} {importlib.metadata.version(products.name)}"
 
 
@@ -91,31 +94,39 @@ def is_float32(products: Products) -> bool:
     return np.array_equal(products.multiply(queries, products.pack(references)), expected)
 
 
-def _automatic(work: float) -> Products:
+def _automatic(work: float, width: int) -> Products:
+    width = min(width, _PROBE_WIDTH)
     if not installed("numkong") or not is_exact(NUMKONG):
-        return NUMPY if work < SMALL_WORK else _fastest(("numpy", "torch"))
+        return NUMPY if work < SMALL_WORK else _fastest(("numpy", "torch"), width)
     if work < SMALL_WORK or ("torch" not in sys.modules and work < _WORTH_IMPORTING_TORCH):
         return NUMKONG
-    return _fastest(("numkong", "torch"))
+    return _fastest(("numkong", "torch"), width)
 
 
 @functools.cache
-def _fastest(names: tuple[str, ...]) -> Products:
-    """The fastest of those installed that multiply exactly, measured once in a process."""
+def _fastest(names: tuple[str, ...], width: int) -> Products:
+    """The fastest of those installed that multiply exactly, measured once in a process for rows of each width."""
     usable = [_BY_NAME[name] for name in names if installed(name) and is_exact(_BY_NAME[name])]
-    seconds = {products.name: _seconds(products) for products in usable}
-    _logger.debug("seconds per probe: %s", seconds)
+    seconds = _seconds(usable, width)
+    _logger.debug("seconds per probe of width %d: %s", width, seconds)
     return min(usable, key=lambda products: seconds[products.name])
 
 
-def _seconds(products: Products) -> float:
-    """Shortest of three times for one product of 2e9 operations, on all threads."""
-    rows: NDArray[Any] = np.random.default_rng(0).integers(-128, 128, (1536, 2048), dtype=np.int8)
-    queries, packed = rows[:512], [products.pack(rows[512:])]
-    times = []
+def _seconds(candidates: list[Products], width: int) -> dict[str, float]:
+    """Shortest times of one product on all threads; turns alternate, so that a busy spell slows all of them."""
+    num_references = min(_PROBE_REFERENCES, max(1, int(_PROBE_WORK / 2 / _PROBE_QUERIES / width)))
+    generator = np.random.default_rng(0)
+    queries, references = (
+        generator.integers(-128, 128, (count, width), dtype=np.int8) for count in (_PROBE_QUERIES, num_references)
+    )
+    packed = {products.name: [products.pack(references)] for products in candidates}
+    seconds = dict.fromkeys(packed, math.inf)
     with sharing(num_threads()) as share:
-        for _ in range(3):
-            start = time.perf_counter()
-            for_products(products, share, queries, packed, lambda *_: None)
-            times.append(time.perf_counter() - start)
-    return min(times)
+        stop, turns = time.perf_counter() + _PROBE_SECONDS, 0
+        while turns == 0 or (turns < _PROBE_TURNS and time.perf_counter() < stop):
+            for products in candidates:
+                start = time.perf_counter()
+                for_products(products, share, queries, packed[products.name], lambda *_: None)
+                seconds[products.name] = min(seconds[products.name], time.perf_counter() - start)
+            turns += 1
+    return seconds

@@ -155,7 +155,7 @@ def _one_orientation(queries: NDArray[Any], references: NDArray[Any]) -> NDArray
     work = 2.0 * distances.size * dimension(queries)
     with sharing(threads_for(work)) as share:
         if distances.dtype == np.int64:
-            products, frame = integer_products("auto", work=work), IntegerFrame()
+            products, frame = integer_products("auto", work=work, width=dimension(queries)), IntegerFrame()
             tile = make_tile(references, 0, len(references), frame, products)
             converted, norms = prepare(queries, 0, len(queries), frame)
 

@@ -46,7 +46,7 @@ def nearest_integers(
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Squared distances and indices of the K nearest references of uint8 rows, exact and in order."""
     work = 2.0 * len(queries) * len(references) * dimension(queries)
-    products, frame = integer_products(engine, work=work), IntegerFrame()
+    products, frame = integer_products(engine, work=work, width=dimension(queries)), IntegerFrame()
     plan = plan_blocks(dimension=dimension(queries), value_bytes=products.value_bytes, keep=k, budget=budget)
     squared, indices = (np.empty((len(queries), k), dtype=np.int64) for _ in range(2))
     with sharing(threads_for(work)) as share:

@@ -107,7 +107,8 @@ def _means(
     plan = None if kind is None else _Plan.within(budget, kind.width, queries, k)
     if kind is None or plan is None:
         return None
-    return kind, plan, integer_products(engine, work=2.0 * len(queries) * len(references.rows) * kind.width)
+    work = 2.0 * len(queries) * len(references.rows) * kind.width
+    return kind, plan, integer_products(engine, work=work, width=kind.width)
 
 
 def _search(

@@ -114,7 +114,7 @@ def test_threads_and_engines_change_no_bit(digits: Any, products: Any, monkeypat
     monkeypatch.setattr(module, "threads_for", lambda work: 1)
     expected = OptimalDenoiser(digits[:1500]).curve(x0, eps, sigmas)
     monkeypatch.setattr(module, "threads_for", lambda work: 3)
-    monkeypatch.setattr(module, "integer_products", lambda engine, work: products)
+    monkeypatch.setattr(module, "integer_products", lambda engine, work, width: products)
     assert torch.equal(OptimalDenoiser(digits[:1500]).curve(x0, eps, sigmas), expected)
 
 

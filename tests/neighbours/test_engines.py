@@ -57,25 +57,35 @@ def test_self_test_sees_saturation_that_constants_hide(
         found = nearest_neighbours(images[:5], images, 3, engine="torch")
     assert "torch gives wrong integer products" in caplog.text
     assert same(found, nearest_neighbours(images[:5], images, 3, engine="numpy"))
-    monkeypatch.setattr(engines, "_seconds", lambda products: 1.0)
-    assert engines._fastest.__wrapped__(("torch", "numpy")) is NUMPY
+    monkeypatch.setattr(engines, "_seconds", lambda candidates, width: {products.name: 1.0 for products in candidates})
+    assert engines._fastest.__wrapped__(("torch", "numpy"), 50) is NUMPY
 
 
 def test_fastest_is_taken_for_large_work_only(monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = {"numkong": 2.0, "torch": 1.0, "numpy": 3.0}
-    monkeypatch.setattr(engines, "_seconds", lambda products: seconds[products.name])
+    widths: list[int] = []
+
+    def measure(candidates: list[Products], width: int) -> dict[str, float]:
+        widths.append(width)
+        return {products.name: seconds[products.name] for products in candidates}
+
+    def chosen(work: float, width: int = 257) -> Products:
+        return engines.integer_products("auto", work=work, width=width)
+
+    monkeypatch.setattr(engines, "_seconds", measure)
     monkeypatch.setattr(engines, "is_exact", lambda products: True)
     monkeypatch.setattr(engines, "_fastest", engines._fastest.__wrapped__)
-    assert engines.integer_products("auto", work=1e6) is NUMKONG
-    assert engines.integer_products("auto", work=1e13) is TORCH
+    assert chosen(1e6) is NUMKONG and not widths
+    assert chosen(1e13) is TORCH
     seconds["numkong"] = 0.5
-    assert engines.integer_products("auto", work=1e13) is NUMKONG
+    assert chosen(1e13, 10**6) is NUMKONG
+    assert widths == [257, 4096]  # no row is longer in a probe
     monkeypatch.delitem(sys.modules, "torch")
     seconds["numkong"] = 2.0
-    assert engines.integer_products("auto", work=1e11) is NUMKONG  # not worth importing torch
+    assert chosen(1e11) is NUMKONG  # not worth importing torch
     monkeypatch.setattr(engines, "installed", lambda package: package == "numpy")
-    assert engines.integer_products("auto", work=1e6) is NUMPY
-    assert engines.integer_products("auto", work=1e13) is NUMPY
+    assert chosen(1e6) is NUMPY
+    assert chosen(1e13) is NUMPY
 
 
 @pytest.mark.parametrize("products", [NUMKONG, TORCH, NUMPY])
@@ -96,15 +106,18 @@ def test_callers_autocast_changes_nothing() -> None:
         assert same(nearest_neighbours(images[:100], images, 3, engine="torch"), expected)
 
 
-def test_probe_measures() -> None:
-    assert 0 < engines._seconds(NUMKONG) < 60
+@pytest.mark.parametrize("width", [1, 257, 3072])
+def test_probe_measures(width: int) -> None:
+    seconds = engines._seconds([NUMKONG, TORCH], width)
+    assert set(seconds) == {"numkong", "torch"}
+    assert all(0 < each < 60 for each in seconds.values())
 
 
 def test_description_names_library_and_version() -> None:
-    name, version = engines.describe_engine(np.uint8).split()
+    name, version = engines.describe_engine(np.uint8, 3072).split()
     assert name in {"numkong", "torch", "numpy"}
     assert version[0].isdigit()
-    assert engines.describe_engine(np.float32) == f"numpy {np.__version__}"
+    assert engines.describe_engine(np.float32, 3072) == f"numpy {np.__version__}"
 
 
 def test_threads_follow_affinity_environment_and_blas(monkeypatch: pytest.MonkeyPatch) -> None:
