@@ -100,7 +100,7 @@ def take_stream(
 
     `unit` is what a batch is called in messages. At most `num_images` are taken, and at least as many are expected.
     """
-    parts: list[NDArray[Any]] = []
+    whole: NDArray[Any] | None = None
     first: _Opening | None = None
     seen: Tally | None = None
     count = 0
@@ -114,14 +114,14 @@ def take_stream(
             measured = tally(raw, first.conversion.value_range, first=count, label=here)
             seen = measured if seen is None else seen + measured
             _check_early(seen, first.kind, expected, here, is_first=number == 1)
-        parts.append(np.array(first.conversion(raw)))
+        whole = _appended(whole, first.conversion(raw), count)
         count += len(raw)
         if count == num_images:
             break
-    if first is None:
+    if first is None or whole is None:
         raise InputError(f"{label}: holds no images; expected at least one")
     _checked_count(count, num_images, label)
-    whole = np.concatenate(parts) if len(parts) > 1 else parts[0]
+    whole.resize((count, *whole.shape[1:]), refcheck=False)
     notes, clipped = (
         ((), None)
         if seen is None
@@ -129,6 +129,20 @@ def take_stream(
     )
     arrival = _arrival(images, first.raw, whole.shape, first.kind, first.conversion, (*images.notes, *notes), clipped)
     return ImageSet(whole, _names(images, count, cut=num_images is not None, label=label), arrival)
+
+
+def _appended(whole: NDArray[Any] | None, rows: NDArray[Any], count: int) -> NDArray[Any]:
+    """One array whose first `count` rows are followed by these: it grows where it lies.
+
+    Thousands of small arrays, kept one by one, would lie between the large ones that a sampler lets go, and the memory
+    of these could not be used again.
+    """
+    if whole is None:
+        return np.array(rows, order="C")
+    if count + len(rows) > len(whole):
+        whole.resize((max(count + len(rows), 3 * len(whole) // 2), *whole.shape[1:]), refcheck=False)
+    whole[count : count + len(rows)] = rows
+    return whole
 
 
 @dataclass(frozen=True, eq=False)
