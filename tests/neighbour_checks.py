@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+import torch
 
 import oracles
 from memgen_eval.neighbours import bound, codes, pruned
@@ -14,7 +15,7 @@ from memgen_eval.neighbours.table import Neighbours
 ENGINES = [
     pytest.param(name, marks=pytest.mark.skipif(not installed(name), reason=f"{name} is not installed"))
     for name in ("numkong", "torch", "faiss", "numpy")
-]
+] + [pytest.param("cuda", id="cuda" if torch.cuda.is_available() else "cuda's code on the processor")]
 
 # With these, searches of any size take codes, in small tiles.
 EVERYTHING_CODED: list[tuple[Any, str, float]] = [

@@ -8,17 +8,17 @@ import logging
 import math
 import sys
 import time
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 from numpy.typing import DTypeLike
 
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours.products import NUMKONG, NUMPY, TORCH, Products, installed
+from memgen_eval.neighbours.products import NUMKONG, NUMPY, SLICE, TORCH, Products, installed
 from memgen_eval.neighbours.threads import num_threads, sharing
 from memgen_eval.neighbours.tiles import for_products
 
-Engine = Literal["auto", "numkong", "torch", "faiss", "numpy"]
+Engine = Literal["auto", "numkong", "torch", "faiss", "numpy", "cuda"]
 SMALL_WORK = 2e8  # operations below which threads and measurements cost more than they save
 _WORTH_IMPORTING_TORCH = 2e11
 _PROBE_WORK, _PROBE_QUERIES, _PROBE_REFERENCES, _PROBE_WIDTH = 2e9, 1024, 4096, 4096  # operations; at most so many
@@ -31,10 +31,39 @@ def check_engine(engine: str) -> None:
     """Refuse a name that is unknown or not installed."""
     if engine not in get_args(Engine):
         raise InputError(f"engine={engine!r} is unknown: choose one of {', '.join(get_args(Engine))}")
-    if engine != "auto" and not installed(engine):
+    if engine == "cuda" and gpu() is None:
+        raise InputError('engine="cuda" needs torch and a GPU that it can use, and finds none: use engine="auto"')
+    if engine not in ("auto", "cuda") and not installed(engine):
         raise InputError(
             f'engine={engine!r} needs the package {engine}, which is not installed: install it or use engine="auto"'
         )
+
+
+def gpu() -> Any:
+    """The torch device of ``engine="cuda"``; None where there is none."""
+    if not installed("torch"):
+        return None
+    import torch
+
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
+
+
+def device_of(engine: str, dtype: DTypeLike, *, width: int) -> Any:
+    """The torch device on which this engine multiplies rows of so many int8 or float32 values; None: the processor."""
+    device = gpu() if engine == "cuda" else None
+    if device is None:
+        return None
+    from memgen_eval.neighbours.device import products_on  # imports torch
+
+    products, integers = products_on(device), np.dtype(dtype) == np.int8
+    if integers and width > SLICE:
+        _logger.warning("rows of %d values are too wide for %s; the processor is used instead", width, products.name)
+        return None
+    if not (is_exact(products) if integers else is_float32(products)):
+        _logger.warning("%s multiplies in lower precision; the processor is used instead", products.name)
+        return None
+    _logger.debug("products: %s", products.name)
+    return device
 
 
 def integer_products(engine: str, *, work: float, width: int) -> Products:

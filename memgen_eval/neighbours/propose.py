@@ -4,21 +4,23 @@ from __future__ import annotations
 
 import importlib
 import logging
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.neighbours.arrays import dimension
+from memgen_eval.neighbours.arrays import dimension, rows
 from memgen_eval.neighbours.budget import Plan, plan_blocks
-from memgen_eval.neighbours.engines import float_products, integer_products, threads_for
+from memgen_eval.neighbours.engines import device_of, float_products, integer_products, threads_for
 from memgen_eval.neighbours.frames import FloatFrame, Frame, IntegerFrame
 from memgen_eval.neighbours.products import Products
 from memgen_eval.neighbours.threads import Share, sharing
 from memgen_eval.neighbours.tiles import for_keys, key_dtype, make_tile, prepare
 from memgen_eval.neighbours.topk import TopK
 
+_Best = tuple[slice, TopK, NDArray[Any]]
 _logger = logging.getLogger("memgen_eval.neighbours")
 
 
@@ -45,17 +47,10 @@ def nearest_integers(
     queries: NDArray[Any], references: NDArray[Any], k: int, *, engine: str, budget: int
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Squared distances and indices of the K nearest references of uint8 rows, exact and in order."""
-    work = 2.0 * len(queries) * len(references) * dimension(queries)
-    products, frame = integer_products(engine, work=work, width=dimension(queries)), IntegerFrame()
-    plan = plan_blocks(dimension=dimension(queries), value_bytes=products.value_bytes, keep=k, budget=budget)
     squared, indices = (np.empty((len(queries), k), dtype=np.int64) for _ in range(2))
-    with sharing(threads_for(work)) as share:
-        for start in range(0, len(queries), plan.resident_rows):
-            mine = slice(start, min(start + plan.resident_rows, len(queries)))
-            converted, norms = prepare(queries, mine.start, mine.stop, frame)
-            best = _scan(converted, references, k, frame, products, plan, share)
-            squared[mine], indices[mine] = best.keys, best.indices
-            squared[mine] += norms[:, None]
+    for mine, best, norms in _best(queries, references, k, frame=IntegerFrame(), engine=engine, budget=budget):
+        squared[mine], indices[mine] = best.keys, best.indices
+        squared[mine] += norms[:, None]
     return squared, indices
 
 
@@ -65,20 +60,58 @@ def propose_floats(
     """`keep` candidates of each query by float32 products, or by faiss, and a rigorous bound on the rest."""
     lower = np.empty((len(queries), keep))
     indices = np.empty((len(queries), keep), dtype=np.int64)
-    work = 2.0 * len(queries) * len(references) * dimension(queries)
-    value_bytes = 4 if engine == "faiss" else float_products(engine).value_bytes
-    plan = plan_blocks(dimension=dimension(queries), value_bytes=value_bytes, keep=keep, budget=budget)
-    with sharing(threads_for(work)) as share:
-        for start in range(0, len(queries), plan.resident_rows):
-            mine = slice(start, min(start + plan.resident_rows, len(queries)))
+    if engine == "faiss":
+        plan = plan_blocks(dimension=dimension(queries), value_bytes=4, keep=keep, budget=budget)
+        for mine in _resident(len(queries), plan):
             converted, norms = prepare(queries, mine.start, mine.stop, frame)
-            if engine == "faiss":
-                indices[mine], lower[mine] = _ask_faiss(converted, norms, references, keep, frame, plan)
-            else:
-                best = _scan(converted, references, keep, frame, float_products(engine), plan, share)
-                indices[mine], lower[mine] = best.indices, frame.bounds_of_keys(best.keys, norms)
+            indices[mine], lower[mine] = _ask_faiss(converted, norms, references, keep, frame, plan)
+    else:
+        for mine, best, norms in _best(queries, references, keep, frame=frame, engine=engine, budget=budget):
+            indices[mine], lower[mine] = best.indices, frame.bounds_of_keys(best.keys, norms)
     bound = lower[:, -1] if keep < len(references) else np.full(len(queries), np.inf)
     return Proposal(indices, lower, bound)
+
+
+def _best(
+    queries: NDArray[Any], references: NDArray[Any], keep: int, *, frame: Frame, engine: str, budget: int
+) -> Iterator[_Best]:
+    """The `keep` smallest keys of some queries after the other, and their squared norms."""
+    device = device_of(engine, frame.dtype, width=dimension(queries))
+    if device is not None:
+        return _best_on_device(queries, references, keep, frame, device, budget)
+    return _best_by_products(queries, references, keep, frame, "auto" if engine == "cuda" else engine, budget)
+
+
+def _best_on_device(
+    queries: NDArray[Any], references: NDArray[Any], keep: int, frame: Frame, device: Any, budget: int
+) -> Iterator[_Best]:
+    from memgen_eval.neighbours.device import smallest_keys  # imports torch
+
+    plan = plan_blocks(dimension=dimension(queries), value_bytes=4, keep=keep, budget=budget)
+    for mine in _resident(len(queries), plan):
+        some = rows(queries, mine.start, mine.stop)
+        yield mine, *smallest_keys(some, references, keep, frame=frame, device=device, budget=budget)
+
+
+def _best_by_products(
+    queries: NDArray[Any], references: NDArray[Any], keep: int, frame: Frame, engine: str, budget: int
+) -> Iterator[_Best]:
+    width = dimension(queries)
+    work = 2.0 * len(queries) * len(references) * width
+    if isinstance(frame, FloatFrame):
+        products = float_products(engine)
+    else:
+        products = integer_products(engine, work=work, width=width)
+    plan = plan_blocks(dimension=width, value_bytes=products.value_bytes, keep=keep, budget=budget)
+    with sharing(threads_for(work)) as share:
+        for mine in _resident(len(queries), plan):
+            converted, norms = prepare(queries, mine.start, mine.stop, frame)
+            yield mine, _scan(converted, references, keep, frame, products, plan, share), norms
+
+
+def _resident(num_queries: int, plan: Plan) -> Iterator[slice]:
+    for start in range(0, num_queries, plan.resident_rows):
+        yield slice(start, min(start + plan.resident_rows, num_queries))
 
 
 def _scan(

@@ -62,8 +62,9 @@ def nearest_neighbours(
     flip : bool
         The last axis is the width; the distance to a reference is the smaller of both orientations. `flipped` says
         where the mirrored one is strictly smaller. A left-out reference is left out in both.
-    engine : {"auto", "numkong", "torch", "faiss", "numpy"}
-        Who proposes candidates. "auto" takes the fastest measured on this machine.
+    engine : {"auto", "numkong", "torch", "faiss", "numpy", "cuda"}
+        Who proposes candidates. "auto" takes the fastest measured on this machine's processor; "cuda" is torch on the
+        current GPU.
     memory_budget : str or int
         Bytes held at once beyond the arguments and the result, such as "512MiB"; at least 16 rows of each are held.
 
@@ -235,7 +236,7 @@ def _nearest(
     integers = distance_dtype(queries, references.rows) == np.int64
     if len(queries) == 0:
         return np.empty((0, k), dtype=np.int64 if integers else np.float64), np.empty((0, k), dtype=np.int64)
-    if engine != "faiss":
+    if engine not in ("faiss", "cuda"):
         found = nearest_by_codes(queries, references, k, engine=engine, budget=budget, within=within)
         if found is not None:
             return found

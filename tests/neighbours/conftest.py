@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
+
+from memgen_eval.neighbours import engines
 
 Pixels = NDArray[np.uint8]
 
@@ -19,3 +24,12 @@ def bright() -> tuple[Pixels, Pixels]:
     queries = np.concatenate([references[250:400], references[100:130]])
     queries[150:, 0, 0, 0] ^= 1
     return queries, references
+
+
+@pytest.fixture(autouse=True, scope="session")
+def processor_for_a_gpu() -> Iterator[None]:
+    """Where there is no GPU, the code of ``engine="cuda"`` computes on the processor."""
+    with pytest.MonkeyPatch.context() as patch:
+        if not torch.cuda.is_available():
+            patch.setattr(engines, "gpu", lambda: torch.device("cpu"))
+        yield
