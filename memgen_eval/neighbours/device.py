@@ -70,7 +70,7 @@ def smallest_keys(
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
         wanted, norms = prepare(to_device(queries, device), frame)
         best = nearest_codes(wanted, read(references, plan, frame, device), keep, plan.block_rows)
-        keys, indices = _decoded(best, wanted.dtype)
+        keys, indices = decoded(best, wanted.dtype)
         return TopK(keys.cpu().numpy(), indices.cpu().numpy()), norms.cpu().numpy()
 
 
@@ -174,7 +174,7 @@ def _coded(keys: Tensor, indices: Tensor) -> Tensor:
     return (keys.long() << 32) | indices
 
 
-def _decoded(codes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+def decoded(codes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
     """Keys, int32 of int8 rows or float32, and indices, int64."""
     keys = (codes >> 32).int()
     return keys if dtype == torch.int8 else _ordered(keys).view(torch.float32), codes & _LOWER_HALF

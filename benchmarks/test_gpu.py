@@ -1,0 +1,90 @@
+"""Exact search on a GPU beside float32 searches there, images on the device: skipped where torch finds none."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from benchmarks import OURS
+from benchmarks.data import ImageSets
+from benchmarks.stopwatch import Stopwatch
+from benchmarks.truth import Found, share_of_right_rows
+from memgen_eval.neighbours.device import decoded, make_tile, nearest_codes, prepare
+from memgen_eval.neighbours.frames import IntegerFrame
+from memgen_eval.neighbours.search import nearest_neighbours
+
+K = 5
+TILE_ROWS, BLOCK_ROWS = 8192, 4096
+PEER_ROWS = 4096
+INT8_PEAKS = {"H100": 1.979e15, "H200": 1.979e15}  # dense operations a second, NVIDIA's data sheets
+Search = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
+
+
+def ours(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """int8 products, and the selection where they are: what ``engine="cuda"`` does with each tile."""
+    with torch.inference_mode():
+        frame = IntegerFrame()
+        wanted, norms = prepare(queries, frame)
+        starts = range(0, len(references), TILE_ROWS)
+        tiles = (make_tile(references[first : first + TILE_ROWS], first, frame) for first in starts)
+        keys, indices = decoded(nearest_codes(wanted, tiles, k, BLOCK_ROWS), torch.int8)
+        return keys + norms[:, None], indices
+
+
+def torch_float32(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """The expanded form in float32, and `topk`, in blocks of queries."""
+    targets = references.float()
+    norms = targets.square().sum(dim=1)
+    parts = []
+    for start in range(0, len(queries), PEER_ROWS):
+        rows = queries[start : start + PEER_ROWS].float()
+        squared = torch.addmm(norms, rows, targets.T, alpha=-2).add_(rows.square().sum(dim=1, keepdim=True))
+        parts.append(squared.topk(k, largest=False))
+    squared, indices = (torch.cat([part[side] for part in parts]) for side in (0, 1))
+    return squared, indices
+
+
+SEARCHES: dict[str, Search] = {OURS: ours, "torch float32": torch_float32}
+
+
+@pytest.fixture(scope="module")
+def expected(images: ImageSets) -> Found:
+    """What the processor finds."""
+    found = nearest_neighbours(images.train, images.train, K)
+    return Found(found.squared_distances, found.indices)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
+@pytest.mark.parametrize("method", SEARCHES)
+@pytest.mark.parametrize("turn", range(5))
+def test_training_set_against_itself(
+    images: ImageSets, expected: Found, turn: int, method: str, stopwatch: Stopwatch
+) -> None:
+    """All with all, after a warm-up."""
+    rows = torch.from_numpy(images.train.reshape(len(images.train), -1)).cuda()
+    name = torch.cuda.get_device_name()
+
+    def search() -> tuple[Tensor, Tensor]:
+        found = SEARCHES[method](rows, rows, K)
+        torch.cuda.synchronize()
+        return found
+
+    if turn == 0:
+        search()
+    peak = next((peak for part, peak in INT8_PEAKS.items() if part in name), None)
+    floor = None if peak is None else 2.0 * len(rows) * rows.numel() / peak
+    case = f"{images.name} on {name}: {len(rows):,} x {len(rows):,} x {rows.shape[1]:,}, k = {K}"
+    squared, indices = (part.cpu().numpy() for part in stopwatch(search, case=case, method=method, floor=floor))
+    if method == OURS:
+        assert np.array_equal(squared, expected.squared)
+        assert np.array_equal(indices, expected.indices)
+        stopwatch.note(answer="exact")
+    else:
+        flat = images.train.reshape(len(images.train), -1)
+        share = share_of_right_rows(indices, expected, flat, flat)
+        assert share > 0.9  # it did the same work
+        stopwatch.note(answer=f"{share:.3%} of rows right")
