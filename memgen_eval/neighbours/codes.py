@@ -139,10 +139,10 @@ class Leading:
             return None
         with single_thread():  # as fast when the machine does nothing else, and many times when it does
             directions = _orthonormal(mixtures)
-        basis = np.rint(directions * (127 / np.abs(directions).max())).astype(np.int8)
-        basis, width = np.ascontiguousarray(basis.T), basis.shape[1]
-        gram = products.multiply(basis, products.pack(basis)).astype(np.float64)  # exact
-        norm = float(np.sqrt(np.linalg.eigvalsh(gram)[-1] * (1 + 1e-9)))
+            basis = np.rint(directions.T * (127 / np.abs(directions).max())).astype(np.int8, order="C")  # (P, D)
+            gram = products.multiply(basis, products.pack(basis)).astype(np.float64)  # exact
+            norm = float(np.sqrt(np.linalg.eigvalsh(gram)[-1] * (1 + 1e-9)))
+        width = len(basis)
         plain = Leading(basis, norm, np.zeros(width + 1), 1, 0, products)
         leading, left = np.empty((len(some), width), np.int32), np.empty(len(some))
 
