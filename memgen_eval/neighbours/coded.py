@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -34,9 +34,9 @@ class Coded:
         if self.tiles is not None:
             yield from self.tiles
             return
-        for first in range(0, len(references), tile_rows):
-            codes = encode(self.coder, references, first, min(first + tile_rows, len(references)), share)
-            yield from _tiles(codes, first, len(references), self.coder, products)
+        starts = range(0, len(references), tile_rows)
+        blocks = (encode(self.coder, references, i, min(i + tile_rows, len(references)), share) for i in starts)
+        yield from _tiles(blocks, len(references), self.coder, products, tile_rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,19 +86,35 @@ class References:
     ) -> Iterator[CodedTile]:
         mine, count = ranks.share(len(self.rows)), len(self.rows)
         part = encode(coder, self.rows, mine.start, mine.stop, share)
-        values, norms, errors = (ranks.gather(array) for array in (part.values, part.norms, part.errors))
-        for first in range(0, count, tile_rows):
-            at = slice(first, first + tile_rows)
-            yield from _tiles(Codes(values[at], norms[at], errors[at]), first, count, coder, products)
+        codes = Codes(*(ranks.gather(array) for array in (part.values, part.norms, part.errors)))
+        at = (slice(first, first + tile_rows) for first in range(0, count, tile_rows))
+        blocks = (codes[some] for some in at)
+        yield from _tiles(blocks, count, coder, products, tile_rows)
 
 
-def _tiles(codes: Codes, first: int, count: int, coder: Coder, products: Products) -> Iterator[CodedTile]:
-    """The codes of references from `first` on, of `count` in all; those with unusual errors apart."""
+def _tiles(
+    blocks: Iterable[Codes], count: int, coder: Coder, products: Products, tile_rows: int
+) -> Iterator[CodedTile]:
+    """Tiles of codes that come block by block, of `count` references; those with unusual errors are put together."""
     dtype = np.int32 if count < 2**31 else np.int64
-    usual = codes.errors <= _USUAL * coder.usual_error
-    for chosen in (np.flatnonzero(usual), np.flatnonzero(~usual)):
-        if len(chosen):
-            packed = products.pack(np.ascontiguousarray(codes.values[chosen]))
-            half_norms = (codes.norms[chosen] >> 1).astype(np.int32)
-            error = float(codes.errors[chosen].max())
-            yield CodedTile((first + chosen).astype(dtype), packed, half_norms, error)
+    apart: list[tuple[NDArray[Any], Codes]] = []
+    first = 0
+    for codes in blocks:
+        indices = np.arange(first, first + len(codes.errors), dtype=dtype)
+        usual = codes.errors <= _USUAL * coder.usual_error
+        yield from _tile([(indices[usual], codes[usual])], products)
+        apart.append((indices[~usual], codes[~usual]))
+        first += len(usual)
+        if sum(len(some) for some, _ in apart) >= tile_rows:
+            yield from _tile(apart, products)
+            apart = []
+    yield from _tile(apart, products)
+
+
+def _tile(parts: list[tuple[NDArray[Any], Codes]], products: Products) -> Iterator[CodedTile]:
+    """One tile of all these rows and their codes, none where there are no rows."""
+    if not sum(len(indices) for indices, _ in parts):
+        return
+    codes = Codes.joined([codes for _, codes in parts])
+    packed, half_norms = products.pack(codes.values), (codes.norms >> 1).astype(np.int32)
+    yield CodedTile(np.concatenate([indices for indices, _ in parts]), packed, half_norms, float(codes.errors.max()))

@@ -44,6 +44,19 @@ class Codes:
     norms: NDArray[np.int64]
     errors: NDArray[np.float64]
 
+    def __getitem__(self, rows: Any) -> Codes:
+        """Those of some rows."""
+        return Codes(self.values[rows], self.norms[rows], self.errors[rows])
+
+    @staticmethod
+    def joined(parts: list[Codes]) -> Codes:
+        """All of them, one after the other, contiguous."""
+        return Codes(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.norms for part in parts]),
+            np.concatenate([part.errors for part in parts]),
+        )
+
 
 class Coder(Protocol):
     """A map z that brings no two rows farther apart, and how its values are rounded to codes.
