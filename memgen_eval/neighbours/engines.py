@@ -21,8 +21,9 @@ from memgen_eval.neighbours.tiles import for_products
 Engine = Literal["auto", "numkong", "torch", "faiss", "numpy", "cuda"]
 SMALL_WORK = 2e8  # operations below which threads and measurements cost more than they save
 _WORTH_IMPORTING_TORCH = 2e11
-_PROBE_WORK, _PROBE_QUERIES, _PROBE_REFERENCES, _PROBE_WIDTH = 2e9, 1024, 4096, 4096  # operations; at most so many
-_PROBE_TURNS, _PROBE_SECONDS = 5, 0.2  # whichever is reached first
+_PROBE_QUERIES, _PROBE_REFERENCES, _PROBE_BYTES = 512, 4096, 12 * 2**20  # shapes of a search, on which ratios depend
+_PROBE_WIDTH = 4096  # at most
+_PROBE_TURNS, _PROBE_SECONDS = 5, 0.1  # whichever is reached first
 _BY_NAME = {products.name: products for products in (NUMKONG, TORCH, NUMPY)}
 _logger = logging.getLogger("memgen_eval.neighbours")
 
@@ -136,6 +137,8 @@ def _automatic(work: float, width: int) -> Products:
 def _fastest(names: tuple[str, ...], width: int) -> Products:
     """The fastest of those installed that multiply exactly, measured once in a process for rows of each width."""
     usable = [_BY_NAME[name] for name in names if installed(name) and is_exact(_BY_NAME[name])]
+    if len(usable) == 1:
+        return usable[0]
     seconds = _seconds(usable, width)
     _logger.debug("seconds per probe of width %d: %s", width, seconds)
     return min(usable, key=lambda products: seconds[products.name])
@@ -143,7 +146,7 @@ def _fastest(names: tuple[str, ...], width: int) -> Products:
 
 def _seconds(candidates: list[Products], width: int) -> dict[str, float]:
     """Shortest times of one product on all threads; turns alternate, so that a busy spell slows all of them."""
-    num_references = min(_PROBE_REFERENCES, max(1, int(_PROBE_WORK / 2 / _PROBE_QUERIES / width)))
+    num_references = min(_PROBE_REFERENCES, _PROBE_BYTES // width)
     generator = np.random.default_rng(0)
     queries, references = (
         generator.integers(-128, 128, (count, width), dtype=np.int8) for count in (_PROBE_QUERIES, num_references)
