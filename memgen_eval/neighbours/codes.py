@@ -16,6 +16,7 @@ from memgen_eval.neighbours.threads import Share, single_thread
 
 _SAMPLE_ROWS = 2048
 _MEDIAN_ROWS = 512
+_STEP_VALUES = 2**20  # of rows that are rounded by each step that might be best
 _SAMPLE_VALUE_BYTES = 64  # of all that is made of a value while a code is fitted
 _DIRECTIONS, _MORE_DIRECTIONS, _FEW_NEIGHBOURS = 256, 384, 16
 _VALUES_PER_DIRECTION = 3
@@ -294,11 +295,13 @@ def _best_step(offsets: NDArray[np.float64]) -> tuple[float, float] | None:
     scale = np.sqrt(np.median(squared) or squared.mean())
     if scale < _SMALLEST_SCALE:
         return None
-    steps = [float(reach * scale / 127) for reach in _RANGES]
-    most = []
-    for step in steps:
-        scaled = offsets / step
-        scaled -= np.clip(np.rint(scaled), -127, 127)
-        most.append(step * float(np.quantile(np.sqrt(np.einsum("ij,ij->i", scaled, scaled)), _MOST_ROWS)))
-    smallest = int(np.argmin(most))
-    return steps[smallest], most[smallest]
+    some = offsets[:: -(-offsets.size // _STEP_VALUES)]
+    step = min((float(reach * scale / 127) for reach in _RANGES), key=lambda step: _usual_error(some, step))
+    return step, _usual_error(offsets, step)
+
+
+def _usual_error(offsets: NDArray[np.float64], step: float) -> float:
+    """What the errors of most rows (B, P) are at most."""
+    scaled = offsets / step
+    scaled -= np.clip(np.rint(scaled), -127, 127)
+    return step * float(np.quantile(np.sqrt(np.einsum("ij,ij->i", scaled, scaled)), _MOST_ROWS))

@@ -16,7 +16,7 @@ _IN_USE = 2  # blocks whose work may be unfinished when another one is sent
 def to_device(block: NDArray[Any], device: torch.device) -> Tensor:
     """A copy of an array on the device; where that is a GPU, by way of pinned memory, and without waiting for it."""
     kind = torch.from_numpy(block[:0].copy()).dtype
-    staged = torch.empty(block.shape, dtype=kind, pin_memory=device.type == "cuda")
+    staged = torch.empty(block.shape, dtype=kind, device="cpu", pin_memory=device.type == "cuda")
     staged.numpy()[...] = block
     return staged.to(device, non_blocking=True)
 
