@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -11,6 +12,7 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 ENOUGH = 20.0  # seconds: what took longer is not timed again
+SETTLING = 0.5  # seconds, after which no thread of the method before is still spinning
 Result = TypeVar("Result")
 
 
@@ -33,6 +35,7 @@ class Stopwatch:
         if last > ENOUGH:
             pytest.skip(f"took {last:.0f} s: once is enough")
         self.benchmark.group = case
+        time.sleep(SETTLING)
         before = os.times()
         result: Result = self.benchmark.pedantic(function, rounds=1)  # type: ignore[no-untyped-call]
         after = os.times()
