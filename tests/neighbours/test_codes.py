@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from hard_rows import FLOATS, PIXELS, SIZE, Pixels, gaussian, smooth, with_outlier
 from memgen_eval.neighbours import bound, codes
+from memgen_eval.neighbours.coded import _tiles
 from memgen_eval.neighbours.codes import Coder, Codes, Leading, Whole, kind_of_code
 from memgen_eval.neighbours.products import NUMKONG, NUMPY, Products
 from memgen_eval.neighbours.threads import sharing
@@ -123,6 +124,26 @@ def test_errors_are_needed_and_most_are_usual() -> None:
     assert (bare > distances(queries, references)).any()
     assert np.flatnonzero(y.errors > 1.1 * coder.usual_error).tolist() == [7]
     assert coder.usual_error < 1
+
+
+@pytest.mark.parametrize("share_unusual", [0.0, 0.05, 0.6, 1.0])
+def test_every_reference_is_in_one_tile_and_the_unusual_in_others(share_unusual: float) -> None:
+    generator = np.random.default_rng(0)
+    coder = Whole.fit(gaussian(300))
+    assert coder is not None
+    unusual = generator.random(300) < share_unusual
+    errors = coder.usual_error * np.where(unusual, 2.0, 0.5)
+    whole = Codes(generator.integers(-9, 10, (300, SIZE), dtype=np.int8), generator.integers(0, 99, 300), errors)
+    blocks = (whole[start : start + 40] for start in range(0, 300, 40))
+    tiles = list(_tiles(blocks, 300, coder, NUMPY, tile_rows=40))
+    indices = np.concatenate([tile.indices for tile in tiles])
+    assert sorted(indices.tolist()) == list(range(300))
+    for tile in tiles:
+        assert len(set(unusual[tile.indices])) == 1
+        assert tile.error == errors[tile.indices].max()
+        assert (tile.half_norms == whole.norms[tile.indices] // 2).all()
+        assert (tile.packed[0] == whole.values[tile.indices]).all()
+        assert len(tile.indices) < 80
 
 
 def test_zeros_are_coded_without_error() -> None:

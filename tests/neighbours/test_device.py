@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -42,10 +42,12 @@ def brute_force(queries: NDArray[np.uint8], references: NDArray[np.uint8], keep:
     sizes=st.tuples(st.integers(1, 50), st.integers(1, 400), st.integers(1, 20)),
     keep=st.integers(1, 400),
     values=st.sampled_from([[0, 255], [7], [126, 127, 128, 129], list(range(256))]),
+    tile_rows=st.sampled_from([128, 1024]),
 )
+@example(seed=0, sizes=(50, 400, 20), keep=3, values=list(range(256)), tile_rows=1024)  # fewer than its groups
 @settings(max_examples=80)
 def test_integer_keys_give_all_neighbours_in_order(
-    seed: int, sizes: tuple[int, int, int], keep: int, values: list[int]
+    seed: int, sizes: tuple[int, int, int], keep: int, values: list[int], tile_rows: int
 ) -> None:
     num_queries, num_references, width = sizes
     generator = np.random.default_rng(seed)
@@ -54,9 +56,9 @@ def test_integer_keys_give_all_neighbours_in_order(
     )
     keep = min(keep, num_references)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "_MOST_TILE_ROWS", 128)
+        patch.setattr(device, "_MOST_TILE_ROWS", tile_rows)
         patch.setattr(device, "_MOST_BLOCK_ROWS", 32)
-        best, norms = device.smallest_keys(queries, references, keep, frame=IntegerFrame(), device=DEVICE, budget=2**20)
+        best, norms = device.smallest_keys(queries, references, keep, frame=IntegerFrame(), device=DEVICE, budget=2**24)
     squared, indices = brute_force(queries, references, keep)
     assert best.keys.dtype == np.int32 and best.indices.dtype == norms.dtype == np.int64
     assert (best.indices == indices).all()
