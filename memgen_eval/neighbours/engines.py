@@ -125,7 +125,7 @@ def is_float32(products: Products) -> bool:
 
 
 def _automatic(work: float, width: int) -> Products:
-    width = min(width, _PROBE_WIDTH)
+    width = min(1 << (width - 1).bit_length(), _PROBE_WIDTH)  # a power of two, so that few widths are measured
     if not installed("numkong") or not is_exact(NUMKONG):
         return NUMPY if work < SMALL_WORK else _fastest(("numpy", "torch"), width)
     if work < SMALL_WORK or ("torch" not in sys.modules and work < _WORTH_IMPORTING_TORCH):
@@ -135,7 +135,7 @@ def _automatic(work: float, width: int) -> Products:
 
 @functools.cache
 def _fastest(names: tuple[str, ...], width: int) -> Products:
-    """The fastest of those installed that multiply exactly, measured once in a process for rows of each width."""
+    """The fastest of those installed that multiply exactly, measured once in a process for each width."""
     usable = [_BY_NAME[name] for name in names if installed(name) and is_exact(_BY_NAME[name])]
     if len(usable) == 1:
         return usable[0]
