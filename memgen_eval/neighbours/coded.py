@@ -87,8 +87,7 @@ class References:
         mine, count = ranks.share(len(self.rows)), len(self.rows)
         part = encode(coder, self.rows, mine.start, mine.stop, share)
         codes = Codes(*(ranks.gather(array) for array in (part.values, part.norms, part.errors)))
-        at = (slice(first, first + tile_rows) for first in range(0, count, tile_rows))
-        blocks = (codes[some] for some in at)
+        blocks = (codes[first : first + tile_rows] for first in range(0, count, tile_rows))
         yield from _tiles(blocks, count, coder, products, tile_rows)
 
 

@@ -11,9 +11,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.neighbours.arrays import chunk_rows, dimension, rows
+from memgen_eval.neighbours.frames import IntegerFrame
 from memgen_eval.neighbours.products import SLICE, Products
 from memgen_eval.neighbours.threads import Share, single_thread
 
+_BYTES = IntegerFrame()
 _SAMPLE_ROWS = 2048
 _MEDIAN_ROWS = 512
 _STEP_VALUES = 2**20  # of rows that are rounded by each step that might be best
@@ -147,8 +149,7 @@ class Leading:
     @staticmethod
     def fit(some: NDArray[Any], num_directions: int, products: Products, share: Share) -> Leading | None:
         """Leading principal directions of some references; None where these are all the same."""
-        rows = np.bitwise_xor(some, 128).view(np.int8)
-        mixtures = _mixtures(rows, min(num_directions, dimension(some), len(some) // 2), products)
+        mixtures = _mixtures(_BYTES.convert(some), min(num_directions, dimension(some), len(some) // 2), products)
         if mixtures is None:
             return None
         with single_thread():  # as fast when the machine does nothing else, and many times when it does
@@ -189,10 +190,10 @@ class Leading:
 
     def _project(self, block: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
         """``B^T x``, integers, (B, P); the norms of what is left, (B,), and of x, (B,)."""
-        rows = np.bitwise_xor(block, 128).view(np.int8)
+        rows = _BYTES.convert(block)
         leading = self.products.multiply(rows, self._packed)  # (B, P)
         wide = leading.astype(np.float64)
-        squared = _squared_norms(rows)
+        squared = _BYTES.norms(rows)
         left = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", wide, wide) / self.norm**2, 0))
         return leading, left, np.sqrt(squared)
 
@@ -278,15 +279,7 @@ def _codes(values: NDArray[np.int8], remainders: NDArray[np.float64], step: floa
     """Codes, given what they leave out in steps, (B, P), and what rounding has added to the rows, at most, (B,)."""
     left_out = np.sqrt(np.einsum("ij,ij->i", remainders, remainders)) * (1 + _ROUNDING)
     left_out += 127 * np.sqrt(values.shape[1]) * 2.0**-48  # of values in steps
-    return Codes(values, _squared_norms(values), step * left_out + slack)
-
-
-def _squared_norms(values: NDArray[np.int8]) -> NDArray[np.int64]:
-    total = np.zeros(len(values), dtype=np.int64)
-    for first in range(0, values.shape[1], 1024):
-        part = values[:, first : first + 1024].astype(np.float32)
-        total += np.einsum("ij,ij->i", part, part).astype(np.int64)
-    return total
+    return Codes(values, _BYTES.norms(values), step * left_out + slack)
 
 
 def _best_step(offsets: NDArray[np.float64]) -> tuple[float, float] | None:
