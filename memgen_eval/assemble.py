@@ -28,7 +28,7 @@ Family = TypeVar("Family", Memorization, Novelty, Denoiser, Gaussian)
 
 @dataclass(frozen=True)
 class Found:
-    """The families measured, the noise levels of the denoiser's, and why others were not."""
+    """The families measured, the noise levels of the denoiser's, what to be cautious of, and why others were not."""
 
     memorization: Memorization | None
     verdict: Verdict | None
@@ -36,6 +36,7 @@ class Found:
     denoiser: Denoiser | None
     gaussian: Gaussian | None
     sigmas: tuple[float, ...] | None
+    cautions: tuple[str, ...]
     skipped: dict[str, str]
 
 
@@ -46,6 +47,7 @@ def assemble(sets: Sets, found: Found, *, checksums: dict[str, str | None], batc
     control = "train" if sets.test is None else "test"
     memorization = _asked(found.memorization, "memorization", options)
     report = Report(
+        cautions=found.cautions,
         verdict=found.verdict,
         memorization=memorization,
         novelty=_asked(found.novelty, "novelty", options),

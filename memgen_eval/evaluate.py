@@ -9,7 +9,7 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, TypeGuard, TypeVar
 
-from memgen_eval import families
+from memgen_eval import cautions, families
 from memgen_eval.assemble import Found, assemble
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import draw_samples
@@ -254,11 +254,17 @@ def _measure(sets: Sets, model: _Model) -> Found:
     options = sets.options
     skipped = {"fidelity": NOT_BUILT if options.wants("fidelity") else NOT_ASKED}
     in_pixels = options.wants("memorization") or (options.wants("novelty") and options.features == "pixels")
+    with sets.stages.stage("comparing the sets"):
+        warned = cautions.of_sets(sets)
     searched = search(sets) if in_pixels else None
+    if searched is not None:
+        warned += cautions.of_distances(searched)
     memorization, verdict = None, None
     if options.wants("memorization"):
         assert searched is not None
-        memorization, verdict = families.memorization(sets, searched)
+        with sets.stages.stage("other readings of the samples"):
+            warned += cautions.of_other_readings(sets, searched)
+        memorization, verdict = families.memorization(sets, searched, warned)
     else:
         skipped |= {
             "memorization": NOT_ASKED,
@@ -274,6 +280,7 @@ def _measure(sets: Sets, model: _Model) -> Found:
         denoiser=None if probed is None or not options.wants("denoiser") else families.denoiser(sets, probed),
         gaussian=_attempt("gaussian", sets, lambda: families.gaussian(sets, probed, why), skipped),
         sigmas=options.sigmas if probed is None else tuple(probed.sigmas.tolist()),
+        cautions=warned,
         skipped=skipped,
     )
 

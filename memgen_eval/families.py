@@ -20,7 +20,7 @@ from memgen_eval.metrics.gaussian import MatchedSets, SampleFigures, measure_gau
 from memgen_eval.metrics.gaussian_curves import GaussianCurves, measure_gaussian_curves
 from memgen_eval.metrics.memorization import Copying
 from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
-from memgen_eval.metrics.recall import recall_note, with_recall
+from memgen_eval.metrics.recall import recall_note, with_notes
 from memgen_eval.metrics.statistics import permutation
 from memgen_eval.neighbours.approximate import ApproximateNeighbours, IndexedReferences
 from memgen_eval.neighbours.coded import References
@@ -29,21 +29,23 @@ from memgen_eval.options import NOT_ASKED
 from memgen_eval.report import Denoiser, Estimate, Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.sets import GREY_LEVELS, Searched, Sets
 
-NO_BASELINE = "needs a test set, or two training images to leave one out"
+NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"
 NO_OTHERS = "needs another training image beside the nearest"
+REPEATS_LEFT_OUT = "{:,} samples that repeat another sample exactly are left out"
 APPROXIMATE = "needs an exact search among the training images, which approximate=True avoids"
 
 
-def memorization(sets: Sets, searched: Searched) -> tuple[Memorization, Verdict]:
-    """The memorization family and the verdict, in pixels."""
+def memorization(sets: Sets, searched: Searched, cautions: tuple[str, ...]) -> tuple[Memorization, Verdict]:
+    """The memorization family and the verdict, in pixels; with `cautions` nothing is acquitted."""
     options, held = sets.options, sets.held_out
     with sets.stages.stage("duplicate tolerance"):
         tolerance = sets.tolerance
 
-    def copying(plain: Neighbours) -> Copying:
+    def copying(plain: Neighbours, repeats: NDArray[np.bool_] | None = None) -> Copying:
         return tables.copying(
             plain,
             sets.references,
+            repeats=repeats,
             flip=options.flip,
             tolerance=tolerance,
             memory_budget=options.memory_budget,
@@ -51,7 +53,7 @@ def memorization(sets: Sets, searched: Searched) -> tuple[Memorization, Verdict]
         )
 
     with sets.stages.stage("copies among samples"):
-        known = copying(searched.samples)
+        known = copying(searched.samples, sets.samples.survey.repeats)
     base, plain = None, searched.baseline
     if held is not None and plain is not None:
         with sets.stages.stage("copies among the baseline"):
@@ -65,6 +67,7 @@ def memorization(sets: Sets, searched: Searched) -> tuple[Memorization, Verdict]
         threshold=options.threshold,
         tolerance=tolerance,
         scale=sets.scale,
+        cautions=cautions,
         reason=NO_BASELINE,
     )
 
@@ -77,6 +80,7 @@ def _extras(sets: Sets, known: Copying, held: tables.HeldOut | None) -> Extras:
         repetition, test_repetition = tables.repetition(
             samples,
             held.images,
+            originals=sets.samples.survey.originals,
             threshold=options.threshold,
             flip=options.flip,
             seed=options.seed,
@@ -88,7 +92,6 @@ def _extras(sets: Sets, known: Copying, held: tables.HeldOut | None) -> Extras:
         carlini_patch=tables.patch_share(known, sets.train, tolerance=tolerance, flip=options.flip, ranks=ranks),
         repetition=repetition,
         test_repetition=test_repetition,
-        repeats=tables.exact_repeats(samples),
     )
 
 
@@ -104,9 +107,13 @@ def novelty(sets: Sets, searched: Searched | None) -> Novelty:
         plain = None if searched.baseline is None else searched.baseline.scaled(unit)
         space = _Space(sets.references, Searched(searched.samples.scaled(unit), plain))
     with sets.stages.stage("novelty"):
-        samples, baseline = _distances(sets, space)
+        repeats, held = sets.samples.survey.repeats, sets.held_out
+        distinct = tables.some(space.searched.samples, ~repeats) if repeats.any() else space.searched.samples
+        samples, baseline = _distances(sets, space.train, [distinct, space.searched.baseline])
         found = measure_novelty(samples, baseline, reason=NO_BASELINE, seed=options.seed)
-        return found if space.recall is None else with_recall(found, **space.recall)
+        left_out = (REPEATS_LEFT_OUT.format(np.count_nonzero(repeats)),) * bool(repeats.any())
+        notes = (*space.sample_notes, *left_out), (*space.baseline_notes, *(() if held is None else held.notes))
+        return with_notes(found, samples=notes[0], baseline=notes[1])
 
 
 @dataclass(frozen=True, eq=False)
@@ -115,7 +122,8 @@ class _Space:
 
     train: References
     searched: Searched
-    recall: dict[str, str] | None = None
+    sample_notes: tuple[str, ...] = ()
+    baseline_notes: tuple[str, ...] = ()
 
 
 def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
@@ -136,7 +144,7 @@ def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
     def baseline() -> Neighbours:
         if held.excluded is None:
             assert sets.test is not None
-            test = embed(sets.test, features, argument="test", ranks=ranks)
+            test = embed(sets.test, features, argument="test", ranks=ranks)[held.rows]
             return tables.shared_neighbours(test, train, k, memory_budget=budget, ranks=ranks)
         images, others = train.rows[held.rows], min(2, len(train.rows) - 1)
         return tables.shared_neighbours(images, train, others, exclude=held.excluded, memory_budget=budget, ranks=ranks)
@@ -156,28 +164,27 @@ def _approximated(sets: Sets, features: Callable[..., Any], own: NDArray[np.floa
 
     def baseline() -> ApproximateNeighbours:
         assert sets.test is not None  # no evaluation begins without
-        return searched(embed(sets.test, features, argument="test", ranks=ranks))
+        assert sets.held_out is not None
+        return searched(embed(sets.test, features, argument="test", ranks=ranks)[sets.held_out.rows])
 
     samples, test = searched(own), sets.keep("approximate neighbours", baseline, key=features)
-    recall = {
-        "samples": recall_note(samples.all_found, k, name="samples"),
-        "baseline": recall_note(test.all_found, k, name="test images"),
-    }
-    return _Space(train, Searched(samples.neighbours, test.neighbours), recall)
+    sample_notes = (recall_note(samples.all_found, k, name="samples"),)
+    baseline_notes = (recall_note(test.all_found, k, name="test images"),)
+    return _Space(train, Searched(samples.neighbours, test.neighbours), sample_notes, baseline_notes)
 
 
-def _distances(sets: Sets, space: _Space) -> tuple[Distances, Distances | None]:
-    """What the family needs to know of samples and baseline in this space."""
-    tables_ = [table for table in (space.searched.samples, space.searched.baseline) if table is not None]
+def _distances(sets: Sets, train: References, searched: list[Neighbours | None]) -> tuple[Distances, Distances | None]:
+    """What the family needs to know of samples and baseline, searched among the training images of this space."""
+    tables_ = [table for table in searched if table is not None]
     own: list[NDArray[np.float64]] | list[str] = [NO_OTHERS] * len(tables_)
     if not _wants_any(sets, "authenticity", "test_authenticity"):
         own = [NOT_ASKED] * len(tables_)
     elif sets.options.approximate:
         own = [APPROXIMATE] * len(tables_)
-    elif len(space.train.rows) >= 2 + any(table.excluded is not None for table in tables_):
+    elif len(train.rows) >= 2 + any(table.excluded is not None for table in tables_):
         budget, ranks = sets.options.memory_budget, sets.ranks
-        own = tables.own_distances(tables_, space.train, memory_budget=budget, ranks=ranks)
-    cells = _cells(sets, space, tables_)
+        own = tables.own_distances(tables_, train, memory_budget=budget, ranks=ranks)
+    cells = _cells(sets, train, tables_)
     known = [Distances(tables_[i], own[i], cells[i]) for i in range(len(tables_))]
     return known[0], known[1] if len(known) > 1 else None
 
@@ -186,16 +193,14 @@ def _wants_any(sets: Sets, *names: str) -> bool:
     return any(sets.options.wants_figure(f"novelty.{name}") for name in names)
 
 
-def _cells(sets: Sets, space: _Space, searched: list[Neighbours]) -> list[NDArray[np.int64]] | list[str]:
+def _cells(sets: Sets, train: References, searched: list[Neighbours]) -> list[NDArray[np.int64]] | list[str]:
     if not _wants_any(sets, "ct", "relative_ct"):
         return [NOT_ASKED] * len(searched)
-    if int(np.prod(space.train.rows.shape[1:])) > MAX_DIMENSION:
+    if int(np.prod(train.rows.shape[1:])) > MAX_DIMENSION:
         return [TOO_LARGE] * len(searched)
     features, seed = sets.options.features, sets.options.seed
     known = pixel_moments(sets) if features == "pixels" else None
-    divided = sets.keep(
-        "partition", lambda: partition(space.train.rows, seed=seed, reference_moments=known), key=features
-    )
+    divided = sets.keep("partition", lambda: partition(train.rows, seed=seed, reference_moments=known), key=features)
     queries = [table.queries for table in searched]
     return [divided.assign(images) for images in queries if images is not None]
 
@@ -268,16 +273,20 @@ def gaussian(sets: Sets, found: Probe | None, why: str) -> Gaussian:
 
 def _of_samples(sets: Sets) -> SampleFigures:
     seed, num_train = sets.options.seed, len(sets.train)
-    num_test = num_train if sets.test is None else len(sets.test)
-    size = min(len(sets.samples), num_test, num_train // 2)
+    samples = np.flatnonzero(~sets.samples.survey.repeats)
+    test = np.arange(num_train) if sets.test is None else np.flatnonzero(~sets.test.survey.repeats)
+    size = min(len(samples), len(test), num_train // 2)
     if size < 2:
         return SampleFigures.undefined("needs two samples, two test images and four training images")
     with sets.stages.stage("gaussian structure"):
         halves = permutation(num_train, seed=seed)
         matched = MatchedSets(
-            samples=sets.samples.take(permutation(len(sets.samples), seed=seed)[:size]),
-            test=None if sets.test is None else sets.test.take(permutation(num_test, seed=seed)[:size]),
+            samples=sets.samples.take(samples[permutation(len(samples), seed=seed)[:size]]),
+            test=None if sets.test is None else sets.test.take(test[permutation(len(test), seed=seed)[:size]]),
             train=sets.train.take(halves[:size]),
             other_train=sets.train.take(halves[size : 2 * size]),
         )
-        return measure_gaussian(matched, train_moments=pixel_moments(sets), grey_levels=GREY_LEVELS, seed=seed)
+        notes = (REPEATS_LEFT_OUT.format(len(sets.samples) - len(samples)),) * (len(samples) < len(sets.samples))
+        return measure_gaussian(
+            matched, train_moments=pixel_moments(sets), grey_levels=GREY_LEVELS, seed=seed, notes=notes
+        )

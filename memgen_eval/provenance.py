@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.data.account import accounted
 from memgen_eval.data.images import ImageSet
 from memgen_eval.report import Gallery, Memorization, Provenance, Verdict
 
@@ -45,7 +46,7 @@ def provenance(
         ranks=ranks,
         batch_size=batch_size,
         memory_budget=str(memory_budget),
-        inputs={name: images.arrival for name, images in sets.items() if images is not None},
+        inputs={name: accounted(images) for name, images in sets.items() if images is not None},
         names=names,
     )
 

@@ -52,7 +52,7 @@ __all__ = [
     "Verdict",
 ]
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 FAMILIES = ("memorization", "novelty", "fidelity", "denoiser", "gaussian")
 
 
@@ -60,9 +60,11 @@ FAMILIES = ("memorization", "novelty", "fidelity", "denoiser", "gaussian")
 class Report:
     """Everything that one evaluation found. Two reports are equal when they are equal without `provenance`.
 
+    `cautions` say why the images may not be what was meant; while there are any, nothing is acquitted.
     `print(report)` shows the verdict and the headlines; a notebook shows the page.
     """
 
+    cautions: tuple[str, ...]
     verdict: Verdict | None
     memorization: Memorization | None
     novelty: Novelty | None

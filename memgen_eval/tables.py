@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data.images import ImageSet
+from memgen_eval.data.survey import repeats_among
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.metrics.copies import Baseline
 from memgen_eval.metrics.memorization import (
@@ -80,8 +80,8 @@ def _gathered(part: Neighbours, ranks: Ranks, queries: Pixels | None, excluded: 
     )
 
 
-def _some(table: Neighbours, rows: slice) -> Neighbours:
-    """Some rows of a table."""
+def some(table: Neighbours, rows: slice | NDArray[np.bool_] | Rows) -> Neighbours:
+    """These rows of a table."""
     return replace(
         table,
         squared_distances=table.squared_distances[rows],
@@ -94,23 +94,44 @@ def _some(table: Neighbours, rows: slice) -> Neighbours:
 
 @dataclass(frozen=True, eq=False)
 class HeldOut:
-    """The baseline's images (m, C, H, W), their rows in the set they come from, and what each is not compared with."""
+    """The baseline's images (m, C, H, W), no two of them equal.
+
+    `rows` are their indices in the set they come from, `excluded` the training images that they are not compared with;
+    `notes` say what was left out.
+    """
 
     images: Pixels
     rows: Rows
     excluded: Rows | None
     name: str
     setting: str
+    notes: tuple[str, ...] = ()
 
 
 def held_out(train: ImageSet, test: ImageSet | None, *, seed: int) -> HeldOut | None:
-    """The test set, or training images drawn with the seed, each to be left out of train; None for a single one."""
+    """The test set, or training images drawn with the seed, each to be left out of train; None for fewer than two.
+
+    Test images that repeat an earlier one are left out. So are training images that have an exact duplicate: it would
+    stay in train, and pass for what an unseen image finds there.
+    """
     if test is not None:
-        return HeldOut(test.array(), np.arange(len(test)), None, "test images", "test")
-    if len(train) < 2:
+        left_out, name = test.survey.repeats, "test images"
+        rows = np.flatnonzero(~left_out)
+        images = test.take(rows) if left_out.any() else test.array()
+        return HeldOut(images, rows, None, name, "test", _left_out(left_out, "test images repeat an earlier one"))
+    left_out = train.survey.duplicated
+    single = np.flatnonzero(~left_out)
+    if len(single) < 2:
         return None
-    rows = draw_rows(len(train), MAX_BASELINE, seed=seed)
-    return HeldOut(train.take(rows), rows, rows, "training images left out of train", "train, leave one out")
+    rows = single[draw_rows(len(single), MAX_BASELINE, seed=seed)]
+    notes = _left_out(left_out, "training images have an exact duplicate")
+    name = "training images left out of train"
+    return HeldOut(train.take(rows), rows, rows, name, "train, leave one out", notes)
+
+
+def _left_out(images: NDArray[np.bool_], what: str) -> tuple[str, ...]:
+    count = np.count_nonzero(images)
+    return (f"{count:,} of {len(images):,} {what}; the baseline leaves them out",) if count else ()
 
 
 def draw_rows(num_images: int, most: int, *, seed: int) -> Rows:
@@ -121,15 +142,16 @@ def draw_rows(num_images: int, most: int, *, seed: int) -> Rows:
 def duplicate_tolerance(train: ImageSet, *, seed: int, memory_budget: str | int, ranks: Ranks = ALONE) -> float:
     """A quarter of the median distance of training images to their fifth nearest other one, in the units of the images.
 
-    Over 1,000 images drawn with the seed; the farthest if there are fewer others; 0 for one training image.
+    Over 1,000 images drawn with the seed, exact duplicates counted once; the farthest if there are fewer others; 0 for
+    one training image.
     """
-    if len(train) < 2:
+    repeats = train.survey.repeats
+    images = train.take(np.flatnonzero(~repeats)) if repeats.any() else train.array()
+    if len(images) < 2:
         return 0.0
-    rows = draw_rows(len(train), TOLERANCE_IMAGES, seed=seed)
-    k = min(TOLERANCE_NEIGHBOUR, len(train) - 1)
-    table = shared_neighbours(
-        train.take(rows), train.array(), k, exclude=rows, memory_budget=memory_budget, ranks=ranks
-    )
+    rows = draw_rows(len(images), TOLERANCE_IMAGES, seed=seed)
+    k = min(TOLERANCE_NEIGHBOUR, len(images) - 1)
+    table = shared_neighbours(images[rows], images, k, exclude=rows, memory_budget=memory_budget, ranks=ranks)
     return TOLERANCE_SHARE * float(np.median(table.distances[:, -1]))
 
 
@@ -147,26 +169,31 @@ def copying(
     *,
     flip: bool,
     tolerance: float,
+    repeats: NDArray[np.bool_] | None = None,
     memory_budget: str | int,
     ranks: Ranks = ALONE,
 ) -> Copying:
-    """What the memorization family needs to know of the images that `plain` was searched for."""
-    nearest, mine = plain, _some(plain, ranks.share(len(plain)))
-    if flip:
-        mine = both_orientations(mine, train, memory_budget=memory_budget)
-        nearest = _gathered(mine, ranks, plain.queries, plain.excluded)
-    own = distinct_neighbours(mine, train.rows, tolerance=tolerance)
-    distinct = _gathered(own, ranks, nearest.queries, nearest.excluded)
-    near_identical = nearest.squared_distances[:, 0] <= tolerance**2
-    return Copying(plain, nearest, distinct, near_identical)
+    """What the memorization family needs to know of the images that `plain` was searched for.
+
+    `repeats` marks those that equal an earlier one of them; none if it is left out.
+    """
+    mine = some(plain, ranks.share(len(plain)))
+    both = both_orientations(mine, train, memory_budget=memory_budget)
+    closest = _gathered(both, ranks, plain.queries, plain.excluded)
+    own = distinct_neighbours(both if flip else mine, train.rows, tolerance=tolerance)
+    distinct = _gathered(own, ranks, plain.queries, plain.excluded)
+    near_identical = closest.squared_distances[:, 0] <= tolerance**2
+    marked = np.zeros(len(plain), dtype=bool) if repeats is None else repeats
+    return Copying(plain, closest if flip else plain, distinct, closest, near_identical, marked)
 
 
 def baseline(images: HeldOut, known: Copying) -> Baseline:
     """The held-out images with those marked that the training set holds all the same."""
     if images.excluded is None:
-        return Baseline(known, images.rows, known.identical, images.name, "are identical to a training image")
+        leak = "are identical to a training image"
+        return Baseline(known, images.rows, known.identical, images.name, leak, images.notes)
     leak = "have another training image within the duplicate tolerance"
-    return Baseline(known, images.rows, known.near_identical, images.name, leak)
+    return Baseline(known, images.rows, known.near_identical, images.name, leak, images.notes)
 
 
 def patch_share(known: Copying, train: ImageSet, *, tolerance: float, flip: bool, ranks: Ranks = ALONE) -> Estimate:
@@ -176,7 +203,7 @@ def patch_share(known: Copying, train: ImageSet, *, tolerance: float, flip: bool
     """
     if tolerance == 0:
         return Estimate.undefined("the duplicate tolerance is 0: no distance is below it")
-    own = _some(known.nearest, ranks.share(len(known)))
+    own = some(known.nearest, ranks.share(len(known)))
     assert own.queries is not None
     rows, indices = neighbours_within(own, train.array(), radius=tolerance)
     grey = tolerance / np.sqrt(train.num_values)
@@ -189,38 +216,41 @@ def patch_share(known: Copying, train: ImageSet, *, tolerance: float, flip: bool
             worst = np.minimum(worst, largest_patch_distances(images, mirrored(references)))
         hits[row[worst < grey]] = True
     notes = (f"threshold {grey:.3g} grey levels in the worst of 16 patches",)
-    return proportion(ranks.gather(hits), notes=notes)
+    return proportion(ranks.gather(hits), repeats=known.repeats, notes=notes)
 
 
 def repetition(
     samples: Pixels,
     others: Pixels,
     *,
+    originals: Rows,
     threshold: float,
     flip: bool,
     seed: int,
     memory_budget: str | int,
     ranks: Ranks = ALONE,
 ) -> tuple[Estimate, Estimate]:
-    """`repeated` for samples, and for one half of the baseline against the other, all at one size."""
+    """`repeated` for samples, and for one half of the baseline against the other, all at one size.
+
+    `originals` are `Survey.originals` of the samples.
+    """
     size = min(len(samples), len(others) // 2)
     if size < 2:
         undefined = Estimate.undefined("needs two samples and four baseline images")
         return undefined, undefined
-    halves = permutation(len(others), seed=seed)
-    drawn, first = samples[permutation(len(samples), seed=seed)[:size]], others[halves[:size]]
-    second = others[halves[size : 2 * size]]
+    halves, rows = permutation(len(others), seed=seed), permutation(len(samples), seed=seed)[:size]
+    drawn, first, second = samples[rows], others[halves[:size]], others[halves[size : 2 * size]]
 
-    def share(images: Pixels) -> Estimate:
+    def share(images: Pixels, repeats: NDArray[np.bool_] | None) -> Estimate:
         to_others, to_baseline = (
             shared_neighbours(
                 images, references, 1, exclude=left_out, flip=flip, memory_budget=memory_budget, ranks=ranks
             )
             for references, left_out in ((images, np.arange(size)), (second, None))
         )
-        return repeated(to_others, to_baseline, threshold=threshold)
+        return repeated(to_others, to_baseline, threshold=threshold, repeats=repeats)
 
-    return share(drawn), share(first)
+    return share(drawn, repeats_among(originals[rows])), share(first, None)
 
 
 def own_distances(
@@ -234,14 +264,3 @@ def own_distances(
     found = shared_neighbours(train.rows[firsts], train, 1, exclude=firsts, memory_budget=memory_budget, ranks=ranks)
     own = found.distances[:, 0]
     return [own[np.searchsorted(firsts, table.indices[:, 0])] * table.factor for table in tables]
-
-
-def exact_repeats(samples: Pixels) -> NDArray[np.bool_]:
-    """Samples that equal an earlier sample in every value, (N,)."""
-    seen: set[bytes] = set()
-    repeats = np.zeros(len(samples), dtype=bool)
-    for i, sample in enumerate(samples):
-        digest = hashlib.blake2b(sample.tobytes()).digest()
-        repeats[i] = digest in seen
-        seen.add(digest)
-    return repeats

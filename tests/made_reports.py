@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import types
 import typing
-from dataclasses import fields, is_dataclass
+from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from memgen_eval.report import Curve, Estimate, Report
+from memgen_eval.report import SCHEMA_VERSION, Curve, Estimate, Report
 
 ESTIMATE = Estimate(0.25, 0.125, 0.5, "Wilson 95 %", 400, ("a note", "another, with ünïcode"))
 
@@ -38,4 +38,4 @@ def full_report() -> Report:
     """Every family measured."""
     report = made(Report)
     assert isinstance(report, Report)
-    return report
+    return replace(report, schema_version=SCHEMA_VERSION)

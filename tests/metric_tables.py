@@ -40,7 +40,7 @@ def copying(neighbours: Neighbours, *, tolerance: float = 0.0) -> Copying:
     """What the memorization family knows of a set, without mirrored copies and without duplicates in train."""
     near = neighbours.squared_distances[:, 0] <= tolerance**2
     first_two = Neighbours(neighbours.squared_distances[:, :2], neighbours.indices[:, :2])
-    return Copying(neighbours, neighbours, first_two, near)
+    return Copying(neighbours, neighbours, first_two, neighbours, near, np.zeros(len(near), dtype=bool))
 
 
 def known(estimate: Estimate) -> tuple[float, float, float]:

@@ -42,9 +42,11 @@ UPSTREAM: dict[str, set[str]] = {
     "reference": {"data"},
     "tables": STAGES | {"distributed"},
     "sets": STAGES | {"distributed", "options", "reference", "stages", "tables"},
+    "cautions": {"data", "metrics", "neighbours", "sets", "tables"},
     "families": STAGES | {"distributed", "options", "sets", "tables"},
     "assemble": {"data", "features", "neighbours", "options", "provenance", "sets"},
-    "evaluate": STAGES | {"assemble", "distributed", "families", "guests", "options", "reference", "sets", "stages"},
+    "evaluate": STAGES
+    | {"assemble", "cautions", "distributed", "families", "guests", "options", "reference", "sets", "stages"},
     # the doors
     "shell": set(),
     "cli": {"data", "distributed", "evaluate", "gates", "options", "render", "shell", "stages"},

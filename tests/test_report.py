@@ -46,7 +46,7 @@ def test_there_and_back(make: Callable[[], Report], tmp_path: Path) -> None:
 def test_every_field_is_written_and_no_image() -> None:
     report = replace(full_report(), gallery=Gallery({0: b"pixels"}, {}, {}))
     data = report.to_dict()
-    assert next(iter(data)) == "schema_version" and data["schema_version"] == 1
+    assert next(iter(data)) == "schema_version" and data["schema_version"] == 2
     assert set(data) == {f.name for f in fields(Report)} - {"gallery"}
     for family in FAMILIES:
         assert set(data[family]) == {f.name for f in fields(getattr(report, family))}
@@ -112,9 +112,9 @@ def test_results_are_frozen() -> None:
 
 Spoil = Callable[[dict[str, Any]], object]
 SPOILT: list[tuple[str, Spoil, str]] = [
-    ("another version", lambda d: d.update(schema_version=2), "report: schema_version is 2, expected 1"),
+    ("another version", lambda d: d.update(schema_version=1), "report: schema_version is 1, expected 2"),
     ("no version", lambda d: d.pop("schema_version"), "schema_version is None"),
-    ("a true version", lambda d: d.update(schema_version=True), "report.schema_version: expected int"),
+    ("a true version", lambda d: d.update(schema_version=True), "report: schema_version is True, expected 2"),
     ("an unknown field", lambda d: d.update(extra=1), "report: expected no field extra"),
     ("a field less", lambda d: d.pop("novelty"), "report: expected a field novelty"),
     ("a figure less", lambda d: d["novelty"].pop("auc"), "report.novelty: expected a field auc"),
@@ -153,7 +153,7 @@ def test_anything_else_is_refused(spoil: Spoil, message: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("data", [None, [], "report", 1, {}])
 def test_what_is_no_mapping_is_refused(data: Any) -> None:
-    with pytest.raises(InputError, match="schema_version is None, expected 1"):
+    with pytest.raises(InputError, match="schema_version is None, expected 2"):
         Report.from_dict(data)
 
 

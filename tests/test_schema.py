@@ -33,7 +33,7 @@ def test_every_reference_leads_somewhere() -> None:
     for name in {part.split('"')[0] for part in text.split('"$ref": "#/$defs/')[1:]}:
         assert name in schema()["$defs"]
     assert set(schema()["required"]) == {
-        *("schema_version", "verdict", "skipped", "settings", "provenance"),
+        *("schema_version", "cautions", "verdict", "skipped", "settings", "provenance"),
         *FAMILIES,
     }
 
@@ -50,7 +50,7 @@ Spoil = Callable[[dict[str, Any]], object]
 @pytest.mark.parametrize(
     "spoil",
     [
-        lambda d: d.update(schema_version=2),
+        lambda d: d.update(schema_version=1),
         lambda d: d.update(extra=1),
         lambda d: d.pop("fidelity"),
         lambda d: d["novelty"]["auc"].update(value="0.5"),

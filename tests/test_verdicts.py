@@ -134,10 +134,9 @@ def test_a_test_set_equal_to_train_never_acquits() -> None:
     )
 
 
-@pytest.mark.parametrize("altered", [0, 1], ids=["duplicates", "near-duplicates"])
-def test_a_training_set_with_near_duplicates_and_no_test_set_does_not_acquit_copies(altered: int) -> None:
+def test_a_training_set_with_near_duplicates_and_no_test_set_does_not_acquit_copies() -> None:
     train = TRAIN.copy()
-    train[720:] = train[:80] ^ altered
+    train[720:] = train[:80] ^ 1
     samples = noise_images(2, 500, SHAPE)
     samples[:50] = train[np.random.default_rng(3).choice(800, 50, replace=False)]
     report = evaluated(samples, train=train, metrics="memorization")

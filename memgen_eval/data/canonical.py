@@ -19,7 +19,8 @@ Layout = Literal["NHW", "NCHW", "NHWC"]
 Kind = Literal["uint8", "integer", "float"]
 
 UNASKED: tuple[float, float] = (-1.0, 1.0)  # the range of floats that nobody gave one for, if they pass the next two
-SOME_BELOW, NONE_BEYOND = -0.01, 1.1
+NONE_BEYOND = 1.1
+DARK, DARK_SHARE = -0.1, 1e-3  # a smaller share of values this low may be the overshoot of images in [0, 1]
 WARN_SHARE = 0.05
 
 
@@ -153,12 +154,13 @@ def conversion_for(
 
 @dataclass(frozen=True)
 class Tally:
-    """Extremes of the raw values, how many there are, and how many lie outside the range."""
+    """Extremes of the raw values, how many there are, how many lie outside the range, and how many are below -0.1."""
 
     minimum: float
     maximum: float
     num_values: int
     num_beyond: int
+    num_dark: int = 0
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -166,6 +168,7 @@ class Tally:
             max(self.maximum, other.maximum),
             self.num_values + other.num_values,
             self.num_beyond + other.num_beyond,
+            self.num_dark + other.num_dark,
         )
 
 
@@ -187,7 +190,8 @@ def tally(
     beyond = 0
     if minimum < low or maximum > high:
         beyond = int(np.count_nonzero((raw < low) | (raw > high)))
-    return Tally(minimum, maximum, raw.size, beyond)
+    dark = int(np.count_nonzero(raw < DARK)) if minimum < DARK else 0
+    return Tally(minimum, maximum, raw.size, beyond, dark)
 
 
 def out_of_hand(seen: Tally) -> bool:
@@ -197,9 +201,10 @@ def out_of_hand(seen: Tally) -> bool:
 
 def refuse_range(seen: Tally, *, argument: str, label: str) -> InputError:
     """The error for floats whose range nobody gave and nobody can tell."""
+    dark = f", {seen.num_dark:,} of {seen.num_values:,} values below {DARK}" if seen.minimum < 0 else ""
     return InputError(
-        f"{label}: floats from {seen.minimum:.4g} to {seen.maximum:.4g}; without a range only [-1, 1] is accepted "
-        f"(some value below {SOME_BELOW}, none beyond {NONE_BEYOND}): {range_remedy(argument)}"
+        f"{label}: floats from {seen.minimum:.4g} to {seen.maximum:.4g}{dark}; without a range only [-1, 1] is "
+        f"accepted ({DARK_SHARE:.1%} of the values below {DARK}, none beyond {NONE_BEYOND}): {range_remedy(argument)}"
     )
 
 
@@ -224,7 +229,7 @@ def judge(
                 f"{label}: integers from {seen.minimum:.0f} to {seen.maximum:.0f}; expected grey levels from 0 to 255"
             )
         return (), None
-    if value_range is None and (out_of_hand(seen) or seen.minimum >= SOME_BELOW):
+    if value_range is None and (out_of_hand(seen) or seen.num_dark < DARK_SHARE * seen.num_values):
         raise refuse_range(seen, argument=argument, label=label)
     if not seen.num_beyond:
         return (), None

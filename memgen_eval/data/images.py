@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -13,6 +12,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.data.messages import quoted
 from memgen_eval.data.scratch import scratch
+from memgen_eval.data.survey import Survey, survey
 
 Shape = tuple[int, int, int]  # (C, H, W)
 
@@ -157,12 +157,14 @@ class ImageSet:
         return whole
 
     @cached_property
+    def survey(self) -> Survey:
+        """What one pass over all images finds."""
+        return survey(self.blocks(), self.source.shape, self.dtype)
+
+    @property
     def checksum(self) -> str:
         """SHA-256 of type, shape and canonical pixels: the same whatever form the images arrived in."""
-        digest = hashlib.sha256(f"{self.dtype.name} {self.source.shape}\n".encode())
-        for block in self.blocks():
-            digest.update(block.astype(self.dtype.newbyteorder("<"), copy=False).data)
-        return digest.hexdigest()
+        return self.survey.checksum
 
     @staticmethod
     def _own(block: Any) -> NDArray[Any]:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data.canonical import (
-    SOME_BELOW,
+    DARK,
     Conversion,
     Kind,
     Tally,
@@ -83,7 +83,9 @@ def take_array(images: Images, expected: Expected, *, num_images: int | None) ->
     return ImageSet(
         source,
         names,
-        _arrival(images, rows, shape, kind, conversion, (*images.notes, *notes), clipped),
+        _arrival(
+            images, rows, shape, kind, conversion, (*images.notes, *notes), clipped, expected.value_range is not None
+        ),
     )
 
 
@@ -127,7 +129,8 @@ def take_stream(
         if seen is None
         else judge(seen, first.kind, expected.value_range, argument=expected.argument, label=label)
     )
-    arrival = _arrival(images, first.raw, whole.shape, first.kind, first.conversion, (*images.notes, *notes), clipped)
+    notes, given = (*images.notes, *notes), expected.value_range is not None
+    arrival = _arrival(images, first.raw, whole.shape, first.kind, first.conversion, notes, clipped, given)
     return ImageSet(whole, _names(images, count, cut=num_images is not None, label=label), arrival)
 
 
@@ -181,11 +184,11 @@ def _check_early(seen: Tally, kind: Kind, expected: Expected, label: str, *, is_
         return
     if out_of_hand(seen):
         raise refuse_range(seen, argument=expected.argument, label=label)
-    if is_first and seen.minimum >= SOME_BELOW:
+    if is_first and not seen.num_dark:
         logger.warning(
             "%s: no value below %g so far; if that stays so, the whole set will be refused: %s",
             label,
-            SOME_BELOW,
+            DARK,
             range_remedy(expected.argument),
         )
 
@@ -242,8 +245,9 @@ def _arrival(
     conversion: Conversion,
     notes: tuple[str, ...],
     clipped: dict[str, Any] | None,
+    given: bool,
 ) -> dict[str, Any]:
-    """How a set arrived, in JSON types."""
+    """How a set arrived, in JSON types; `given`: whether the user said what its values mean."""
     low, high = conversion.value_range or (0.0, 255.0)
     rounding = "none: grey levels"
     if kind == "float":
@@ -256,6 +260,7 @@ def _arrival(
         "shape": list(shape[1:]),
         "layout": " ".join(conversion.layout),
         "value_range": [low, high],
+        "range_given": given or kind != "float",
         "rounding": rounding,
         "clipped": clipped,
         "notes": list(notes),

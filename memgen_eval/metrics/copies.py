@@ -37,7 +37,8 @@ class Scale:
 class Baseline:
     """Images that cannot have been copied: what is known of them, (m,), and what they are called.
 
-    `rows` are their indices in the set they come from; `leaked` marks those that the training set holds all the same.
+    `rows` are their indices in the set they come from; `leaked` marks those that the training set holds all the same;
+    `notes` say what was left out of them.
     """
 
     copying: Copying
@@ -45,6 +46,7 @@ class Baseline:
     leaked: Bools
     name: str
     leak: str
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +56,6 @@ class Extras:
     carlini_patch: Estimate
     repetition: Estimate
     test_repetition: Estimate
-    repeats: Bools  # (N,) samples that repeat an earlier sample exactly
 
 
 def measure_memorization(
@@ -65,6 +66,7 @@ def measure_memorization(
     threshold: float,
     tolerance: float,
     scale: Scale,
+    cautions: tuple[str, ...],
     reason: str,
 ) -> tuple[Memorization, Verdict]:
     """The family and the verdict.
@@ -83,16 +85,18 @@ def measure_memorization(
         Of duplicates, in the units of the tables.
     scale : Scale
         From the units of the tables to those of a report.
+    cautions : tuple of str
+        Why the images may not be what was meant.
     reason : str
         Why there is no baseline, where there is none.
     """
-    flagged = copied(samples.distinct, threshold=threshold)
+    flagged, repeats = copied(samples.distinct, threshold=threshold), samples.repeats
     matches = _matches(samples, np.arange(len(samples)), scale)
     order = _by_closeness(matches)
     flagged_matches = [matches[i] for i in order if flagged[i]]
-    counted = Counted(flagged, samples.near_identical, samples.nearest.distances[:, 0])
-    verdict = _verdict(counted, baseline, extras, matches, threshold)
-    ratio = memorization_ratio(samples.distinct, threshold=threshold)
+    counted = Counted(flagged, samples.near_identical, samples.closest.distances[:, 0])
+    verdict = _verdict(counted, samples, baseline, scale, cautions, threshold)
+    ratio = memorization_ratio(samples.distinct, threshold=threshold, repeats=repeats)
     control = _control(baseline, threshold, scale, reason)
     distinct = len({match.train_index for match in flagged_matches})
     cut = (f"only the first {MAX_COPIES:,} of {len(flagged_matches):,} copies are listed",)
@@ -102,9 +106,9 @@ def measure_memorization(
         plain_ratio=_plain_ratio(samples, threshold),
         test_ratio=control.ratio,
         excess=proportion_difference(ratio, control.ratio),
-        ratio_curve=ratio_curve(samples.distinct),
+        ratio_curve=ratio_curve(samples.distinct, repeats=repeats),
         test_ratio_curve=control.curve,
-        carlini=carlini_ratio(samples.nearest),
+        carlini=carlini_ratio(samples.nearest, repeats=repeats),
         test_carlini=control.carlini,
         carlini_absolute=_absolute(samples, tolerance, scale),
         carlini_patch=extras.carlini_patch,
@@ -127,7 +131,12 @@ def measure_memorization(
 
 
 def _verdict(
-    counted: Counted, baseline: Baseline | None, extras: Extras, matches: list[Match], threshold: float
+    counted: Counted,
+    samples: Copying,
+    baseline: Baseline | None,
+    scale: Scale,
+    cautions: tuple[str, ...],
+    threshold: float,
 ) -> Verdict:
     near = np.flatnonzero(counted.near_identical)
     none = np.zeros(0, dtype=bool)
@@ -135,13 +144,14 @@ def _verdict(
     if baseline is not None:
         known = baseline.copying
         flagged = copied(known.distinct, threshold=threshold)
-        base = Counted(flagged, known.near_identical, known.nearest.distances[:, 0])
+        base = Counted(flagged, known.near_identical, known.closest.distances[:, 0])
     return judge(
         counted,
         base,
         leaked=none if baseline is None else baseline.leaked,
-        repeats=extras.repeats,
-        first_near_identical=matches[near[0]] if len(near) else None,
+        repeats=samples.repeats,
+        cautions=cautions,
+        first_near_identical=_match(samples, int(near[0]), scale) if len(near) else None,
         name="baseline images" if baseline is None else baseline.name,
     )
 
@@ -163,14 +173,15 @@ def _control(baseline: Baseline | None, threshold: float, scale: Scale, reason: 
         return _Control(undefined, Curve.undefined(reason), undefined, undefined, ())
     copying, num_leaked = baseline.copying, int(np.count_nonzero(baseline.leaked))
     leaks = (f"{num_leaked:,} of {len(copying):,} {baseline.name} {baseline.leak}",) if num_leaked else ()
+    notes = (*leaks, *baseline.notes)
     ratio = memorization_ratio(copying.distinct, threshold=threshold)
     matches = _matches(copying, baseline.rows, scale)
     return _Control(
-        ratio=replace(ratio, notes=ratio.notes + leaks),
+        ratio=replace(ratio, notes=ratio.notes + notes),
         curve=ratio_curve(copying.distinct),
         carlini=carlini_ratio(copying.nearest),
         num_near_identical=count_estimate(
-            int(np.count_nonzero(copying.near_identical)), count=len(copying), notes=leaks
+            int(np.count_nonzero(copying.near_identical)), count=len(copying), notes=notes
         ),
         closest=tuple(matches[i] for i in _by_closeness(matches)[:NUM_CLOSEST]),
     )
@@ -179,7 +190,7 @@ def _control(baseline: Baseline | None, threshold: float, scale: Scale, reason: 
 def _plain_ratio(samples: Copying, threshold: float) -> Estimate:
     if samples.plain.indices.shape[1] < 2:
         return Estimate.undefined("needs two training images")
-    return memorization_ratio(samples.plain, threshold=threshold)
+    return memorization_ratio(samples.plain, threshold=threshold, repeats=samples.repeats)
 
 
 def _absolute(samples: Copying, tolerance: float, scale: Scale) -> Estimate:
@@ -187,7 +198,20 @@ def _absolute(samples: Copying, tolerance: float, scale: Scale) -> Estimate:
     if tolerance == 0:
         return Estimate.undefined("the duplicate tolerance is 0: no distance is below it")
     note = f"threshold {tolerance * scale.unit:.4g} ({tolerance * scale.grey:.3g} grey levels), the duplicate tolerance"
-    return proportion(samples.nearest.distances[:, 0] < tolerance, notes=(note,))
+    return proportion(samples.nearest.distances[:, 0] < tolerance, repeats=samples.repeats, notes=(note,))
+
+
+def _match(copying: Copying, row: int, scale: Scale) -> Match:
+    """A near-identical image beside the training image that it is nearest to in either orientation."""
+    distance, flipped = float(copying.closest.distances[row, 0]), copying.closest.flipped
+    return Match(
+        sample_index=row,
+        train_index=int(copying.closest.indices[row, 0]),
+        distance=distance * scale.unit,
+        grey_levels=distance * scale.grey,
+        ratio=float(distance_ratios(copying.distinct)[row]),
+        flipped=flipped is not None and bool(flipped[row, 0]),
+    )
 
 
 def _matches(copying: Copying, rows: NDArray[np.int64], scale: Scale) -> list[Match]:

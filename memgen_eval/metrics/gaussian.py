@@ -6,7 +6,7 @@ All figures at one size, the smallest of samples, test and half of train: each i
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
@@ -200,7 +200,9 @@ class MatchedSets:
     other_train: NDArray[Any]
 
 
-def measure_gaussian(sets: MatchedSets, *, train_moments: Moments, grey_levels: float, seed: int) -> SampleFigures:
+def measure_gaussian(
+    sets: MatchedSets, *, train_moments: Moments, grey_levels: float, seed: int, notes: tuple[str, ...] = ()
+) -> SampleFigures:
     """D.5: Wasserstein distance and subspace overlap of samples, of test images, and of two halves of train.
 
     Parameters
@@ -213,6 +215,8 @@ def measure_gaussian(sets: MatchedSets, *, train_moments: Moments, grey_levels: 
         What one unit of a report is in the units of the images: 255.
     seed : int
         Of the bootstrap.
+    notes : tuple of str
+        What limits the figures of the samples.
     """
     size, dimension = len(sets.samples), len(train_moments.mean)
     num_directions = min(MAX_DIRECTIONS, max(size // 4, 1), dimension)
@@ -224,15 +228,17 @@ def measure_gaussian(sets: MatchedSets, *, train_moments: Moments, grey_levels: 
 
     reference, halves = sketched(sets.train), sketched(sets.other_train)
     between_halves = gaussian_wasserstein(halves, reference) * scale
-    notes = (f"{num_directions} directions", f"two halves of train: {between_halves:.4g}")
+    of_all = f"{num_directions} directions"
+    own_notes = (of_all, f"two halves of train: {between_halves:.4g}", *notes)
     control = sets.other_train if sets.test is None else sets.test
     control_notes = ("the other half of train: no test set was given",) if sets.test is None else ()
-    overlaps = _overlaps(sets, control, size=size, seed=seed)
+    overlap, test_overlap = _overlaps(sets, control, size=size, seed=seed)
     wasserstein, test_wasserstein = (
         _wasserstein(sketched(images), reference, scale=scale, seed=seed, notes=more)
-        for images, more in ((sets.samples, notes), (control, (notes[0], *control_notes)))
+        for images, more in ((sets.samples, own_notes), (control, (of_all, *control_notes)))
     )
-    return SampleFigures(wasserstein, test_wasserstein, *overlaps)
+    overlap = replace(overlap, notes=(*overlap.notes, *notes))
+    return SampleFigures(wasserstein, test_wasserstein, overlap, test_overlap)
 
 
 def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int) -> tuple[Estimate, Estimate]:

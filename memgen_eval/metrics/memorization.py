@@ -38,14 +38,20 @@ class Copying:
         To the nearer of both orientations of each training image, unless mirroring was switched off.
     distinct : Neighbours, (N, 2)
         Of `nearest`: the first, and the nearest that is no duplicate of the first.
+    closest : Neighbours, (N, K)
+        To the nearer of both orientations, whether mirroring was switched off or not.
     near_identical : bool, (N,)
-        Within the duplicate tolerance of a training image.
+        Within the duplicate tolerance of a training image, in either orientation.
+    repeats : bool, (N,)
+        Equal to an earlier image of the set.
     """
 
     plain: Neighbours
     nearest: Neighbours
     distinct: Neighbours
+    closest: Neighbours
     near_identical: Bools
+    repeats: Bools
 
     def __len__(self) -> int:
         return len(self.nearest)
@@ -53,7 +59,7 @@ class Copying:
     @property
     def identical(self) -> Bools:
         """Equal to a training image in every value, (N,)."""
-        equal: Bools = self.nearest.squared_distances[:, 0] == 0
+        equal: Bools = self.closest.squared_distances[:, 0] == 0
         return equal
 
 
@@ -100,7 +106,7 @@ def undefined_ratios(neighbours: Neighbours) -> Bools:
     return undefined
 
 
-def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3) -> Estimate:
+def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3, repeats: Bools | None = None) -> Estimate:
     """Share of samples much nearer to one training image than to any other.
 
     A sample counts as a copy if ``distance_1 == 0`` or ``distance_1 / distance_2 < threshold``, strictly [1]_ [2]_.
@@ -115,11 +121,14 @@ def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3) -> E
         Training neighbours of each sample, nearest first.
     threshold : float
         Between 0 and 1.
+    repeats : bool, (N,), optional
+        Samples that repeat an earlier one exactly: they count in the share and not in the interval.
 
     Returns
     -------
     Estimate
-        In [0, 1]; the interval is Wilson's at 95 %; ``count`` is N. A note counts samples whose ratio is undefined.
+        In [0, 1]; the interval is Wilson's at 95 %; ``count`` is the number of samples that repeat no other. A note
+        counts samples whose ratio is undefined.
 
     Raises
     ------
@@ -138,25 +147,26 @@ def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3) -> E
         )
     num_undefined = int(np.count_nonzero(undefined_ratios(neighbours)))
     notes = (UNDEFINED.format(num_undefined),) if num_undefined else ()
-    return proportion(copied(neighbours, threshold=threshold), notes=notes)
+    return proportion(copied(neighbours, threshold=threshold), repeats=repeats, notes=notes)
 
 
-def ratio_curve(neighbours: Neighbours) -> Curve:
+def ratio_curve(neighbours: Neighbours, *, repeats: Bools | None = None) -> Curve:
     """`memorization_ratio` against its threshold, at 29 thresholds between 0 and 1; undefined for no images."""
     if len(neighbours) == 0:
         return Curve.undefined(NO_IMAGES)
-    shares = [proportion(copied(neighbours, threshold=c)) for c in CURVE_THRESHOLDS]
+    shares = [proportion(copied(neighbours, threshold=c), repeats=repeats) for c in CURVE_THRESHOLDS]
     return Curve(
         value=tuple(s.value for s in shares),
         low=tuple(s.low for s in shares),
         high=tuple(s.high for s in shares),
         method="Wilson 95 %, pointwise",
-        count=len(neighbours),
+        count=shares[0].count,
+        notes=shares[0].notes,
         x=Axis("threshold c of d1/d2", "", CURVE_THRESHOLDS),
     )
 
 
-def carlini_ratio(neighbours: Neighbours) -> Estimate:
+def carlini_ratio(neighbours: Neighbours, *, repeats: Bools | None = None) -> Estimate:
     """Share of samples nearer to one training image than half the mean distance to the nearest 50.
 
     ``d_1 / (0.5 * mean(d_1, ..., d_50)) <= 1``. Less hurt by duplicates in the training set than the ratio of the
@@ -169,7 +179,7 @@ def carlini_ratio(neighbours: Neighbours) -> Estimate:
     if neighbours.indices.shape[1] <= CARLINI_NEIGHBOURS:
         return Estimate.undefined(f"needs more than {CARLINI_NEIGHBOURS} training images")
     distances = neighbours.distances[:, :CARLINI_NEIGHBOURS]  # (N, 50)
-    return proportion(distances[:, 0] <= CARLINI_ALPHA * distances.mean(axis=1))
+    return proportion(distances[:, 0] <= CARLINI_ALPHA * distances.mean(axis=1), repeats=repeats)
 
 
 def largest_patch_distances(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
@@ -187,7 +197,9 @@ def largest_patch_distances(first: NDArray[Any], second: NDArray[Any]) -> NDArra
     return np.sqrt(largest)
 
 
-def repeated(to_others: Neighbours, to_baseline: Neighbours, *, threshold: float) -> Estimate:
+def repeated(
+    to_others: Neighbours, to_baseline: Neighbours, *, threshold: float, repeats: Bools | None = None
+) -> Estimate:
     """Share of images nearer to another image of their set than `threshold` times to any baseline image.
 
     Collapse onto images that are not in the training set ("spurious" states) shows here. Both tables are (M, >= 1),
@@ -199,4 +211,4 @@ def repeated(to_others: Neighbours, to_baseline: Neighbours, *, threshold: float
     .. [1] Pham et al., "Memorization to Generalization: Emergence of Diffusion Models from Associative Memory", 2025.
     """
     near, far = to_others.squared_distances[:, 0], to_baseline.squared_distances[:, 0]
-    return proportion(ratio_below(near, far, threshold))
+    return proportion(ratio_below(near, far, threshold), repeats=repeats)

@@ -1,4 +1,4 @@
-"""What an approximate search is worth, said in notes on the figures that rest on it."""
+"""Notes on the figures of novelty: what an approximate search is worth, which images were left out."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ def recall_note(all_found: NDArray[np.bool_], k: int, *, name: str) -> str:
     return f"approximate search: the {k} nearest exact for {share}"
 
 
-def with_recall(family: Novelty, *, samples: str, baseline: str) -> Novelty:
-    """The family with these notes on the figures that rest on each search, or on both."""
+def with_notes(family: Novelty, *, samples: tuple[str, ...], baseline: tuple[str, ...]) -> Novelty:
+    """The family with these notes on the figures that rest on samples, on the baseline, or on both."""
     noted: dict[str, Any] = {}
     for name in (field.name for field in fields(family)):
         figure = getattr(family, name)
-        notes = (samples,) * (name not in OF_BASELINE) + (baseline,) * (name not in OF_SAMPLES)
+        notes = samples * (name not in OF_BASELINE) + baseline * (name not in OF_SAMPLES)
         if figure.value is not None:
             noted[name] = replace(figure, notes=(*figure.notes, *notes))
     return replace(family, **noted)

@@ -16,28 +16,32 @@ LEVEL = 0.95
 Z = 1.959963984540054  # the normal quantile at 97.5 %
 NUM_RESAMPLES = 1000
 NO_IMAGES = "no images to count"
+REPEATS = "{:,} samples repeat another sample exactly; intervals and tests count them once"
 
 Floats = NDArray[np.float64]
+Bools = NDArray[np.bool_]
 
 
-def wilson_interval(successes: int, trials: int) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, `trials` > 0 (Wilson 1927; scipy)."""
-    from scipy.stats import binomtest
-
-    interval = binomtest(successes, trials).proportion_ci(LEVEL, method="wilson")
+def wilson_interval(share: float, trials: int) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, `trials` > 0 (Wilson 1927). The share need not be of whole counts."""
+    centre = share + Z**2 / (2 * trials)
+    half = Z * math.sqrt(share * (1 - share) / trials + (Z / (2 * trials)) ** 2)
     # rounding leaves bounds of 1e-19 where the formula gives exactly 0 or 1
-    low = 0.0 if successes == 0 else float(interval.low)
-    high = 1.0 if successes == trials else float(interval.high)
+    low = 0.0 if share == 0 else (centre - half) / (1 + Z**2 / trials)
+    high = 1.0 if share == 1 else (centre + half) / (1 + Z**2 / trials)
     return low, high
 
 
-def proportion(hits: NDArray[np.bool_], *, notes: tuple[str, ...] = ()) -> Estimate:
+def proportion(hits: Bools, *, repeats: Bools | None = None, notes: tuple[str, ...] = ()) -> Estimate:
     """Share of true entries with Wilson's interval.
 
     Parameters
     ----------
     hits : bool, (N,)
         One entry per image.
+    repeats : bool, (N,), optional
+        Images that repeat an earlier one exactly. They count in the share and not in the interval, since equal images
+        may be one draw that was written several times; `count` is that of the others.
     notes : tuple of str
         What changed or limits the figure.
 
@@ -48,9 +52,12 @@ def proportion(hits: NDArray[np.bool_], *, notes: tuple[str, ...] = ()) -> Estim
     """
     if len(hits) == 0:
         return Estimate.undefined(NO_IMAGES)
-    successes, trials = int(np.count_nonzero(hits)), len(hits)
-    low, high = wilson_interval(successes, trials)
-    return Estimate(successes / trials, low, high, "Wilson 95 %", trials, notes)
+    share, trials = int(np.count_nonzero(hits)) / len(hits), len(hits)
+    if repeats is not None and repeats.any():
+        trials = int(np.count_nonzero(~repeats))
+        notes = (*notes, REPEATS.format(len(hits) - trials))
+    low, high = wilson_interval(share, trials)
+    return Estimate(share, low, high, "Wilson 95 %", trials, notes)
 
 
 def count_estimate(value: int, *, count: int | None = None, notes: tuple[str, ...] = ()) -> Estimate:

@@ -21,6 +21,7 @@ MIN_IMAGES = 300
 MAX_LEAKED_SHARE = 0.01
 POWER = 0.9
 VISIBLE = "speaks of copies that the ratio rule sees"
+CAUTIONED = "the images may have been read wrongly, or are unlike the training set (see the cautions)"
 
 Bools = NDArray[np.bool_]
 Floats = NDArray[np.float64]
@@ -58,15 +59,24 @@ def flagged_p_value(samples: Counted, baseline: Counted) -> float:
 
 
 def judge(
-    samples: Counted, baseline: Counted, *, leaked: Bools, repeats: Bools, first_near_identical: Match | None, name: str
+    samples: Counted,
+    baseline: Counted,
+    *,
+    leaked: Bools,
+    repeats: Bools,
+    first_near_identical: Match | None,
+    name: str,
+    cautions: tuple[str, ...] = (),
 ) -> Verdict:
     """The verdict on a set of samples.
 
-    ``copies`` if Fisher's exact one-sided test of flagged samples against flagged baseline images gives p <= 1e-5.
+    ``copies`` if Fisher's exact one-sided test of flagged samples against flagged baseline images gives p <= 1e-5;
+    samples that repeat an earlier one exactly count once in every test.
     ``no copying found`` if, with the leaked baseline images left out, p > 0.05, at least 300 distinct samples were
     seen, and no sample is within the duplicate tolerance of a training image, or no nearer and no more often than
     unseen images are (their share above 0, Fisher p > 0.05): an identical sample is never passed over. Not available
-    where more than 1 % of the baseline leaked or fewer than 300 of it remain. Else ``undecided``.
+    where more than 1 % of the baseline leaked, where fewer than 300 of it remain, or where there are cautions. Else
+    ``undecided``.
 
     Parameters
     ----------
@@ -80,14 +90,16 @@ def judge(
         The first sample that is a training image to within noise.
     name : str
         What a baseline image is called in the sentence, in the plural.
+    cautions : tuple of str
+        Why the images may not be what was meant: copies among images that were read wrongly are not seen.
     """
-    clean = baseline.without(leaked)
-    p_value, clean_p_value = flagged_p_value(samples, baseline), flagged_p_value(samples, clean)
+    clean, distinct = baseline.without(leaked), samples.without(repeats)
+    p_value, clean_p_value = flagged_p_value(distinct, baseline), flagged_p_value(distinct, clean)
     evidence = Evidence(
         num_samples=len(samples),
-        num_distinct_samples=int(np.count_nonzero(~repeats)),
+        num_distinct_samples=len(distinct),
         num_flagged=samples.num_flagged,
-        num_distinct_flagged=samples.without(repeats).num_flagged,
+        num_distinct_flagged=distinct.num_flagged,
         num_baseline=len(baseline),
         num_flagged_baseline=baseline.num_flagged,
         num_near_identical=samples.num_near_identical,
@@ -96,7 +108,7 @@ def judge(
         p_value_without_leaks=clean_p_value,
         first_near_identical=first_near_identical,
     )
-    doubts = _doubts(samples, clean, evidence, name)
+    doubts = [CAUTIONED] * bool(cautions) + _doubts(distinct, clean, evidence, name)
     label: Label = "copies" if p_value <= COPIES_P_VALUE else "undecided" if doubts else "no copying found"
     return Verdict(label, _sentence(label, p_value, evidence, doubts, name), p_value, evidence)
 
@@ -114,8 +126,8 @@ def _doubts(samples: Counted, clean: Counted, evidence: Evidence, name: str) -> 
     if len(clean) < MIN_IMAGES:
         doubts.append(f"the baseline holds only {len(clean):,} usable {name}, {MIN_IMAGES} are needed")
     if samples.num_near_identical and not _as_unseen_images(samples, clean):
-        are = "sample is a training image" if samples.num_near_identical == 1 else "samples are training images"
-        doubts.append(f"{samples.num_near_identical:,} {are} to within noise")
+        are = "sample is a training image" if evidence.num_near_identical == 1 else "samples are training images"
+        doubts.append(f"{evidence.num_near_identical:,} {are} to within noise")
     return doubts
 
 
@@ -129,20 +141,20 @@ def _as_unseen_images(samples: Counted, clean: Counted) -> bool:
 
 def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str], name: str) -> str:
     counts = (
-        f"{evidence.num_flagged:,} of {_images(evidence.num_samples, 'sample')} flagged by the ratio rule, "
-        f"{evidence.num_flagged_baseline:,} of {evidence.num_baseline:,} {name}"
+        f"{evidence.num_flagged:,} of {_images(evidence.num_samples, 'sample')} and "
+        f"{evidence.num_flagged_baseline:,} of {evidence.num_baseline:,} {name} lie much nearer to one training image "
+        "than to any other"
     )
     if label == "copies":
         opening = f"The samples hold copies of training images: {counts} (Fisher {_p(p_value)})."
     elif label == "no copying found":
-        bound, seen = largest_compatible_ratio(evidence).value, detectable_ratio(evidence).value
-        detectable = "" if seen is None else f"; an excess of {seen:.2%} would have been found in 9 of 10 such sets"
+        bound, clean_p = largest_compatible_ratio(evidence).value, evidence.p_value_without_leaks
         opening = (
-            f"No copying found: {counts} (Fisher {_p(p_value)}). Up to {bound:.2%} of copies that this rule sees "
-            f"would be compatible with that{detectable}."
+            f"No copying found: {counts} (Fisher {_p(p_value if clean_p is None else clean_p)}). "
+            f"Up to {bound:.2%} of the samples could still be copies of the kind that this rule sees."
         )
     else:
-        opening = f"Undecided: {'; '.join(doubts)} ({counts})."
+        opening = f"Undecided: {'; '.join(doubts)}. {counts[0].upper()}{counts[1:]}."
     first = evidence.first_near_identical
     if first is None:
         return opening

@@ -9,6 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from memgen_eval.render import numbers
+from memgen_eval.render.accounts import accounts
 from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
 from memgen_eval.render.charts import SECTIONS, Chart
 from memgen_eval.render.comparisons import CHOICES, compare
@@ -91,6 +92,7 @@ def render_html(report: Report, *, images: bool = True) -> str:
         "label": label or "no verdict",
         "heading": HEADINGS[label] if label else "No verdict",
         "evidence": evidence(report),
+        "accounts": accounts(report),
         "headlines": headlines(report),
         "baseline": baseline_words(report),
         "baseline_sentence": _baseline_sentence(report),

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 
 from memgen_eval.render import numbers
+from memgen_eval.render.accounts import accounts
 from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
 from memgen_eval.render.headlines import evidence, headlines, skipped, summary
 from memgen_eval.render.readings import readings
@@ -18,7 +19,9 @@ def render_markdown(report: Report, *, full: bool = False) -> str:
     All figures too if `full`.
     """
     label = "no verdict" if report.verdict is None else report.verdict.label
-    blocks = [f"## memgen-eval: {label}", escape_markdown(report.displayed_sentence)]
+    blocks = [f"## memgen-eval: {label}", _list(f"Caution: {caution}" for caution in report.cautions)]
+    blocks += [escape_markdown(report.displayed_sentence)]
+    blocks += [_list(f"{name}: {account}" for name, account in accounts(report))]
     blocks += [_list(f"{name}: {found}" for name, found in evidence(report)), _headlines(report)]
     blocks += [_list(readings(report))]
     if full:

@@ -6,6 +6,7 @@ import sys
 from typing import TYPE_CHECKING, TextIO
 
 from memgen_eval.render import numbers
+from memgen_eval.render.accounts import accounts
 from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
 from memgen_eval.render.headlines import headlines, skipped, summary
 from memgen_eval.render.numbers import Shown
@@ -25,7 +26,7 @@ NAMED = 2  # skipped figures named for each reason; the page names all
 
 def plain_table(report: Report, *, full: bool = False) -> str:
     """The report as plain text: no box characters, one line a figure, nothing cut; ASCII but for names given to us."""
-    blocks = [_verdict(report)]
+    blocks = [*_cautions(report), _verdict(report), *_accounts(report)]
     blocks += [_align(columns, rows) for columns, rows in _tables(report, full=full) if rows]
     blocks += ["\n".join(map(visible, readings(report)))] if readings(report) else []
     return "\n\n".join([*blocks, _skipped(report)]) + "\n"
@@ -42,7 +43,11 @@ def print_table(report: Report, *, full: bool = False, file: TextIO | None = Non
 
     console = Console(file=stream, emoji=False, markup=False, highlight=False)
     with console.capture() as captured:
+        for line in _cautions(report):
+            console.print(Text(line, style="bold yellow"))
         console.print(Text(_verdict(report), style="bold"))
+        for line in _accounts(report):
+            console.print(Text(line, style="dim"))
         for columns, rows in _tables(report, full=full):
             if rows:
                 console.print(_rich_table(columns, rows))
@@ -56,6 +61,15 @@ def write_text(text: str, stream: TextIO) -> None:
     """Write to a stream of any encoding: a character that it lacks is spelled out by its number."""
     stream.write(encodable(text, getattr(stream, "encoding", None) or "utf-8"))
     stream.flush()
+
+
+def _cautions(report: Report) -> list[str]:
+    return ["\n".join(visible(f"Caution: {caution}") for caution in report.cautions)] if report.cautions else []
+
+
+def _accounts(report: Report) -> list[str]:
+    lines = [visible(f"{name}: {account}") for name, account in accounts(report)]
+    return ["\n".join(lines)] if lines else []
 
 
 def _verdict(report: Report) -> str:

@@ -82,10 +82,11 @@ def memorization(samples: Arrays) -> tuple[Memorization, Verdict]:
     return measure_memorization(
         copying(brute_force(samples, TRAIN, 51), tolerance=tolerance),
         Baseline(held_out, np.arange(len(TEST)), np.zeros(len(TEST), dtype=bool), "test images", "leaked"),
-        Extras(nothing, repetition, nothing, np.zeros(len(samples), dtype=bool)),
+        Extras(nothing, repetition, nothing),
         threshold=1 / 3,
         tolerance=tolerance,
         scale=SCALE,
+        cautions=(),
         reason="",
     )
 

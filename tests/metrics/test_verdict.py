@@ -181,15 +181,48 @@ def test_the_sentence_names_mirrored_images_and_counts() -> None:
     found = judged(counted(500, 100, 3), counted(1000, 0), first=replace(FIRST, flipped=True))
     assert found.label == "copies"
     assert "Sample 17 is training image 4, mirrored, to within noise" in found.sentence
-    assert "100 of 500 samples flagged by the ratio rule, 0 of 1,000 test images" in found.sentence
+    assert "100 of 500 samples and 0 of 1,000 test images lie much nearer to one training image" in found.sentence
 
 
-def test_an_acquittal_comes_with_its_bounds() -> None:
-    found = judged(counted(434, 0), counted(10_000, 11))
+def test_an_acquittal_comes_with_one_bound_and_the_p_value_that_decided() -> None:
+    found = judged(counted(434, 1), counted(1000, 11), leaked=5)
     assert found.label == "no copying found"
-    assert "Up to 0.69% of copies" in found.sentence
-    detectable = detectable_ratio(found.evidence).value
-    assert detectable is not None and f"an excess of {detectable:.2%} would have been found" in found.sentence
+    assert found.sentence.count("%") == 1 and "Up to 1.09% of the samples could still be copies" in found.sentence
+    assert (
+        f"(Fisher p = {stats.fisher_exact([[1, 433], [11, 984]], alternative='greater').pvalue:.2g})" in found.sentence
+    )
+
+
+def test_cautions_rule_an_acquittal_out_and_nothing_else() -> None:
+    def label(flagged: int) -> tuple[str, str]:
+        found = judge(
+            counted(500, flagged),
+            counted(1000, 0),
+            leaked=np.zeros(1000, dtype=bool),
+            repeats=np.zeros(500, dtype=bool),
+            first_near_identical=None,
+            name="test images",
+            cautions=("The samples do not fill the grey levels of the training set.",),
+        )
+        return found.label, found.sentence
+
+    assert label(0)[0] == "undecided" and "see the cautions" in label(0)[1]
+    assert label(100)[0] == "copies" and "cautions" not in label(100)[1]
+
+
+def test_repeats_count_once_in_the_tests() -> None:
+    once, four_times = (
+        judged(counted(150, 3), counted(1000, 0)),
+        judged(repeated(150, 3), counted(1000, 0), repeats=450),
+    )
+    assert four_times.p_value == once.p_value == pytest.approx(float(oracles.fisher(3, 150, 0, 1000)), rel=1e-11)
+    assert (four_times.evidence.num_flagged, four_times.evidence.num_distinct_flagged) == (12, 3)
+
+
+def repeated(num_images: int, flagged: int) -> Counted:
+    """A set followed by three copies of itself."""
+    places = np.tile(np.arange(num_images), 4)
+    return at_one_distance(places < flagged, np.zeros(len(places), dtype=bool))
 
 
 def test_bounds_of_clean_samples() -> None:

@@ -237,6 +237,7 @@ def verdict() -> Verdict:
 @pytest.fixture(scope="session")
 def full_report() -> Report:
     return Report(
+        cautions=(),
         verdict=verdict(),
         memorization=memorization(),
         novelty=novelty(),
@@ -256,6 +257,7 @@ def empty_report() -> Report:
     families = ("verdict", "memorization", "novelty", "fidelity", "denoiser", "gaussian")
     bare = replace(settings(), num_test=None, sigmas=None, duplicate_tolerance=None, baseline="train, leave one out")
     return Report(
+        cautions=(),
         **dict.fromkeys(families),  # type: ignore[arg-type]
         skipped=dict.fromkeys(families, "not asked for"),
         settings=bare,

@@ -1,0 +1,143 @@
+"""Why the images of an evaluation may not be what was meant: sentences to be read before the verdict.
+
+Copies hide where images are read wrongly, and nothing is acquitted then. What the user said is only cautioned against;
+an assumption of ours that cannot be right is refused.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval import tables
+from memgen_eval.data.images import ImageSet
+from memgen_eval.data.messages import range_remedy
+from memgen_eval.errors import InputError
+from memgen_eval.metrics.memorization import copied
+from memgen_eval.metrics.other_readings import Reading, misstored, turned, with_levels_of
+from memgen_eval.metrics.resemblance import (
+    Appearance,
+    appearance,
+    better_reading,
+    is_flat,
+    level_mismatch,
+    looked_at,
+)
+from memgen_eval.metrics.statistics import auc, fisher_greater
+from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.sets import Searched, Sets
+
+CLIPPED_SHARE = 0.05
+SINGLE_COLOUR_SHARE = 0.05
+FAR = 0.9  # the AUC of distances beyond which samples are not like the data
+READ_AGAIN = 500  # samples that are read in every other way
+READ_AGAIN_VALUES = 2**26  # values of them at most
+READ_AGAIN_P_VALUE = 1e-4
+
+NAMES = {"samples": "samples", "test": "test images"}
+
+
+def of_sets(sets: Sets) -> tuple[str, ...]:
+    """What samples and test images show beside the training set, before anything is searched.
+
+    Raises
+    ------
+    InputError
+        If floats without a range were taken to be in [-1, 1], and then fill other grey levels than the other set.
+    """
+    train = sets.keep("appearance", lambda: _appearance(sets.train))
+    found: list[str] = []
+    for argument, images in (("samples", sets.samples), ("test", sets.test)):
+        if images is not None:
+            found += _beside_train(argument, images, sets.train, train)
+    return tuple(found)
+
+
+def _appearance(images: ImageSet) -> Appearance:
+    return appearance(images.take(looked_at(len(images))))
+
+
+def _beside_train(argument: str, images: ImageSet, train_images: ImageSet, train: Appearance) -> Iterator[str]:
+    name, own = NAMES[argument], _appearance(images)
+    mismatch = level_mismatch(own, train)
+    if mismatch is not None:
+        narrower, word = (images, argument) if mismatch.narrower else (train_images, "train")
+        if not narrower.arrival["range_given"]:
+            raise InputError(
+                f"{word}: floats without a range, taken to be in [-1, 1]; but the {name} then do not look like the "
+                f"training set: {mismatch.words}; {range_remedy(word)}"
+            )
+        yield f"The {name} do not fill the grey levels of the training set: {mismatch.words}. Check their ranges."
+    if is_flat(own, train):
+        yield (
+            f"The {name} have little contrast: half of them vary by less than {own.contrast:.3g} grey levels (standard "
+            f"deviation), half of the training images by more than {train.contrast:.3g}."
+        )
+    single, train_single = images.survey.constant, train_images.survey.constant
+    if single.mean() > max(SINGLE_COLOUR_SHARE, 2 * train_single.mean()):
+        yield f"{np.count_nonzero(single):,} of {len(single):,} {name} have a single colour."
+    clipped = images.arrival["clipped"]
+    if clipped is not None and clipped["share"] > CLIPPED_SHARE:
+        yield f"{clipped['share']:.0%} of the values of the {name} were clipped. Check the range they were read with."
+    better = None if mismatch is not None else better_reading(own, train, turned(images.shape))
+    if better is not None:
+        yield f"The {name} resemble the training set more when they are read {better}. Check how they were written."
+
+
+def of_distances(searched: Searched) -> tuple[str, ...]:
+    """Whether the samples are so far from the training set that novelty means nothing."""
+    if searched.baseline is None:
+        return ()
+    area = auc(searched.samples.distances[:, 0], searched.baseline.distances[:, 0])
+    if area.value is None or area.value <= FAR or area.low is None or area.low <= 0.5:
+        return ()
+    farther = f"in {area.value:.0%} of all pairs the sample is farther from it than the unseen image is"
+    return (f"The samples do not resemble the training set: {farther}.",)
+
+
+def of_other_readings(sets: Sets, searched: Searched) -> tuple[str, ...]:
+    """Whether samples that are no copies would be some if they were read in another way; a sentence for each way.
+
+    500 samples, spread evenly, are turned, have their channels exchanged, their axes renamed, their grey levels mapped
+    to those of the training set. A reading counts if it makes copies of more than twice as many samples as are copies
+    already, and Fisher's test of them against the baseline, as it was read, gives p <= 1e-4.
+    """
+    held, baseline = sets.held_out, searched.baseline
+    if held is None or baseline is None or searched.samples.indices.shape[1] < 2 or baseline.indices.shape[1] < 2:
+        return ()
+    rows = _read_again(sets.samples)
+    images, known = sets.samples.take(rows), _num_copied(tables.some(searched.samples, rows), sets)
+    base = _num_copied(baseline, sets)
+    found = []
+    for reading in _other_readings(sets):
+        again = np.ascontiguousarray(reading.apply(images))
+        table = tables.shared_neighbours(
+            again, sets.references, 2, memory_budget=sets.options.memory_budget, ranks=sets.ranks
+        )
+        count = _num_copied(table, sets)
+        if count > 2 * known and fisher_greater(count, len(rows), base, len(baseline)) <= READ_AGAIN_P_VALUE:
+            found.append(
+                f"Read {reading.name}, {count:,} of {len(rows):,} samples would be copies of training images. "
+                "Check how they were written."
+            )
+    return tuple(found)
+
+
+def _read_again(samples: ImageSet) -> NDArray[np.int64]:
+    """The indices of samples to be read again, spread evenly."""
+    most = min(READ_AGAIN, max(16, READ_AGAIN_VALUES // samples.num_values))
+    return np.unique(np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(np.int64))
+
+
+def _other_readings(sets: Sets) -> list[Reading]:
+    shape = sets.samples.shape
+    train, own = (_appearance(images).counts for images in (sets.train, sets.samples))
+    return [*turned(shape), *misstored(shape), *with_levels_of(train, own)]
+
+
+def _num_copied(table: Neighbours, sets: Sets) -> int:
+    """How many images are flagged by the ratio rule as published, or lie within the duplicate tolerance."""
+    near = table.squared_distances[:, 0] <= sets.tolerance**2
+    return int(np.count_nonzero(near | copied(table, threshold=sets.options.threshold)))
