@@ -53,8 +53,9 @@ DISTANCES = Chart(
         Line("novelty.test_distance_quantiles", "{baseline}", "baseline"),
     ),
     y_label="share of images at most this far",
-    caption="A curve further left means images nearer to the training set. Copies lift its foot, at distances where no "
-    "unseen image lies; a shift of the whole curve can be blur or low contrast as well as closeness to the data.",
+    caption="Each curve gives the share of images that have a training image within a distance. Copies lift the "
+    "foot of the samples' curve, at distances where there are no {baseline}: that is bad. A shift of the whole "
+    "curve to the left can be blur or low contrast too. Without copies the two curves lie together.",
 )
 
 RATIO = Chart(
@@ -66,9 +67,10 @@ RATIO = Chart(
         Line("memorization.test_ratio_curve", "{baseline}", "baseline"),
     ),
     y_label="share with d1/d2 < c (square-root scale)",
-    caption="The verdict uses c = {threshold}. Copies keep the curve of the samples above that of the {baseline} at "
-    "small c; near c = 1 every image passes and the curve says nothing. It cannot show copies that were cropped, "
-    "shifted or recoloured.",
+    caption="Share of images that are flagged with threshold c; the verdict uses c = {threshold}. Copies keep the "
+    "curve of the samples above that of the {baseline} at small c: that is bad. Without copies the two lie "
+    "together. Near c = 1 every image is flagged and the curve says nothing. Copies that were cropped, shifted or "
+    "recoloured do not show.",
 )
 
 INDEX = Chart(
@@ -82,9 +84,10 @@ INDEX = Chart(
     ),
     y_label="place between Wiener (0) and D* (1)",
     marks=(Mark("D*", y=1.0), Mark("Wiener", y=0.0), COLLAPSE),
-    caption="Only the excess of the matched curve over its control speaks of memorization: a model that saw neither "
-    "set gives the same curve twice, however good it is. Where D* and the Wiener denoiser agree there is nothing to "
-    "measure.",
+    caption="How far the model leans towards D*, which can only reproduce its images. The matched curve uses a D* "
+    "of training images, the control a D* of equally many test images. The matched curve above the control is bad. "
+    "A model that does not know its training images gives the same curve twice, however good it is. Left of the "
+    "line marked collapse, D* answers with single training images.",
 )
 
 GAP = Chart(
@@ -99,8 +102,9 @@ GAP = Chart(
     y_label="squared distance per value",
     marks=(COLLAPSE,),
     log_y=True,
-    caption="A sampler that follows D* can only reproduce training images, so a small gap where D* copies is a bad "
-    "sign. A large gap on noised test images need not be met on the path that sampling takes.",
+    caption="Squared distance between the model and D*, which can only reproduce training images. Near 0 left of "
+    "the line marked collapse is bad: there the model copies. Far above 0 is unsuspicious. The sampler's own path "
+    "counts most, since noised images do not represent it.",
 )
 
 GENERALIZATION = Chart(
@@ -110,8 +114,8 @@ GENERALIZATION = Chart(
     lines=(Line("denoiser.generalization_gap", "test minus train", "samples"),),
     y_label="difference of squared errors per value",
     marks=(Mark("no gap", y=0.0),),
-    caption="Above zero the model denoises its training images better than unseen ones: it knows them. "
-    "That alone does not say that its samples copy them.",
+    caption="Denoising error on test images minus that on training images. Above zero is bad: the model knows its "
+    "training images, though its samples need not copy them. Zero is unsuspicious.",
 )
 
 ERRORS = Chart(
@@ -126,8 +130,9 @@ ERRORS = Chart(
     ),
     y_label="squared error per value",
     log_y=True,
-    caption="D* is unbeatable on the images it holds and poor on others at low noise; a model that generalizes "
-    "stays between. Low error is fidelity, and says nothing of novelty.",
+    caption="Squared distance between the model's answer and the clean image. The model's two curves together are "
+    "unsuspicious; the one for training images below the other is bad, and at the curve of D* for training images "
+    "the model copies. D* cannot be beaten on the images it holds, and is poor on others at low noise.",
 )
 
 RELATIVE_ERRORS = Chart(
@@ -141,8 +146,9 @@ RELATIVE_ERRORS = Chart(
     y_label="squared error over that of D_G",
     marks=(Mark("D_G", y=1.0),),
     log_y=True,
-    caption="Below 1 the model is nearer to the clean images than the Wiener denoiser, which knows only the mean and "
-    "covariance of the training set. On training images copying lowers it too: read it on test images.",
+    caption="Denoising error over that of D_G, the Wiener denoiser, which knows only mean and covariance of the "
+    "training set. Below 1 on test images the model has learned more than these; above 1 is bad quality. On "
+    "training images copying lowers the curve too: a curve far below that of test images is bad.",
 )
 
 OFF_LINE = Chart(
@@ -152,8 +158,8 @@ OFF_LINE = Chart(
     lines=(Line("denoiser.off_line", "model", "samples"),),
     y_label="relative squared distance",
     marks=(Mark("on the line", y=0.0),),
-    caption="Where this is large, the model is neither of the two extremes nor a mixture of them, and the index above "
-    "describes only a part of it.",
+    caption="How far the model is from every mixture of the Wiener denoiser and D*. Large is not bad: the model is "
+    "neither of the two, and the memorization index describes only a part of it.",
 )
 
 NEIGHBOURS = Chart(
@@ -167,8 +173,8 @@ NEIGHBOURS = Chart(
     y_label="effective number of images",
     marks=(COLLAPSE, Mark("predicted", x_path="denoiser.predicted_collapse_sigma")),
     log_y=True,
-    caption="A property of the data alone, not of the model: below the collapse sigma D* answers with a single "
-    "training image.",
+    caption="How many training images D* averages in its answer. A property of the data, not of the model: below "
+    "the collapse sigma D* answers with a single training image.",
 )
 
 RESIDUAL = Chart(
@@ -178,8 +184,8 @@ RESIDUAL = Chart(
     lines=(Line("denoiser.identity_residual", "error - gap - error of D*", "samples"),),
     y_label="residual per value",
     marks=(Mark("expected", y=0.0),),
-    caption="Zero in expectation on training images. A band that misses zero points at a fault of the run, "
-    "not of the model.",
+    caption="Error minus gap minus error of D*, on training images: zero in expectation for every model. A band "
+    "that misses zero means a fault of the run, not of the model.",
 )
 
 NMSE = Chart(
@@ -189,8 +195,9 @@ NMSE = Chart(
     lines=(Line("gaussian.nmse", "model", "samples"),),
     y_label="relative squared distance to D_G",
     marks=(Mark("Gaussian model", y=0.0),),
-    caption="Near zero the model does no more than the mean and covariance of the training set allow. "
-    "All models are alike at the ends; only middle sigma tell them apart.",
+    caption="Squared distance between the model and D_G, the Wiener denoiser, which knows only mean and covariance "
+    "of the training set. Near zero the model has learned no more; no value is bad in itself. At both ends all "
+    "models are alike.",
 )
 
 COSINES = Chart(
@@ -204,8 +211,8 @@ COSINES = Chart(
     ),
     y_label="cosine",
     marks=(Mark("alike", y=1.0),),
-    caption="Linearity is to be compared with that of D_G, which its bias keeps below 1. "
-    "High values at the ends hold for every denoiser.",
+    caption="Likeness to D_G, and how nearly the model is linear. Compare the model's linearity with that of D_G, "
+    "which is not quite 1. No value is bad. At both ends every denoiser has high values.",
 )
 
 DISTILLATION = Chart(
@@ -215,8 +222,9 @@ DISTILLATION = Chart(
     lines=(Line("gaussian.distillation_r2", "model", "samples"),),
     y_label="R2 on inputs of other images",
     marks=(Mark("affine", y=1.0),),
-    caption="How much of the denoiser an affine map explains in the leading principal directions; "
-    "it does not say which affine map, nor whether the rest is copying.",
+    caption="Share of the variance of the model's outputs that a linear map with a constant explains, in the "
+    "leading principal directions. 1 at D_G. No value is bad: what is left over can be learned structure or "
+    "copying.",
 )
 
 ALIGNMENT = Chart(
@@ -226,9 +234,9 @@ ALIGNMENT = Chart(
     lines=(Line("gaussian.distillation_alignment", "model", "samples"),),
     y_label="overlap with principal directions",
     marks=(Mark("aligned", y=1.0),),
-    caption="Near 1 the fit answers most strongly in the directions in which the training images vary most, as the "
-    "Gaussian model does. Chance is not 0: it stands in the notes. Where the model hardly changes its input, at low "
-    "noise, all directions are answered alike and the overlap says little.",
+    caption="Overlap of the directions that the affine fit amplifies most with those in which training images vary "
+    "most. 1 at D_G; no value is bad. Chance gives more than 0, as the notes of the figure say. At low noise all "
+    "directions are answered alike and the overlap says little.",
 )
 
 SECTIONS: dict[str, tuple[Chart, ...]] = {

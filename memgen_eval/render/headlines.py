@@ -1,8 +1,17 @@
-"""The dozen figures that are read first, each beside its control, and the words for the baseline."""
+"""The dozen figures to read first, each with what to compare it with, and the words for the baseline.
+
+A curve is read at one noise level, where it tells a copier from other models; its ends do not. At high noise every
+trained model is far from D*, at low noise every model is near its input, whatever it has learned.
+
+- The matched memorization index is read where it exceeds its control most.
+- Gaps and the distance from the Gaussian model are read at the largest noise level of the grid that is not above the
+  collapse sigma: there D* still answers with single training images, and there is enough noise for models to differ.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 from memgen_eval.render import numbers
 from memgen_eval.render.catalogue import FIGURES, unit_of
@@ -24,12 +33,16 @@ class Headline:
 
 @dataclass(frozen=True)
 class _Choice:
-    """A figure, what stands beside it (a figure or a null value), and whether it is left out where not measured."""
+    """A figure and what to compare it with: another figure, or the value to expect in words.
+
+    `optional` ones are left out where not measured; `read_at` says where a curve is read.
+    """
 
     path: str
     control_path: str | None
     control: str
     optional: bool = False
+    read_at: Literal["largest excess", "collapse"] = "collapse"
 
 
 NO_BASELINE = "none"
@@ -42,10 +55,16 @@ CHOICES = (
     _Choice("fidelity.precision", "fidelity.test_precision", "against test", optional=True),
     _Choice("fidelity.coverage", "fidelity.test_coverage", "against test", optional=True),
     _Choice("fidelity.fid", "fidelity.test_fid", "against test", optional=True),
-    _Choice("denoiser.matched_memorization_index", "denoiser.test_memorization_index", "control", optional=True),
+    _Choice(
+        "denoiser.matched_memorization_index",
+        "denoiser.test_memorization_index",
+        "control",
+        optional=True,
+        read_at="largest excess",
+    ),
     _Choice("denoiser.gap_train", "denoiser.gap_test", "on test images", optional=True),
     _Choice("denoiser.generalization_gap", None, "0 if training images are not known better", optional=True),
-    _Choice("gaussian.nmse", None, "0 at the Gaussian model", optional=True),
+    _Choice("gaussian.nmse", None, "0 for the Gaussian model", optional=True),
 )
 
 
@@ -81,25 +100,46 @@ def _headline(report: Report, choice: _Choice) -> Headline | None:
     control = None if choice.control_path is None else find(report, choice.control_path)
     place, unit = "", unit_of(choice.path, report.settings.features)
     if isinstance(figure, Curve):
-        peak = largest(figure)
-        if peak is None:
+        assert control is None or isinstance(control, Curve)
+        index = _reading_place(report, choice, figure, control)
+        if index is None:
             return None
-        index, place = peak, f", largest at {_place(figure, peak)}"
-        figure = at(figure, index)
-        control = at(control, index) if isinstance(control, Curve) else None
-    beside = choice.control.format(baseline=baseline_words(report))
+        words = "its largest excess" if choice.read_at == "largest excess" else "where D* copies"
+        place = f" at {_place(figure, index)}, {words}"
+        figure, control = at(figure, index), None if control is None or control.value is None else at(control, index)
+    compared = choice.control.format(baseline=baseline_words(report))
     if choice.control_path is not None:
         assert control is None or isinstance(control, Estimate)
-        beside += f": {numbers.show(control, unit) if control is not None else numbers.NOT_MEASURED}"
+        compared += f": {numbers.show(control, unit) if control is not None else numbers.NOT_MEASURED}"
     described = FIGURES[choice.path]
     why = numbers.reason(figure) if figure.value is None else None
-    return Headline(choice.path, described.label + place, numbers.show(figure, unit), beside, why, described.meaning)
+    return Headline(choice.path, described.label + place, numbers.show(figure, unit), compared, why, described.meaning)
 
 
-def largest(curve: Curve) -> int | None:
-    """Where a curve is largest; None where it has no value at all."""
-    defined = [(value, -index) for index, value in enumerate(curve.value or ()) if value is not None]
-    return -max(defined)[1] if defined else None
+def _reading_place(report: Report, choice: _Choice, curve: Curve, control: Curve | None) -> int | None:
+    """Which point of a curve is read; None where the curve has none that tells models apart."""
+    if choice.read_at == "largest excess":
+        return None if control is None else largest_excess(curve, control)
+    collapse = find(report, "denoiser.collapse_sigma")
+    if not isinstance(collapse, Estimate) or collapse.value is None:
+        return None
+    return last_up_to(curve, collapse.value)
+
+
+def largest_excess(curve: Curve, control: Curve) -> int | None:
+    """Where `curve` exceeds `control` most, the first of equals; None where no point has both."""
+    if curve.value is None or control.value is None:
+        return None
+    pairs = enumerate(zip(curve.value, control.value, strict=True))
+    excesses = {i: value - other for i, (value, other) in pairs if value is not None and other is not None}
+    return max(excesses, key=excesses.__getitem__, default=None)
+
+
+def last_up_to(curve: Curve, x: float) -> int | None:
+    """The last point of `curve` with a value that is not beyond `x`; None where there is none."""
+    assert curve.x is not None
+    pairs = enumerate(zip(curve.x.values, curve.value or (), strict=True))
+    return max((i for i, (place, value) in pairs if place <= x and value is not None), default=None)
 
 
 def at(curve: Curve, index: int) -> Estimate:
@@ -136,45 +176,42 @@ def evidence(report: Report) -> list[tuple[str, str]]:
     if report.verdict is None:
         return []
     found, baseline = report.verdict.evidence, baseline_words(report)
-    rule = f"flagged by the ratio rule (d1/d2 < {numbers.threshold(report.settings.threshold)})"
+
+    def counts(samples: int, others: int) -> str:
+        return f"{samples:,} of {found.num_samples:,} samples, {others:,} of {found.num_baseline:,} {baseline}"
+
+    rule = f"flagged as copies (nearest training image under {numbers.threshold(report.settings.threshold)} as far as"
     lines = [
-        (rule, _counts(found.num_flagged, found.num_samples, found.num_flagged_baseline, found.num_baseline, baseline)),
-        ("Fisher's exact test, one-sided", numbers.p_value(report.verdict.p_value)),
+        (f"{rule} the next)", counts(found.num_flagged, found.num_flagged_baseline)),
+        ("chance of so large an excess (Fisher's exact test)", numbers.p_value(report.verdict.p_value)),
         (
-            "training images to within noise",
-            _counts(
-                found.num_near_identical,
-                found.num_samples,
-                found.num_near_identical_baseline,
-                found.num_baseline,
-                baseline,
-            ),
+            f"near-identical to a training image{_tolerance(report)}, flagged or not",
+            counts(found.num_near_identical, found.num_near_identical_baseline),
         ),
     ]
     if found.num_baseline_leaks:
         without = found.p_value_without_leaks
         p = "" if without is None else f"; without them {numbers.p_value(without)}"
-        lines.append((f"{baseline} that train holds too", f"{found.num_baseline_leaks:,} of {found.num_baseline:,}{p}"))
+        lines.append(
+            (f"{baseline} also in the training set", f"{found.num_baseline_leaks:,} of {found.num_baseline:,}{p}")
+        )
     if found.num_distinct_samples != found.num_samples:
         lines.append(("distinct samples", f"{found.num_distinct_samples:,} of {found.num_samples:,}"))
-    return lines + _bounds(report)
+    return lines + _bound(report)
 
 
-def _counts(samples: int, num_samples: int, baseline: int, num_baseline: int, words: str) -> str:
-    return f"{samples:,} of {num_samples:,} samples, {baseline:,} of {num_baseline:,} {words}"
+def _tolerance(report: Report) -> str:
+    tolerance = report.settings.duplicate_tolerance
+    return "" if tolerance is None else f" (within {numbers.number(tolerance * numbers.GREY_LEVELS)} grey levels)"
 
 
-def _bounds(report: Report) -> list[tuple[str, str]]:
-    """What these counts can rule out, of the copies that the rule sees."""
-    named = (
-        ("memorization.largest_compatible_ratio", "share of copies still compatible (95 %)", "up to "),
-        ("memorization.detectable_ratio", "excess that 9 of 10 such evaluations would have found", "from "),
-    )
-    lines = []
-    for path, label, word in named:
-        figure = find(report, path)
-        if isinstance(figure, Estimate):
-            shown = numbers.show(figure, FIGURES[path].unit).value
-            measured = figure.value is not None
-            lines.append((label, word + shown if measured else f"{shown}: {numbers.reason(figure)}"))
-    return lines
+def _bound(report: Report) -> list[tuple[str, str]]:
+    """The share of copies that these counts cannot rule out; nothing to say where copies were found."""
+    assert report.verdict is not None
+    path = "memorization.largest_compatible_ratio"
+    figure = find(report, path)
+    if report.verdict.label == "copies" or not isinstance(figure, Estimate):
+        return []
+    shown = numbers.show(figure, FIGURES[path].unit).value
+    words = f"up to {shown} of the samples" if figure.value is not None else f"{shown}: {numbers.reason(figure)}"
+    return [("copies that these counts cannot rule out (95 %)", words)]

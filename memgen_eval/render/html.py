@@ -138,10 +138,10 @@ def _shown_safely(value: Any) -> Any:
 def _baseline_sentence(report: Report) -> str:
     count = f"{report.settings.num_baseline:,}"
     if report.settings.baseline == NO_BASELINE:
-        return "There is no baseline: no images that cannot have been copied were at hand."
+        return "There is no baseline: no images were given that cannot have been copied."
     if baseline_is_test(report):
-        return f"The baseline is {count} test images, which the model cannot have copied."
-    return f"The baseline is {count} training images, each compared with all the others: no test set was given."
+        return f"The baseline is {count} test images, which cannot be copies if the model has not seen them."
+    return f"The baseline is {count} training images, each compared with all the others, since no test set was given."
 
 
 def _wall(side: Side, listed: list[Pair]) -> Wall:

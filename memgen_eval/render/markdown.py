@@ -46,7 +46,7 @@ def _headlines(report: Report) -> str:
     rows = [
         (line.label, line.shown.value, line.shown.interval, line.reason or line.control) for line in headlines(report)
     ]
-    return _table(("figure", "value", "95 % interval", "beside it"), rows)
+    return _table(("figure", "value", "95 % interval", "compare with"), rows)
 
 
 def _family(report: Report, family: str) -> str:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 Row = tuple[str, str, str, str]
-HEADLINE_COLUMNS: Row = ("figure", "value", "95 % interval", "beside it")
+HEADLINE_COLUMNS: Row = ("figure", "value", "95 % interval", "compare with")
 FULL_COLUMNS: Row = ("figure", "value", "95 % interval", "count and notes")
 GAP = "  "
 NAMED = 2  # skipped figures named for each reason; the page names all

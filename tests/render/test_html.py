@@ -97,12 +97,12 @@ def test_the_order_of_the_page(full_page: str) -> None:
             "The samples hold copies of training images",
             "32 of 1,000 samples, 11 of 10,000 test images",
             "p = 6.10e-27",
-            "up to 4.29 %",
+            "near-identical to a training image",
             "near-identical samples",
             "Samples, smallest ratio first",
             "Test images, smallest ratio first",
             "Flagged images against the threshold c",
-            "or merely blur or low contrast",
+            "but still fooled",
             "Distance to the nearest training image",
             "none of them sees copying",
             "Gap to the optimal denoiser D*",
@@ -211,7 +211,7 @@ def test_left_out_training_images_are_called_so(short_report: Report) -> None:
     text = Page(render_html(report)).text
     assert "training image 5 train/five.png" in text
     assert "Training images left out, smallest ratio first" in text
-    assert "each compared with all the others: no test set was given" in text
+    assert "each compared with all the others, since no test set was given" in text
 
 
 def test_without_a_baseline(short_report: Report) -> None:

@@ -32,7 +32,7 @@ def named(report: Report, name: str) -> Report:
 def test_verdict_then_headlines_then_what_was_skipped(full_report: Report) -> None:
     lines = plain_table(full_report).splitlines()
     assert lines[0].startswith("Verdict: copies. The samples hold copies")
-    assert lines[2].split() == ["figure", "value", "95", "%", "interval", "beside", "it"]
+    assert lines[2].split() == ["figure", "value", "95", "%", "interval", "compare", "with"]
     assert lines[3].split("  ")[0] == "memorization ratio"
     assert lines[3].endswith("3.2 %   2.1 to 4.3 %      test images: 0.11 % (0.04 to 0.18 %)")
     assert len([line for line in lines[3:] if line.strip()]) == 14  # headlines, a reading, skipped
