@@ -1,4 +1,4 @@
-"""A bar on a terminal for work that knows how much of it is done."""
+"""Progress of work that knows how much of it is done: a bar on a terminal, lines in a log."""
 
 from __future__ import annotations
 
@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from typing import TextIO
 
 Shown = Callable[[float, str], None]  # how much is done, and a remark
+NUM_LINES = 5
 
 
 @contextmanager
 def bar(title: str, *, total: float, stream: TextIO) -> Iterator[Shown]:
-    """A bar with the time left, if `stream` is a terminal; nothing otherwise."""
+    """A bar with the time left, if `stream` is a terminal; a line for each fifth of the work otherwise."""
     if not stream.isatty():
-        yield _show_nothing
+        yield _lines(title, total, stream)
         return
     from rich.console import Console
     from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
@@ -25,6 +26,15 @@ def bar(title: str, *, total: float, stream: TextIO) -> Iterator[Shown]:
         yield lambda done, remark: progress.update(task, completed=done, remark=remark)
 
 
-def _show_nothing(done: float, remark: str) -> None:
-    """Stand in for a bar where there is no terminal."""
-    del done, remark
+def _lines(title: str, total: float, stream: TextIO) -> Shown:
+    """Write a line each time another part of the work is done."""
+    parts_written = 0
+
+    def show(done: float, remark: str) -> None:
+        nonlocal parts_written
+        parts = min(int(NUM_LINES * done / total), NUM_LINES)
+        if parts > parts_written:
+            parts_written = parts
+            print(f"{title}: {done / total:.0%} done, {remark}", file=stream, flush=True)
+
+    return show

@@ -33,7 +33,7 @@ from memgen_eval.report import Curve, Estimate, Report
 if TYPE_CHECKING:
     from jinja2 import Template
 
-HEADINGS = {"copies": "Copies", "no copying found": "No copying found", "undecided": "Undecided"}
+HEADINGS = {"copies": "Copies found", "no copying found": "No copying found", "undecided": "Undecided"}
 FIRST_PAIRS = 12  # the others are folded away
 
 

@@ -93,7 +93,7 @@ def test_the_order_of_the_page(full_page: str) -> None:
     places = [
         text.index(words)
         for words in (
-            "Copies",
+            "Copies found",
             "The samples hold copies of training images",
             "32 of 1,000 samples, 11 of 10,000 test images",
             "p = 6.10e-27",
@@ -118,7 +118,7 @@ def test_the_order_of_the_page(full_page: str) -> None:
 
 @pytest.mark.parametrize(
     ("label", "heading"),
-    [("copies", "Copies"), ("no copying found", "No copying found"), ("undecided", "Undecided")],
+    [("copies", "Copies found"), ("no copying found", "No copying found"), ("undecided", "Undecided")],
 )
 def test_the_verdict_is_in_words(label: str, heading: str, short_report: Report) -> None:
     assert isinstance(short_report.verdict, Verdict)
