@@ -90,6 +90,18 @@ def test_readme_names_the_two_commands_first() -> None:
     assert {"demo", "test"} <= set(targets)
 
 
+def test_python_of_the_readme_runs(tmp_path: Path) -> None:
+    """All blocks in order, as typed: the first is ten lines or fewer, and finds the copies put there."""
+    blocks = re.findall(r"^```python\n(.*?)^```", text("README.md"), re.MULTILINE | re.DOTALL)
+    assert len([line for line in blocks[0].splitlines() if line]) <= 10
+    assert "from_epsilon(" in "".join(blocks) and "def sampler(" in "".join(blocks)
+    command = [sys.executable, "-W", "error", "-c", "\n".join(blocks)]
+    run = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (run.returncode, run.stderr) == (0, "")
+    assert run.stdout.startswith("Verdict: copies. The samples hold copies of training images: 20 of 400 samples")
+    assert (tmp_path / "report.html").is_file()
+
+
 @pytest.mark.parametrize("path", DOCUMENTS, ids=IDS)
 def test_links_lead_to_files(path: Path) -> None:
     links = re.findall(r"\]\((?!https?:)([^)#]+)", path.read_text(encoding="utf-8"))
