@@ -1,7 +1,8 @@
-# `make demo` and `make test` need Python 3.11 or later and nothing else: they set up .venv themselves.
+# `make demo` and `make test` need only Python 3.11 or later: they set up .venv themselves. The demo takes 3 to 5
+# minutes on two cores, the tests about 10.
 #   make test PYTHON=python3.12         another interpreter
-#   make test EXTRAS=dev,faiss-cpu      other extras of pyproject.toml beside the tools of `dev`
-# `make bench` times the library beside its peers: some 15 minutes on two cores that do nothing else.
+#   make test EXTRAS=dev,faiss-cpu      other extras of pyproject.toml, with the tools of `dev`
+# `make bench` times the library and its peers: about 15 minutes on two cores that do nothing else.
 #   make bench ONLY="neighbours memory" some of benchmarks/test_*.py
 
 PYTHON ?= python3

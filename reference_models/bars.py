@@ -35,6 +35,6 @@ def _lines(title: str, total: float, stream: TextIO) -> Shown:
         parts = min(int(NUM_LINES * done / total), NUM_LINES)
         if parts > parts_written:
             parts_written = parts
-            print(f"{title}: {done / total:.0%} done, {remark}", file=stream, flush=True)
+            print(", ".join(filter(None, (f"{title}: {done / total:.0%} done", remark))), file=stream, flush=True)
 
     return show

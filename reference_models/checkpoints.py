@@ -67,7 +67,7 @@ def read_recipe(folder: Path) -> Recipe:
     """The recipe of a run. Raises InputError if there is no run in `folder`."""
     path = folder / RUN
     if not path.is_file():
-        what = "is no folder of a run" if folder.exists() else "does not exist"
+        what = "is not the folder of a run" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {what} (no {RUN}): give the --out of a memgen-train")
     try:
         entries = json.loads(path.read_bytes())
@@ -126,7 +126,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
     try:
         with safe_open(path, framework="pt") as file:
             entries = json.loads((file.metadata() or {})["memgen"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is no mapping
+            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a mapping
         recipe, seconds = Recipe.from_dict(entries["recipe"]), float(entries["seconds"])
     except (OSError, SafetensorError) as error:
         reason = " ".join(str(error).split())
@@ -134,7 +134,7 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
             f"{path} cannot be read ({reason}): it is cut off or no checkpoint, an older one may be whole"
         ) from None
     except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is no checkpoint of memgen-train: give the --out of a memgen-train") from None
+        raise InputError(f"{path} is not a checkpoint of memgen-train: give the --out of a memgen-train") from None
     state = new_state(recipe, device=device)
     _restore(state, tensors, path)
     return Checkpoint(recipe, state, seconds)
@@ -218,7 +218,9 @@ def _restore(state: TrainingState, tensors: dict[str, Tensor], path: Path) -> No
     expected = {f"{part}.{key}": p.shape for part in (*_models(state), *MOMENTS) for key, p in parameters.items()}
     given = {name: tensor.shape for name, tensor in tensors.items() if name != "losses"}
     if given != expected or "losses" not in tensors:
-        raise InputError(f"{path} holds other weights than its recipe's network: it is no checkpoint of memgen-train")
+        raise InputError(
+            f"{path} holds other weights than its recipe's network: it is not a checkpoint of memgen-train"
+        )
     with torch.no_grad():
         for part, model in _models(state).items():
             for key, parameter in model.named_parameters():

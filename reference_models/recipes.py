@@ -74,14 +74,14 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Recipe:
-        """The way back from `to_dict`. Raises InputError if it is no recipe."""
+        """The way back from `to_dict`. Raises InputError if it is not a recipe."""
         try:
             unet: dict[str, Any] = {
                 name: tuple(value) if isinstance(value, list) else value for name, value in entries["unet"].items()
             }
             return cls(**{**entries, "unet": UNetConfig(**unet)})
         except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"no recipe of a reference model ({error})") from None
+            raise InputError(f"not a recipe of a reference model ({error})") from None
 
     def differences(self, other: Recipe) -> list[str]:
         """Where this recipe departs from another, in words; the name of the same images does not matter."""

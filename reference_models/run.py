@@ -26,7 +26,7 @@ SECONDS_BETWEEN_CHECKPOINTS = 60
 
 @dataclass(frozen=True)
 class Length:
-    """How long a training is, in all its parts together: until a step, or for so many seconds; one of them is None."""
+    """How long a training is, all its parts together: up to a step, or for a number of seconds; one of them is None."""
 
     steps: int | None
     seconds: float | None

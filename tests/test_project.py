@@ -22,6 +22,23 @@ ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
 IDS = [str(path.relative_to(ROOT)) for path in DOCUMENTS]
 
+# Files that keep to standard English, and phrases that do not.
+NOT_YET_PLAIN = {"memgen_eval/render/files.py"}
+PLAIN = (
+    "memgen_eval/render/",
+    "reference_models/",
+    "docs/",
+    "README.md",
+    "CONTRIBUTING.md",
+    "CHANGELOG.md",
+    "Makefile",
+)
+UNIDIOMATIC = re.compile(
+    r"\bmend(s|ed|ing)?\b|(?<!there )\b(is|are) no (?!longer\b|more\b|nearer\b|closer\b)|\bbeside (it|them)\b"
+    r"|\bso many\b|\bfor want of\b|\bat hand\b|\bthereof\b",
+    re.IGNORECASE,
+)
+
 MACHINE_PATH = re.compile(r"(?<![\w.$}/-])/(?:home|root|work|tmp|Users|mnt)/\w")
 REGISTRY_HOST = re.compile(r"pypi\.org|pythonhosted|download\.pytorch|conda\.anaconda")
 
@@ -136,6 +153,28 @@ def test_the_text_names_no_machine() -> None:
 def test_machine_paths_are_seen(folder: str) -> None:
     assert MACHINE_PATH.search(f'path = "/{folder}/someone/data"')
     assert not MACHINE_PATH.search(f"runs/{folder}/a and ../{folder}/a and $HOME/{folder}/a")
+
+
+def test_plain_english() -> None:
+    names = {path.relative_to(ROOT).as_posix() for path in project_files() if path.suffix != ".png"} - NOT_YET_PLAIN
+    texts = {name: " ".join(text(name).split()) for name in names if name.startswith(PLAIN)}
+    found = [f"{name}: {match[0]}" for name, words in texts.items() for match in UNIDIOMATIC.finditer(words)]
+    assert found == []
+
+
+@pytest.mark.parametrize(
+    "words",
+    ["a mend of three lines", "x.txt is no folder", "These are no images", "stands beside it", "The first so many"],
+)
+def test_unidiomatic_phrases_are_seen(words: str) -> None:
+    assert UNIDIOMATIC.search(words)
+
+
+@pytest.mark.parametrize(
+    "words", ["there is no test set", "it is no longer there", "recommended", "not so much", "beside"]
+)
+def test_plain_phrases_are_kept(words: str) -> None:
+    assert not UNIDIOMATIC.search(words)
 
 
 def test_the_wheel_is_whole(tmp_path: Path) -> None:

@@ -37,7 +37,7 @@ class Comparison:
 
 
 FIDELITY = ("precision", "recall", "density", "coverage", "fid", "kid", "swd")
-# A name beside a figure is its control; where it holds a blank it is the value to expect, in words.
+# After a figure stands its control; a text with blanks is the value to expect, in words.
 CHOICES: dict[str, tuple[tuple[str, ...], ...]] = {
     "memorization": (
         ("ratio", "test_ratio"),
@@ -46,7 +46,7 @@ CHOICES: dict[str, tuple[tuple[str, ...], ...]] = {
         ("carlini", "test_carlini"),
         ("feature_similarity", "test_feature_similarity"),
         ("repetition", "test_repetition"),
-        ("num_distinct_copied", "0 if nothing is copied"),
+        ("num_distinct_copied", "0 if nothing is flagged"),
     ),
     "novelty": (
         ("distance_median", "test_distance_median"),

@@ -1,4 +1,4 @@
-"""The closest images beside their training images: what each pair says, and its pictures as inlined PNG."""
+"""The closest images next to their training images: the words for each pair, and its pictures as inline PNG."""
 
 from __future__ import annotations
 

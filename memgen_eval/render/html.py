@@ -138,7 +138,7 @@ def _shown_safely(value: Any) -> Any:
 def _baseline_sentence(report: Report) -> str:
     count = f"{report.settings.num_baseline:,}"
     if report.settings.baseline == NO_BASELINE:
-        return "There is no baseline: no images were given that cannot have been copied."
+        return "There is no baseline: neither test images nor several training images were given."
     if baseline_is_test(report):
         return f"The baseline is {count} test images, which cannot be copies if the model has not seen them."
     return f"The baseline is {count} training images, each compared with all the others, since no test set was given."
@@ -190,7 +190,7 @@ def _settings(report: Report) -> list[tuple[str, str]]:
 
 
 def _provenance(report: Report) -> list[tuple[str, str]]:
-    """Where and when, with what, for how long."""
+    """Where, when, with what and for how long the report was made."""
     held = report.provenance
     names = ("created", "engine", "device", "threads", "ranks", "batch_size", "memory_budget")
     rows = [(name, _words(getattr(held, name))) for name in names]

@@ -134,7 +134,7 @@ def test_the_checkpoint_of_a_step(run: Path, images: Tensor, recipe: Recipe) -> 
 def test_folders_that_are_no_run(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"typo' does not exist|typo does not exist \(no run.json\)"):
         load_denoiser(tmp_path / "typo")
-    with pytest.raises(InputError, match=r"is no folder of a run \(no run.json\)"):
+    with pytest.raises(InputError, match=r"is not the folder of a run \(no run.json\)"):
         load_denoiser(tmp_path)
     for content in (
         "",
@@ -153,10 +153,10 @@ def test_folders_that_are_no_run(tmp_path: Path) -> None:
 def test_foreign_checkpoints(run: Path, images: Tensor, recipe: Recipe, tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.safetensors"
     save_file({"weight": torch.zeros(3)}, foreign)
-    with pytest.raises(InputError, match="is no checkpoint of memgen-train"):
+    with pytest.raises(InputError, match="is not a checkpoint of memgen-train"):
         load_checkpoint(foreign)
     save_file({"weight": torch.zeros(3)}, foreign, metadata={"memgen": "{}"})
-    with pytest.raises(InputError, match="is no checkpoint of memgen-train"):
+    with pytest.raises(InputError, match="is not a checkpoint of memgen-train"):
         load_checkpoint(foreign)
     with pytest.raises(InputError, match="cannot be read"):
         load_checkpoint(tmp_path / "missing.safetensors")

@@ -159,7 +159,7 @@ def test_trainings_that_cannot_be(
     ("arguments", "said"),
     [
         (("{tmp}/typo", "--num", "1", "--out", "{tmp}/s.npz"), "typo does not exist (no run.json)"),
-        (("{tmp}", "--num", "1", "--out", "{tmp}/s.npz"), "is no folder of a run (no run.json)"),
+        (("{tmp}", "--num", "1", "--out", "{tmp}/s.npz"), "is not the folder of a run (no run.json)"),
         (("{run}", "--num", "0", "--out", "{tmp}/s.npz"), "--num is 0, expected a whole number of at least 1"),
         (("{run}", "--num", "1", "--seed", "-1", "--out", "{tmp}/s.npz"), "--seed is -1"),
         (("{run}", "--num", "1", "--step", "5", "--out", "{tmp}/s.npz"), "give one of its steps (4, 6)"),
@@ -218,5 +218,6 @@ def test_a_log_gets_a_line_for_each_fifth_of_the_work() -> None:
     stream = io.StringIO()
     with bar("training", total=100, stream=stream) as shown:
         for step in range(1, 101):
-            shown(step, f"step {step}")
-    assert stream.getvalue().splitlines() == [f"training: {done}% done, step {done}" for done in (20, 40, 60, 80, 100)]
+            shown(step, f"step {step}" if step < 100 else "")
+    lines = [f"training: {done}% done, step {done}" for done in (20, 40, 60, 80)]
+    assert stream.getvalue().splitlines() == [*lines, "training: 100% done"]

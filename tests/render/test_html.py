@@ -222,7 +222,7 @@ def test_without_a_baseline(short_report: Report) -> None:
         memorization=replace(short_report.memorization, test_closest=(), test_ratio=Estimate.undefined("one image")),
     )
     text = Page(render_html(report)).text
-    assert "There is no baseline" in text
+    assert "There is no baseline: neither test images nor several training images were given." in text
 
 
 def test_no_images_means_no_pixel(full_report: Report) -> None:
