@@ -99,8 +99,8 @@ def test_the_order_of_the_page(full_page: str) -> None:
             "p = 6.10e-27",
             "near-identical to a training image",
             "near-identical samples",
-            "Samples, smallest ratio first",
-            "Test images, smallest ratio first",
+            "Samples, smallest d1/d2 first",
+            "Test images, smallest d1/d2 first",
             "Flagged images against the threshold c",
             "but still fooled",
             "Distance to the nearest training image",
@@ -210,7 +210,7 @@ def test_left_out_training_images_are_called_so(short_report: Report) -> None:
     report = replace(short_report, settings=settings, provenance=replace(short_report.provenance, names=names))
     text = Page(render_html(report)).text
     assert "training image 5 train/five.png" in text
-    assert "Training images left out, smallest ratio first" in text
+    assert "Training images left out, smallest d1/d2 first" in text
     assert "each compared with all the others, since no test set was given" in text
 
 
