@@ -39,7 +39,7 @@ def floats(images: Pixels) -> NDArray[np.float32]:
 
 TRAIN, TEST, FRESH = pictures(0, 800), pictures(1, 400), pictures(2, 320)
 CONTENTS = {
-    "copies": np.concatenate([FRESH[:240], TRAIN[:80]]),
+    "copies": np.where(np.arange(320)[:, None, None, None] % 4, FRESH, TRAIN[:320]),
     "fresh": FRESH,
     "blurred": np.rint(gaussian_filter(FRESH.astype(float), (0, 1, 1, 0))).astype(np.uint8),
     "noise": noise_images(3, 320, (SIZE, SIZE, 3)),
@@ -112,13 +112,13 @@ def test_bytes_that_are_read_wrongly(reading: str, content: str) -> None:
 @pytest.mark.parametrize(
     ("reading", "words"),
     [
-        ("blue before red", "Read with the channels in the order BGR, 80 of 320 samples would be copies"),
-        ("upside down", "Read upside down, 80 of 320 samples would be copies"),
-        ("rows for columns", "Read with rows and columns exchanged, 80 of 320 samples would be copies"),
-        ("channels first in channels last", "Read as N C H W, which were taken for N H W C, 80 of 320 samples"),
-        ("negatives", "Read as negatives, 80 of 320 samples would be copies"),
-        ("signed bytes", "Read as signed bytes, 80 of 320 samples would be copies"),
-        ("linear light", "Read with the grey levels of the training set, 8"),
+        ("blue before red", "Read with the channels in the order BGR, 62 of 250 samples would be copies"),
+        ("upside down", "Read upside down, 62 of 250 samples would be copies"),
+        ("rows for columns", "Read with rows and columns exchanged, 62 of 250 samples would be copies"),
+        ("channels first in channels last", "Read as N C H W, which were taken for N H W C, 62 of 250 samples"),
+        ("negatives", "Read as negatives, 62 of 250 samples would be copies"),
+        ("signed bytes", "Read as signed bytes, 62 of 250 samples would be copies"),
+        ("linear light", "Read with the grey levels of the training set, 6"),
         ("zeros and ones", "98 % of their values in channel 0 are grey levels 0 to 1, of the training set's"),
     ],
 )

@@ -57,7 +57,7 @@ def test_a_value_a_little_beyond_one_is_clipped_and_counted(signed, nchw):
 
 
 @pytest.mark.parametrize(
-    ("factor", "accepted"), [(1.0, True), (1.099, True), (1.101, False), (1.2, False), (0.011, True), (0.009, False)]
+    ("factor", "accepted"), [(1.0, True), (1.099, True), (1.101, False), (1.2, False), (0.101, True), (0.1, False)]
 )
 def test_the_bounds_of_what_is_accepted_unasked(factor, accepted):
     values = np.zeros((4, 8, 8))
@@ -66,6 +66,16 @@ def test_the_bounds_of_what_is_accepted_unasked(factor, accepted):
         assert load(values).arrival["value_range"] == [-1.0, 1.0]
     else:
         assert "without a range" in refusal(values)
+
+
+@pytest.mark.parametrize(("num_dark", "accepted"), [(15, False), (16, True)])
+def test_a_thousandth_of_the_values_must_be_dark(num_dark, accepted):
+    values = np.ones((16, 25, 40))  # 16,000 values
+    values.reshape(-1)[:num_dark] = -1
+    if accepted:
+        assert load(values).arrival["range_given"] is False
+    else:
+        assert "15 of 16,000 values below -0.1" in refusal(values)
 
 
 def test_ranges_are_judged_over_the_whole_set(signed, nchw, monkeypatch):
