@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.metrics.other_readings import NUM_LEVELS, Reading
+from memgen_eval.neighbours.threads import single_thread
 
 LOOKED_AT = 2048  # images of a set, spread evenly
 LOW, HIGH = 0.01, 0.99  # the quantiles between which a set occupies grey levels
@@ -110,9 +111,14 @@ def better_reading(own: Appearance, train: Appearance, readings: list[Reading]) 
     better if it raises the mean score of the set by more than half of what it costs the training set itself, both by
     at least six standard errors.
     """
-    rows = train.blocks.reshape(len(train), -1)  # (M, F)
-    if len(own) < MIN_TURNED or len(rows) < MIN_IMAGES_A_VALUE * rows.shape[1]:
+    if len(own) < MIN_TURNED or len(train) < MIN_IMAGES_A_VALUE * train.blocks[0].size:
         return None
+    with single_thread():  # sums of products depend on the number of threads
+        return _best_reading(own.blocks, train.blocks, readings)
+
+
+def _best_reading(own: Floats, train: Floats, readings: list[Reading]) -> str | None:
+    rows = train.reshape(len(train), -1)  # (M, F)
     mean, covariance = rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False))
     spread = np.trace(covariance) / len(mean)
     if spread == 0:
@@ -123,10 +129,10 @@ def better_reading(own: Appearance, train: Appearance, readings: list[Reading]) 
         white = (blocks.reshape(len(blocks), -1) - mean) @ whiten.T
         return np.asarray(-np.log1p((white**2).mean(axis=1)))
 
-    own_score, train_score = score(own.blocks), score(train.blocks)
+    own_score, train_score = score(own), score(train)
     gains: dict[str, float] = {}
     for reading in readings:
-        gain, cost = score(reading.apply(own.blocks)) - own_score, train_score - score(reading.apply(train.blocks))
+        gain, cost = score(reading.apply(own)) - own_score, train_score - score(reading.apply(train))
         if _is_clear(gain) and _is_clear(cost) and gain.mean() > LEAST_GAIN * cost.mean():
             gains[reading.name] = float(gain.mean())
     return max(gains, key=lambda name: gains[name]) if gains else None
