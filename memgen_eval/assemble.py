@@ -70,6 +70,7 @@ def assemble(sets: Sets, found: Found, *, checksums: dict[str, str | None], batc
         gallery=None
         if memorization is None
         else gallery(memorization, samples=sets.samples, train=sets.train, baseline=named[control]),
+        samples=sets.samples.array() if sets.drawn else None,
     )
     undefined = {path: figure.notes[0] for path, figure in report.figures() if figure.value is None}
     asked = {path: reason for path, reason in undefined.items() if options.wants_figure(path)}

@@ -209,7 +209,8 @@ def _load(request: _Request, reference: Reference, options: Options, stages: Sta
                 data_dir=request.data_dir,
                 num_images=request.num_samples,
             )
-    return Sets(samples, train, test, reference, options, stages, ranks)
+    drawn = is_sampler(request.source)
+    return Sets(samples, train, test, reference, options, stages, ranks, drawn)
 
 
 def _check_approximate(train: ImageSet, test: ImageSet | None) -> None:

@@ -60,7 +60,9 @@ FAMILIES = ("memorization", "novelty", "fidelity", "denoiser", "gaussian")
 class Report:
     """Everything that one evaluation found. Two reports are equal when they are equal without `provenance`.
 
-    `cautions` say why the images may not be what was meant; while there are any, nothing is acquitted.
+    `cautions` say why the images may not be what was meant; while there are any, nothing is acquitted. `samples` are
+    those that a sampler drew, in grey levels, (N, C, H, W), to be kept or looked at; None where images were given. Like
+    the gallery's pictures, they are not written with the report.
     `print(report)` shows the verdict and the headlines; a notebook shows the page.
     """
 
@@ -76,6 +78,7 @@ class Report:
     provenance: Provenance = field(compare=False)
     schema_version: int = SCHEMA_VERSION
     gallery: Gallery | None = field(default=None, compare=False, repr=False)
+    samples: Any = field(default=None, compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON types, as the schema that ships with the package describes it; images are left out."""

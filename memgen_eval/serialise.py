@@ -16,7 +16,7 @@ from memgen_eval.errors import InputError
 if TYPE_CHECKING:
     from memgen_eval.report import Report
 
-HIDDEN = frozenset({"gallery"})  # fields that never leave the process
+HIDDEN = frozenset({"gallery", "samples"})  # fields that never leave the process
 FIRST = "schema_version"
 
 

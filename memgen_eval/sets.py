@@ -34,6 +34,7 @@ class Sets:
     options: Options
     stages: Stages
     ranks: Ranks
+    drawn: bool  # whether a sampler gave the samples
 
     def keep(self, name: str, compute: Callable[[], Kept], *, key: Hashable = ()) -> Kept:
         """What rests on train, test and the seed alone, from an earlier evaluation or computed now."""

@@ -22,7 +22,7 @@ def made(kind: Any) -> Any:
         return Curve((0.5, None, 0.75), (0.25, None, 0.5), (1.0, None, 1.0), "m", 9, ("n",), made(hints["x"]))
     if is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
-        return kind(**{f.name: made(hints[f.name]) for f in fields(kind) if f.name != "gallery"})
+        return kind(**{f.name: made(hints[f.name]) for f in fields(kind) if f.name not in ("gallery", "samples")})
     if origin in (types.UnionType, typing.Union):
         return made(next(a for a in arguments if a is not type(None)))
     if origin is tuple:

@@ -136,7 +136,7 @@ def test_repetition_against_every_pair_of_images() -> None:
         np.fill_diagonal(others, 2**60)
         near, far = others.min(axis=1), baseline.min(axis=1)
         assert found.value == ((near == 0) | (9 * near < far)).mean()
-        assert found.count == size
+        assert found.count == len(np.unique(drawn, axis=0))
     assert family.repetition.value > 0.3 > 0.0 == family.test_repetition.value
 
 
@@ -221,6 +221,14 @@ class Images3(torch.nn.Sequential):
 def test_a_module_is_a_sampler_even_where_it_can_be_iterated_over() -> None:
     report = evaluated(Images3(torch.nn.ReLU()), train=TRAIN, num_samples=10, metrics="memorization")
     assert report.settings.num_samples == 10
+
+
+def test_samples_that_were_drawn_can_be_kept() -> None:
+    drawn = noise_images(5, 40, SHAPE)
+    report = evaluate(lambda n: drawn[:n], train=TRAIN, num_samples=40, metrics="memorization")
+    assert np.array_equal(report.samples, np.moveaxis(drawn, 3, 1))
+    assert "samples" not in report.to_dict()
+    assert evaluate(drawn, train=TRAIN, metrics="memorization").samples is None
 
 
 def test_of_images_given_the_first_so_many_are_taken() -> None:
@@ -520,7 +528,7 @@ def test_where_the_model_beats_the_gaussian_one_is_said(optimal: Report) -> None
     assert optimal.denoiser is not None
     assert optimal.denoiser.relative_error_train.value is not None
     assert optimal.denoiser.relative_error_train.value[0] < 1e-6
-    assert "On noised test images the model is nowhere nearer to the clean image than the Gaussian" in str(optimal)
+    assert "On noised test images the model is nowhere nearer to the clean image than D_G" in str(optimal)
 
 
 def test_a_failing_denoiser_does_not_lose_the_samples() -> None:
