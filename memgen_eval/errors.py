@@ -12,6 +12,11 @@ Every message is one line: what arrived, what was expected, what to do.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+LONGEST = 300  # characters of a foreign error's text
+
 
 class MemgenError(Exception):
     """Base of every error that this library raises on purpose."""
@@ -27,3 +32,27 @@ class GateError(MemgenError, AssertionError):
 
 class RankError(MemgenError):
     """Another process of the same run ended, did not answer, or is at something else."""
+
+
+def one_line(error: BaseException) -> str:
+    """Kind and text of an exception on one line, cut after 300 characters."""
+    text = " ".join(str(error).split())
+    return f"{type(error).__name__}: {text[:LONGEST]}" if text else type(error).__name__
+
+
+@contextmanager
+def reading(label: str, problem: str, remedy: str) -> Iterator[None]:
+    """Turn whatever is raised while a foreign file is read into an InputError: libraries raise anything at all.
+
+    The message is ``label: problem (kind: text); remedy``. Errors of this library pass unchanged.
+    """
+    try:
+        yield
+    except MemgenError:
+        raise
+    except MemoryError as error:
+        raise InputError(f"{label}: reading it takes more memory than there is; {remedy}") from error
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno is not None:  # the system's refusal, not the file's content
+            raise InputError(f"{label}: cannot be read ({one_line(error)})") from error
+        raise InputError(f"{label}: {problem} ({one_line(error)}); {remedy}") from error

@@ -40,6 +40,12 @@ class Sets:
         """What rests on train, test and the seed alone, from an earlier evaluation or computed now."""
         return self.reference.keep((name, self.options.quantize, self.options.seed, key), compute)
 
+    def check_unchanged(self) -> None:
+        """Raise InputError if a file of a set has changed since it was opened: figures would mix two sets."""
+        for images in (self.samples, self.train, self.test):
+            if images is not None:
+                images.check_unchanged()
+
     @property
     def references(self) -> References:
         """The training images, to be searched many times."""

@@ -18,6 +18,7 @@ from PIL import Image
 from checking import evaluated, run
 from conftest import noise_images
 from memgen_eval import Images, InputError, Reference, evaluate, nearest_neighbours
+from unprivileged import public_folder, run_unprivileged
 
 SHAPE = (8, 8, 3)
 TRAIN, SAMPLES = noise_images(0, 60, SHAPE), noise_images(1, 50, SHAPE)
@@ -285,11 +286,33 @@ def test_an_output_that_cannot_be_written(which: int, folder: Path, capsys: pyte
     assert files(folder) == before
 
 
-@pytest.mark.skipif(os.name == "nt" or os.geteuid() == 0, reason="root can write everywhere")
-def test_a_folder_without_permission(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    (folder / "locked").mkdir(mode=0o500)
-    assert run("samples.npz", "--train", "train.npz", "--json", "locked/r.json") == 2
-    assert_refused(capsys.readouterr(), r"locked.*permission")
+@pytest.mark.skipif(os.name == "nt", reason="drops privileges as POSIX has them")
+def test_a_folder_without_permission() -> None:
+    with public_folder() as folder:
+        save(folder / "train.npz", TRAIN)
+        (folder / "locked").mkdir(mode=0o555)
+        sets = [str(folder / "train.npz"), "--train", str(folder / "train.npz"), "--metrics", "memorization"]
+        status, err = run_unprivileged(sets, [*sets, "--json", str(folder / "locked" / "r.json")])
+    assert status == 2
+    assert re.search(r"^memgen-eval: .*locked.*[Pp]ermission.*\n\Z", err.splitlines(keepends=True)[-1]), err
+
+
+@pytest.mark.skipif(os.name == "nt", reason="drops privileges as POSIX has them")
+@pytest.mark.parametrize("mode", [0o000, 0o300, 0o400], ids=oct)
+def test_a_class_folder_that_cannot_be_listed_or_entered(mode: int) -> None:
+    with public_folder() as folder:
+        save(folder / "samples.npz", SAMPLES)
+        for label in ("a", "b"):
+            (folder / "train" / label).mkdir(parents=True)
+            for i, image in enumerate(TRAIN):
+                Image.fromarray(image).save(folder / "train" / label / f"{i}.png")
+        (folder / "train" / "b").chmod(mode)
+        sets = [str(folder / "samples.npz"), "--train", str(folder / "train"), "--metrics", "memorization"]
+        status, err = run_unprivileged(sets, sets)
+    assert status == 2
+    assert re.search(r"^memgen-eval: train .*train/b.*[Pp]ermission|^memgen-eval: train .*Permission.*train/b", err), (
+        err
+    )
 
 
 def test_a_data_directory_with_a_wrong_checksum(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:

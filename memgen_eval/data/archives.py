@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
+import stat
 import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from contextlib import AbstractContextManager
+from dataclasses import dataclass, replace
+from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, Protocol
 
@@ -15,10 +18,12 @@ from numpy.typing import NDArray
 
 from memgen_eval.data import pictures
 from memgen_eval.data.images import Images, Shape
-from memgen_eval.data.messages import listed, one_line, quoted
-from memgen_eval.errors import InputError
+from memgen_eval.data.messages import listed, place, quoted
+from memgen_eval.data.stamps import stamp_of, stamp_of_file
+from memgen_eval.data.zips import members_of
+from memgen_eval.errors import InputError, reading
 
-LARGEST_MEMBER = 2**28  # bytes of an unpacked image file: what promises more is a bomb
+LARGEST_MEMBER = 2**27  # bytes of an unpacked image file: what claims more is a bomb
 
 
 class Store(Protocol):
@@ -47,8 +52,8 @@ class Zip:
     archive: zipfile.ZipFile
 
     def open(self, name: str) -> IO[bytes]:
-        """The member of this name."""
-        return self.archive.open(name)
+        """The member of this name, unpacked: its checksum is compared, and seeking back costs nothing."""
+        return BytesIO(self.archive.read(name))
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,11 +76,8 @@ class Pictures:
         return block
 
     def _decode(self, name: str) -> NDArray[np.uint8]:
-        try:
-            with self.store.open(name) as file:
-                image = pictures.decode(file, self.label(name))
-        except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-            raise InputError(f"{self.label(name)}: cannot be read ({one_line(error)})") from error
+        with _decoding(self.label(name)), self.store.open(name) as file:
+            image = pictures.decode(file, self.label(name))
         if image.shape[:2] != self.shape[1:3] or image.ndim >= len(self.shape):
             raise InputError(f"{self.label(name)}: changed while it was being read; try again")
         return image
@@ -97,41 +99,56 @@ class Listing:
             notes.append(f"passed over: {self.hidden} hidden files or folders")
         if self.others:
             shown = listed([quoted(name) for name in self.others], 4)
-            notes.append(f"passed over: {len(self.others)} files that are no images: {shown}")
+            notes.append(f"passed over: {len(self.others)} files that are not images: {shown}")
         return tuple(notes)
 
 
 def read_folder(path: Path, *, argument: str, like: Shape | None) -> Images:
-    """The images below a folder, class folders included; hidden files and folders are passed over."""
-    files, hidden = _walk(path)
+    """The images below a folder, class folders included; hidden files and folders are passed over.
+
+    FIFOs, sockets and devices are never opened: they count among the files that are not images.
+    """
+    files, special, hidden = _walk(path)
     store = Folder(path)
-    listing = _sort_out(files, hidden, store)
-    return _read(store, listing, path, argument=argument, like=like, form="folder")
+    listing = _sort_out(files, special, hidden, store)
+    stamp = stamp_of(place(argument, path), path, listing.files)
+    return replace(_read(store, listing, path, argument=argument, like=like, form="folder"), stamp=stamp)
 
 
 def read_zip(path: Path, *, argument: str, like: Shape | None) -> Images:
     """The images inside a zip archive, under the same rules as those of a folder."""
-    try:
-        archive = zipfile.ZipFile(path)
-    except (zipfile.BadZipFile, NotImplementedError) as error:
-        raise InputError(f"{argument} ({quoted(path)}): no readable zip archive ({one_line(error)})") from error
-    members = {info.filename: info for info in archive.infolist() if not info.is_dir()}
-    for name, info in members.items():
+    label = place(argument, path)
+    stamp = stamp_of_file(label, path)
+    archive = zipfile.ZipFile(path)
+    members = members_of(archive, label)
+    for info in members:
         if info.file_size > LARGEST_MEMBER:
             size = f"{info.file_size / 2**20:.0f} MiB"
-            raise InputError(f"{argument} ({quoted(f'{path}/{name}')}): {size} unpacked; no image file is as large")
-    visible = [name for name in members if not any(_is_hidden(part) for part in name.split("/"))]
+            raise InputError(f"{_inside(argument, path, info.filename)}: {size} unpacked; no image file is as large")
+    visible = [info.filename for info in members if not any(map(_is_hidden, info.filename.split("/")))]
     store = Zip(archive)
-    listing = _sort_out(visible, len(members) - len(visible), store)
-    return _read(store, listing, path, argument=argument, like=like, form="zip")
+    listing = _sort_out(visible, [], len(members) - len(visible), store)
+    return replace(_read(store, listing, path, argument=argument, like=like, form="zip"), stamp=stamp)
 
 
-def _walk(root: Path) -> tuple[list[str], int]:
-    """Relative paths of the visible files, links followed but never in circles, and the number of hidden entries."""
+def _inside(argument: str, path: Path, name: str) -> str:
+    return place(argument, f"{path}/{name}")
+
+
+def _decoding(label: str) -> AbstractContextManager[None]:
+    return reading(label, "cannot be decoded", "replace the file or leave it out")
+
+
+def _walk(root: Path) -> tuple[list[str], list[str], int]:
+    """Relative paths of the visible files and of what only looks like one, and the number of hidden entries.
+
+    Links are followed, but never in circles. A folder that cannot be listed raises the system's error, which names it.
+    """
     found: list[str] = []
+    special: list[str] = []
     hidden = 0
     entered: set[tuple[int, int]] = set()
-    for folder, folders, files in os.walk(root, followlinks=True):
+    for folder, folders, files in os.walk(root, followlinks=True, onerror=_raise):
         status = Path(folder).stat()
         if (status.st_dev, status.st_ino) in entered:
             folders.clear()
@@ -140,39 +157,52 @@ def _walk(root: Path) -> tuple[list[str], int]:
         hidden += sum(_is_hidden(name) for name in (*folders, *files))
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
         below = Path(folder).relative_to(root)
-        found.extend((below / name).as_posix() for name in files if not _is_hidden(name))
-    return found, hidden
+        for name in (name for name in files if not _is_hidden(name)):
+            (special if _is_special(Path(folder, name)) else found).append((below / name).as_posix())
+    return found, special, hidden
+
+
+def _raise(error: OSError) -> None:
+    raise error
+
+
+def _is_special(path: Path) -> bool:
+    """Whether it is a FIFO, a socket or a device, which nobody may open to see what it holds."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return False  # the reader will say by name what is wrong with it
 
 
 def _is_hidden(name: str) -> bool:
     return (name.startswith(".") and name not in (".", "..")) or name == "__MACOSX"
 
 
-def _sort_out(files: Iterable[str], hidden: int, store: Store) -> Listing:
+def _sort_out(files: Iterable[str], special: Iterable[str], hidden: int, store: Store) -> Listing:
     """Images by their suffix, in any case; files without one by their first bytes."""
     images: list[str] = []
-    others: list[str] = []
+    others = list(special)
     for name in sorted(files):
         suffix = PurePosixPath(name).suffix.lower()
         (images if suffix in pictures.SUFFIXES or (not suffix and _sniff(store, name)) else others).append(name)
-    return Listing(images, hidden, others)
+    return Listing(images, hidden, sorted(others))
 
 
 def _sniff(store: Store, name: str) -> bool:
     try:
-        with store.open(name) as file:
+        with _decoding(name), store.open(name) as file:
             return pictures.looks_like_picture(file.read(16))
-    except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile):
-        return False  # no image that could be read: it is counted among the files passed over
+    except InputError:
+        return False  # not an image that could be read: it is counted among the files passed over
 
 
 def _read(store: Store, listing: Listing, path: Path, *, argument: str, like: Shape | None, form: str) -> Images:
     def label(name: str) -> str:
-        return f"{argument} ({quoted(f'{path}/{name}')})"
+        return _inside(argument, path, name)
 
     if not listing.files:
         passed = "; ".join(listing.notes) or "it is empty"
-        raise InputError(f"{argument} ({quoted(path)}): no image files ({passed}); expected .png, .jpg and the like")
+        raise InputError(f"{place(argument, path)}: no image files ({passed}); expected .png, .jpg and the like")
     headers = _survey(store, listing.files, label)
     height, width = like[1:] if like is not None else _usual_size(headers)
     for name, header in zip(listing.files, headers, strict=True):
@@ -197,15 +227,11 @@ def _read(store: Store, listing: Listing, path: Path, *, argument: str, like: Sh
 
 
 def _survey(store: Store, files: Sequence[str], label: Callable[[str], str]) -> list[pictures.Header]:
-    check_end = isinstance(store, Folder)  # the end of a compressed member costs all of it, and has a checksum
     headers = []
     with pictures.strict_pillow():
         for name in files:
-            try:
-                with store.open(name) as file:
-                    headers.append(pictures.peek(file, label(name), check_end=check_end))
-            except (OSError, RuntimeError, NotImplementedError, zipfile.BadZipFile) as error:
-                raise InputError(f"{label(name)}: cannot be read ({one_line(error)})") from error
+            with _decoding(label(name)), store.open(name) as file:
+                headers.append(pictures.peek(file, label(name)))
     return headers
 
 
@@ -233,7 +259,7 @@ def _survey_notes(headers: Sequence[pictures.Header], grey: bool) -> Iterable[st
         yield f"{alphas} images with an opaque alpha channel, which was dropped"
     if turned := sum(header.turned for header in headers):
         yield f"{turned} images read as stored, although their EXIF orientation asks viewers to turn them"
-    if moving := sum(header.num_frames > 1 for header in headers):
+    if moving := sum(header.animated for header in headers):
         yield f"{moving} animated images or stacks, of which the first picture was read"
 
 

@@ -11,7 +11,7 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.data.images import Shape
+from memgen_eval.data.images import Shape, check_image_size
 from memgen_eval.data.messages import range_remedy, shape_text, which_image
 from memgen_eval.errors import InputError
 
@@ -52,6 +52,7 @@ def layout_of(shape: Sequence[int], *, like: Shape | None, label: str) -> tuple[
         )
     if 0 in shape:
         raise InputError(f"{label}: shape {tuple(shape)} holds no images; expected at least one, of at least one pixel")
+    check_image_size(prod(shape[1:]), label)
     matching = {layout: chw for layout, chw in fits.items() if like is None or chw == like}
     if not matching:
         seen = " or ".join(shape_text(chw) for chw in dict.fromkeys(fits.values()))

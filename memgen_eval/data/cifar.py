@@ -6,12 +6,14 @@ arrays can be built from it. A binary batch is no pickle; its size and its label
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import io
 import pickle
 import tarfile
-import zlib
 from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -19,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data.images import Images
-from memgen_eval.data.messages import one_line, place, quoted
-from memgen_eval.errors import InputError
+from memgen_eval.data.messages import place, quoted
+from memgen_eval.errors import InputError, reading
 
 Split = Literal["train", "test"]
 
@@ -41,6 +43,9 @@ SPLITS: Mapping[Split, tuple[str, ...]] = {
 SHAPE = (3, 32, 32)
 RECORD = 1 + 3 * 32 * 32  # a label and the pixels
 LARGEST_BATCH = 2**26  # bytes; a published batch has 31 million
+LARGEST_ARCHIVE = 2**28  # bytes unpacked; the published ones have 186 million
+MOST_MEMBERS = 1000  # of an archive; the published ones have 9
+PIECE = 2**14  # bytes that are unpacked at once
 
 
 def find(folder: Path) -> Path | None:
@@ -69,15 +74,16 @@ def read(path: Path, *, split: Split, argument: str, checksums: Mapping[str, str
     InputError
         If a batch is missing, cut or altered: the message names it, with the checksum found and the published one.
     """
-    if path.is_dir():
-        binary = not any((path / name).is_file() for name in PUBLISHED)
-        names = [f"{name}.bin" if binary else name for name in SPLITS[split]]
-        contents: Iterable[tuple[str, bytes]] = ((name, _bytes(path / name, argument)) for name in names)
-        form = "CIFAR-10 binary batches" if binary else "CIFAR-10 python batches"
-    else:
-        contents = _unpack(path, SPLITS[split], argument).items()
-        form = "CIFAR-10 archive"
-    parts = [_batch(path / name, data, argument, checksums) for name, data in contents]
+    with reading(place(argument, path), "cut or altered", "fetch it again"):
+        if path.is_dir():
+            binary = not any((path / name).is_file() for name in PUBLISHED)
+            names = [f"{name}.bin" if binary else name for name in SPLITS[split]]
+            contents: Iterable[tuple[str, bytes]] = ((name, _bytes(path / name, argument)) for name in names)
+            form = "CIFAR-10 binary batches" if binary else "CIFAR-10 python batches"
+        else:
+            contents = _unpack(path, SPLITS[split], argument).items()
+            form = "CIFAR-10 archive"
+        parts = [_batch(path / name, data, argument, checksums) for name, data in contents]
     files = [name for _, names in parts for name in names]
     return Images(
         np.concatenate([images for images, _ in parts]),
@@ -90,7 +96,8 @@ def read(path: Path, *, split: Split, argument: str, checksums: Mapping[str, str
 
 def read_file(path: Path, *, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
     """A single batch, python or binary."""
-    images, names = _batch(path, _bytes(path, argument), argument, checksums)
+    with reading(place(argument, path), "cut or altered", "fetch it again"):
+        images, names = _batch(path, _bytes(path, argument), argument, checksums)
     return Images(images, names=names or None, form="CIFAR-10 batch", path=str(path))
 
 
@@ -114,10 +121,12 @@ def _batch(
 def _binary_batch(data: bytes, label: str) -> NDArray[np.uint8]:
     records = np.frombuffer(data, dtype=np.uint8)
     if not len(records) or len(records) % RECORD:
-        raise InputError(f"{label}: {len(data)} bytes; expected a multiple of {RECORD}: it is cut or no CIFAR-10 batch")
+        raise InputError(
+            f"{label}: {len(data)} bytes; expected a multiple of {RECORD}: it is cut or not a CIFAR-10 batch"
+        )
     records = records.reshape(-1, RECORD)
     if records[:, 0].max() > 9:
-        raise InputError(f"{label}: a label of {records[:, 0].max()}; expected 0 to 9: it is no CIFAR-10 batch")
+        raise InputError(f"{label}: a label of {records[:, 0].max()}; expected 0 to 9: it is not a CIFAR-10 batch")
     return records[:, 1:].reshape(-1, *SHAPE)
 
 
@@ -134,22 +143,45 @@ def _unpack(path: Path, batches: Iterable[str], argument: str) -> dict[str, byte
     label = place(argument, path)
     wanted = {name: name.removesuffix(".bin") for batch in batches for name in (batch, f"{batch}.bin")}
     found: dict[str, tuple[str, bytes]] = {}
-    try:
-        with tarfile.open(path, "r:gz") as archive:
-            for member in archive:
-                name = Path(member.name).name
-                if name in wanted and member.isfile() and member.size <= LARGEST_BATCH:
-                    stream = archive.extractfile(member)
-                    assert stream is not None  # it is a file
-                    found[wanted[name]] = name, stream.read()
-                    if len(found) == len(wanted) // 2:
-                        break
-    except (tarfile.TarError, EOFError, zlib.error, OSError) as error:
-        raise InputError(f"{label}: cut or altered ({one_line(error)}); fetch it again") from error
+    with gzip.open(path) as unpacked:
+        bounded: Any = _Bounded(unpacked)  # all of a file that tarfile asks for
+        archive = tarfile.TarFile(fileobj=bounded)
+        for member in islice(archive, MOST_MEMBERS):
+            name = Path(member.name).name
+            if name in wanted and member.isfile() and member.size <= LARGEST_BATCH:
+                stream = archive.extractfile(member)
+                assert stream is not None  # it is a file
+                found[wanted[name]] = name, b"".join(iter(partial(stream.read, PIECE), b""))
+                if len(found) == len(wanted) // 2:
+                    break
     missing = [batch for batch in batches if batch not in found]
     if missing:
         raise InputError(f"{label}: holds no {missing[0]}; expected {ARCHIVES[0]} as published")
     return {found[batch][0]: found[batch][1] for batch in batches}
+
+
+class _Bounded:
+    """An unpacked archive as tarfile reads it: to a length that no published one has, and never much at once."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self.stream = stream
+
+    def read(self, size: int) -> bytes:
+        if size > PIECE:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        self._check(self.tell() + size)
+        return self.stream.read(size)
+
+    def seek(self, position: int) -> int:
+        self._check(position)
+        return self.stream.seek(position)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def _check(self, position: int) -> None:
+        if position > LARGEST_ARCHIVE:
+            raise tarfile.ReadError(f"more than {LARGEST_ARCHIVE} bytes unpacked")
 
 
 class _NumpyOnly(pickle.Unpickler):

@@ -12,8 +12,7 @@ import urllib.request
 from pathlib import Path
 from typing import IO
 
-from memgen_eval.data.messages import one_line
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, one_line
 
 logger = logging.getLogger(__name__)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from math import prod
 from typing import Any, Protocol
 
 import numpy as np
@@ -12,11 +13,14 @@ from numpy.typing import NDArray
 
 from memgen_eval.data.messages import quoted
 from memgen_eval.data.scratch import scratch
+from memgen_eval.data.stamps import Stamp
 from memgen_eval.data.survey import Survey, survey
+from memgen_eval.errors import InputError
 
 Shape = tuple[int, int, int]  # (C, H, W)
 
 BLOCK_VALUES = 2**23  # values in a block: 8 MiB of uint8, 32 MiB once it is float32
+LARGEST_IMAGE = 2**24  # values: a block of 16 larger ones, as float32, leaves no memory for anything else
 IN_MEMORY = 2**29  # bytes: larger sets stay where they are and are converted block by block, or once to a file
 
 
@@ -53,8 +57,8 @@ class Images:
         The values of black and of white, such as ``(-1, 1)``, ``(0, 1)`` or ``(0, 255)``. What lies beyond is clipped.
     names : sequence of str, optional
         A file name for each image, shown where the image is.
-    form, path, notes
-        How the set arrived, filled in by the readers of files.
+    form, path, notes, stamp
+        How the set arrived, filled in by the readers of files; `stamp` is that of files that will be read again.
     """
 
     array: Any
@@ -63,6 +67,22 @@ class Images:
     form: str = "array"
     path: str | None = None
     notes: tuple[str, ...] = ()
+    stamp: Stamp | None = None
+
+
+def check_image_size(num_values: int, label: str) -> None:
+    """Raise InputError for images of so many values that no block of them fits into memory."""
+    if num_values > LARGEST_IMAGE:
+        raise InputError(
+            f"{label}: images of {num_values} values; expected at most {LARGEST_IMAGE}: scale all sets down alike"
+        )
+
+
+def room(shape: tuple[int, ...], dtype: np.dtype[Any], *, label: str) -> NDArray[Any]:
+    """An array to be filled: in memory up to 512 MiB, beyond in a temporary file. Raises InputError if it has none."""
+    if prod(shape) * dtype.itemsize <= IN_MEMORY:
+        return np.empty(shape, dtype=dtype)
+    return scratch(shape, dtype, label=label)
 
 
 def block_rows(num_values: int) -> int:
@@ -92,11 +112,14 @@ class ImageSet:
         A file name for each image.
     arrival : mapping of JSON types
         How the set arrived: form, path, dtype, shape, layout, value_range, rounding, clipped, notes.
+    stamp : Stamp, optional
+        Of the files that `source` reads, unless it lies in memory.
     """
 
     source: Rows
     names: Sequence[str] | None
     arrival: Mapping[str, Any]
+    stamp: Stamp | None = None
 
     def __len__(self) -> int:
         return self.source.shape[0]
@@ -138,20 +161,24 @@ class ImageSet:
         """
         return self.source if isinstance(self.source, np.ndarray) else self._whole
 
+    def check_unchanged(self) -> None:
+        """Raise InputError if files of this set have changed since they were opened: figures would mix two sets."""
+        if self.stamp is not None:
+            self.stamp.check()
+
     @property
     def _known(self) -> Rows:
         """The source, or its copy once there is one: nothing is decoded twice then."""
         copy: Rows = self.__dict__.get("_whole", self.source)
+        if copy is self.source and self.stamp is not None and len(self.stamp.files) == 1:
+            self.stamp.check()  # the pages of a mapped file that was cut would end the process
         return copy
 
     @cached_property
     def _whole(self) -> NDArray[Any]:
-        shape = self.source.shape
-        if len(self) * self.num_values * self.dtype.itemsize <= IN_MEMORY:
-            whole = np.empty(shape, dtype=self.dtype)
-        else:
-            path = self.arrival["path"]
-            whole = scratch(shape, self.dtype, label=quoted(path) if path else str(self.arrival["form"]))
+        path = self.arrival["path"]
+        label = quoted(path) if path else str(self.arrival["form"])
+        whole = room(self.source.shape, self.dtype, label=label)
         for start, stop in block_bounds(len(self), self.num_values):
             whole[start:stop] = self.source[start:stop]
         return whole

@@ -23,7 +23,7 @@ from memgen_eval.data.canonical import (
     refuse_range,
     tally,
 )
-from memgen_eval.data.images import IN_MEMORY, Images, ImageSet, Rows, Shape, block_bounds
+from memgen_eval.data.images import BLOCK_VALUES, IN_MEMORY, Images, ImageSet, Rows, Shape
 from memgen_eval.data.messages import place, range_remedy, shape_text
 from memgen_eval.data.tensors import TensorRows, is_tensor
 from memgen_eval.errors import InputError
@@ -80,12 +80,15 @@ def take_array(images: Images, expected: Expected, *, num_images: int | None) ->
     notes, clipped = (
         ((), None) if seen is None else judge(seen, kind, expected.value_range, argument=expected.argument, label=label)
     )
+    if images.stamp is not None:
+        images.stamp.check()
     return ImageSet(
         source,
         names,
         _arrival(
             images, rows, shape, kind, conversion, (*images.notes, *notes), clipped, expected.value_range is not None
         ),
+        None if isinstance(source, np.ndarray) and source.flags.owndata else images.stamp,
     )
 
 
@@ -225,7 +228,9 @@ def _converted(
     if total * num_values * conversion.dtype.itemsize <= IN_MEMORY:
         whole = np.empty(shape, dtype=conversion.dtype)
     seen: Tally | None = None
-    for start, stop in block_bounds(total, num_values):
+    step = max(1, BLOCK_VALUES // num_values)  # fewer than a block where images are large: nothing is summed here
+    for start in range(0, total, step):
+        stop = min(start + step, total)
         if kind == "uint8" and whole is None:
             break
         raw = np.asarray(rows[start:stop])

@@ -1,11 +1,9 @@
-"""How this room words its errors: files, sets, shapes, ranges and other people's exceptions, on one line."""
+"""How this room words its errors: files, sets, shapes and ranges, on one line."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-
-LONGEST = 300  # characters of a foreign error's text
 
 
 def quoted(path: str | os.PathLike[str]) -> str:
@@ -16,12 +14,6 @@ def quoted(path: str | os.PathLike[str]) -> str:
 def place(argument: str, path: str | os.PathLike[str]) -> str:
     """What messages about a file begin with."""
     return f"{argument} ({quoted(path)})"
-
-
-def one_line(error: BaseException) -> str:
-    """Kind and text of an exception on one line."""
-    text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:LONGEST]}" if text else type(error).__name__
 
 
 def shape_text(shape: Sequence[int]) -> str:

@@ -13,9 +13,8 @@ from memgen_eval.data.batches import batch_of
 from memgen_eval.data.canonical import checked_range
 from memgen_eval.data.images import Images, ImageSet, Shape
 from memgen_eval.data.intake import Expected, take_stream
-from memgen_eval.data.messages import one_line
 from memgen_eval.distributed import ALONE, Ranks
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, one_line
 
 RANDOMNESS = ("seeds", "generator")  # the first of these that the signature names is given
 

@@ -10,8 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.data.messages import one_line
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, one_line
 
 
 def scratch(shape: tuple[int, ...], dtype: np.dtype[Any], *, label: str) -> NDArray[Any]:

@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.data.messages import one_line
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, one_line
 
 if TYPE_CHECKING:
     from torch import Tensor

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memgen_eval import InputError
-from memgen_eval.data import archives, arrays, intake
+from memgen_eval.data import archives, intake, numpy_files
 from memgen_eval.data import images as images_module
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.scratch import scratch
@@ -33,7 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
-    for module in (images_module, intake, arrays):
+    for module in (images_module, intake, numpy_files):
         monkeypatch.setattr(module, "IN_MEMORY", 4_000)
     return place
 

@@ -87,7 +87,7 @@ def provenance() -> Provenance:
         ranks=1,
         batch_size=64,
         memory_budget="512MiB",
-        inputs={"samples": {"form": "folder", "layout": "NHWC", "notes": ["3 files that are no images were skipped"]}},
+        inputs={"samples": {"form": "folder", "layout": "NHWC", "notes": ["3 files that are not images were skipped"]}},
         names={
             "samples": {str(i): f"out/{i:05d}.png" for i in range(40)},
             "test": {str(i): f"test/{i:05d}.png" for i in range(32)},
