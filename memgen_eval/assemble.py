@@ -41,7 +41,11 @@ class Found:
 
 
 def assemble(sets: Sets, found: Found, *, checksums: dict[str, str | None], batch_size: int, device: str) -> Report:
-    """The report: figures that were not asked for are left out, undefined ones stand in `skipped` with their reason."""
+    """The report: figures that were not asked for are left out, undefined ones stand in `skipped` with their reason.
+
+    Raises InputError if a file of a set has changed since it was opened.
+    """
+    sets.check_unchanged()
     options = sets.options
     named: dict[str, ImageSet | None] = {"samples": sets.samples, "train": sets.train, "test": sets.test}
     control = "train" if sets.test is None else "test"

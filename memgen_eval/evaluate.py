@@ -153,7 +153,6 @@ def evaluate(
             checksums = families.checksums(sets)
             ranks.same(_determining(sets, checksums, denoiser))
             found = _measure(sets, model)
-            sets.check_unchanged()
         device = families.device_name(denoiser, device)
         return assemble(sets, found, checksums=checksums, batch_size=batch_size, device=device)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-import math
+import re
+import sys
 import types
 import typing
 from collections.abc import Mapping
@@ -11,13 +12,16 @@ from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, reading
 
 if TYPE_CHECKING:
     from memgen_eval.report import Report
 
 HIDDEN = frozenset({"gallery", "samples"})  # fields that never leave the process
 FIRST = "schema_version"
+LARGEST_REPORT = 2**24  # bytes; a report of ten thousand copies has two million
+LONGEST = 80  # characters of a value that a message repeats
+LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
 def to_json(value: Any) -> Any:
@@ -44,14 +48,15 @@ def from_json(kind: Any, value: Any, where: str = "report") -> Any:
         _expect(value in arguments, where, f"one of {', '.join(arguments)}")
     if isinstance(origin, type) and issubclass(origin, Mapping):
         _expect(isinstance(value, dict), where, "an object")
-        return {key: from_json(arguments[1], item, f"{where}[{key!r}]") for key, item in value.items()}
+        return {key: from_json(arguments[1], item, f"{where}[{key!r:.{LONGEST}}]") for key, item in value.items()}
     if origin is tuple:
         _expect(isinstance(value, list), where, "a list")
         return tuple(from_json(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
     if kind in (float, int, str, bool):
         accepted: Any = (float, int) if kind is float else kind
         _expect(isinstance(value, accepted) and (kind is bool or not isinstance(value, bool)), where, kind.__name__)
-        _expect(kind is not float or -math.inf < value < math.inf, where, "a finite number")
+        _expect(kind is not float or abs(value) <= sys.float_info.max, where, "a finite number")
+        _expect(kind is not str or not LONE_SURROGATE.search(value), where, "text that UTF-8 can hold")
     return value
 
 
@@ -60,7 +65,7 @@ def _dataclass_from_json(kind: type, value: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     known = [f for f in fields(kind) if f.name not in HIDDEN]
     unknown = sorted(set(value) - {f.name for f in known})
-    _expect(not unknown, where, f"no field {', '.join(unknown)}")
+    _expect(not unknown, where, f"no field {', '.join(unknown):.{LONGEST}}")
     missing = sorted({f.name for f in known} - set(value))
     _expect(not missing, where, f"a field {', '.join(missing)}")
     return kind(**{name: from_json(hints[name], item, f"{where}.{name}") for name, item in value.items()})
@@ -68,7 +73,7 @@ def _dataclass_from_json(kind: type, value: Any, where: str) -> Any:
 
 def _expect(holds: bool, where: str, what: str) -> None:
     if not holds:
-        raise InputError(f"{where}: expected {what}; this is no report that memgen-eval wrote")
+        raise InputError(f"{where}: expected {what}; this is not a report that memgen-eval wrote")
 
 
 def report_to_dict(report: Report) -> dict[str, Any]:
@@ -84,23 +89,25 @@ def report_from_dict(kind: type[Report], data: Mapping[str, Any]) -> Report:
     version = data.get(FIRST) if isinstance(data, Mapping) else None
     if version != SCHEMA_VERSION:
         expected = f"expected {SCHEMA_VERSION}; evaluate again with this version"
-        raise InputError(f"report: schema_version is {version!r}, {expected}")
+        raise InputError(f"report: schema_version is {version!r:.{LONGEST}}, {expected}")
     report: Report = from_json(kind, dict(data))
     return report
 
 
 def load_report(kind: type[Report], path: Path) -> Report:
     """See `Report.load`."""
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise InputError(f"{path}: no such file; give the JSON report that --json wrote") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: not a readable JSON report ({error}); give the file that --json wrote") from None
-    try:
-        return report_from_dict(kind, data)
-    except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+    expected = "give the file that --json wrote"
+    with reading(str(path), "not a readable JSON report", expected):
+        if not path.exists():
+            raise InputError(f"{path}: no such file; give the JSON report that --json wrote")
+        if not path.is_file():
+            raise InputError(f"{path}: is not a file; {expected}")
+        if path.stat().st_size > LARGEST_REPORT:
+            raise InputError(f"{path}: {path.stat().st_size} bytes; no report is as large: {expected}")
+        try:
+            return report_from_dict(kind, json.loads(path.read_text(encoding="utf-8")))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
 
 
 def dumps(data: Mapping[str, Any]) -> str:

@@ -31,7 +31,7 @@ MAX_BASELINE = 10_000
 TOLERANCE_IMAGES = 1_000
 TOLERANCE_NEIGHBOUR = 5  # the first may be a duplicate itself
 TOLERANCE_SHARE = 0.25
-PAIRS_AT_ONCE = 4096
+PAIR_VALUES = 2**20  # of the images whose patches are compared at once, in float64
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
 Rows = NDArray[np.int64]
@@ -208,8 +208,9 @@ def patch_share(known: Copying, train: ImageSet, *, tolerance: float, flip: bool
     rows, indices = neighbours_within(own, train.array(), radius=tolerance)
     grey = tolerance / np.sqrt(train.num_values)
     hits = np.zeros(len(own), dtype=bool)
-    for start in range(0, len(rows), PAIRS_AT_ONCE):
-        row, index = rows[start : start + PAIRS_AT_ONCE], indices[start : start + PAIRS_AT_ONCE]
+    step = max(1, PAIR_VALUES // train.num_values)
+    for start in range(0, len(rows), step):
+        row, index = rows[start : start + step], indices[start : start + step]
         images, references = own.queries[row], train.take(index)  # (P, C, H, W)
         worst = largest_patch_distances(images, references)
         if flip:

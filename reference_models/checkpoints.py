@@ -7,26 +7,32 @@ import logging
 import os
 import platform
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError, safe_open
+from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from memgen_eval.errors import InputError
+from memgen_eval.data.torch_files import check_header
+from memgen_eval.errors import InputError, one_line, reading
 from reference_models.precond import Preconditioned
 from reference_models.recipes import Recipe
-from reference_models.train import TrainingState, new_state
+from reference_models.train import TrainingState, new_model, new_state
 
 FORMAT = "memgen reference run, version 1"
 RUN, CHECKPOINTS = "run.json", "checkpoints"
-NAME = re.compile(r"step-(\d+)\.safetensors")
-MOMENTS = ("exp_avg", "exp_avg_sq")
+NAME = re.compile(r"step-(\d{1,18})\.safetensors", re.ASCII)
+UNFINISHED = re.compile(r"\.run\.json\..*\.tmp")  # what a training leaves that was killed as it began
+PARTS, MOMENTS = ("model", "ema"), ("exp_avg", "exp_avg_sq")
 FIRST_KEPT = 128
+LARGEST_RUN = 2**20  # bytes of a run.json, which has two thousand
+
+Shape = tuple[int, ...]
 
 log = logging.getLogger("reference_models")
 
@@ -54,7 +60,7 @@ def start_run(folder: Path, recipe: Recipe) -> None:
             raise InputError(f"{folder} holds a run of another recipe ({differences[0]}): give another --out")
         return
     try:
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(not UNFINISHED.fullmatch(path.name) for path in folder.iterdir()):
             raise InputError(f"{folder} holds files but no run: give a new or an empty folder as --out")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -69,13 +75,13 @@ def read_recipe(folder: Path) -> Recipe:
     if not path.is_file():
         what = "is not the folder of a run" if folder.exists() else "does not exist"
         raise InputError(f"{folder} {what} (no {RUN}): give the --out of a memgen-train")
-    try:
+    with reading(str(path), "is not of this program", "give the --out of a memgen-train"):
+        if path.stat().st_size > LARGEST_RUN:
+            raise ValueError(f"{path.stat().st_size} bytes")
         entries = json.loads(path.read_bytes())
         if entries["format"] != FORMAT:
-            raise InputError(f"format {entries['format']!r}")
+            raise ValueError(f"format {entries['format']!r}")
         return Recipe.from_dict(entries["recipe"])
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise InputError(f"{path} is not of this program ({error}): give the --out of a memgen-train") from None
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
@@ -123,21 +129,41 @@ def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkp
     InputError
         If the file is missing, cut off, or not written by `save_checkpoint`.
     """
-    try:
+    with reading(str(path), "cannot be read", "it is cut off or not a checkpoint, an older one may be whole"):
+        check_header(path)
         with safe_open(path, framework="pt") as file:
-            entries = json.loads((file.metadata() or {})["memgen"])
-            tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 - it is not a mapping
-        recipe, seconds = Recipe.from_dict(entries["recipe"]), float(entries["seconds"])
-    except (OSError, SafetensorError) as error:
-        reason = " ".join(str(error).split())
-        raise InputError(
-            f"{path} cannot be read ({reason}): it is cut off or no checkpoint, an older one may be whole"
-        ) from None
-    except (ValueError, KeyError, TypeError):
-        raise InputError(f"{path} is not a checkpoint of memgen-train: give the --out of a memgen-train") from None
-    state = new_state(recipe, device=device)
-    _restore(state, tensors, path)
+            metadata = (file.metadata() or {}).get("memgen")
+            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            recipe, seconds = _entries(metadata, shapes, path)
+            tensors = {name: file.get_tensor(name) for name in shapes}
+        state = new_state(recipe, device=device)
+        _restore(state, tensors)
     return Checkpoint(recipe, state, seconds)
+
+
+def _entries(metadata: str | None, shapes: Mapping[str, Shape], path: Path) -> tuple[Recipe, float]:
+    """The recipe and the seconds of a checkpoint whose tensors fit the recipe; no network is made to find out."""
+    try:
+        entries = json.loads(metadata or "")
+        recipe, seconds = Recipe.from_dict(entries["recipe"]), float(entries["seconds"])
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not a checkpoint of memgen-train ({one_line(error)}): give the --out of a memgen-train"
+        ) from None
+    given = {name: shape for name, shape in shapes.items() if name != "losses"}
+    if len(shapes.get("losses", ())) != 1 or recipe.unet.num_blocks > len(given) or given != _expected(recipe):
+        raise InputError(
+            f"{path} holds other weights than its recipe's network: it is not a checkpoint of memgen-train"
+        )
+    return recipe, seconds
+
+
+def _expected(recipe: Recipe) -> dict[str, Shape]:
+    """The shape of every tensor of a checkpoint but the losses, found without memory for any."""
+    with torch.device("meta"):
+        parameters = dict(new_model(recipe).named_parameters())
+    parts = (*PARTS, *MOMENTS)
+    return {f"{part}.{key}": tuple(parameter.shape) for part in parts for key, parameter in parameters.items()}
 
 
 def load_newest(folder: Path, *, device: torch.device | str = "cpu") -> Checkpoint | None:
@@ -186,7 +212,7 @@ def load_denoiser(folder: Path, *, step: int | None = None, device: torch.device
 
 def write_whole(path: Path, content: bytes) -> None:
     """Write beside `path`, down to the disk, then rename: a kill or a full disk leaves what was there before."""
-    beside = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # a second process writes its own
     try:
         with beside.open("wb") as file:
             file.write(content)
@@ -194,8 +220,9 @@ def write_whole(path: Path, content: bytes) -> None:
             os.fsync(file.fileno())
         beside.replace(path)
     except OSError as error:
-        beside.unlink(missing_ok=True)
         raise InputError(f"{path} cannot be written ({error.strerror}): free the disk or give another place") from None
+    finally:
+        beside.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:
@@ -213,19 +240,13 @@ def _tensors(state: TrainingState) -> dict[str, Tensor]:
     return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
 
 
-def _restore(state: TrainingState, tensors: dict[str, Tensor], path: Path) -> None:
+def _restore(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
     parameters = dict(state.model.named_parameters())
-    expected = {f"{part}.{key}": p.shape for part in (*_models(state), *MOMENTS) for key, p in parameters.items()}
-    given = {name: tensor.shape for name, tensor in tensors.items() if name != "losses"}
-    if given != expected or "losses" not in tensors:
-        raise InputError(
-            f"{path} holds other weights than its recipe's network: it is not a checkpoint of memgen-train"
-        )
     with torch.no_grad():
         for part, model in _models(state).items():
             for key, parameter in model.named_parameters():
                 parameter.copy_(tensors[f"{part}.{key}"])
-    state.losses.extend(tensors["losses"].tolist())
+    state.losses.extend(tensors["losses"].float().tolist())
     moments: dict[int, dict[str, Any]] = {}
     for index, (key, parameter) in enumerate(parameters.items()):
         restored = {name: torch.empty_like(parameter).copy_(tensors[f"{name}.{key}"]) for name in MOMENTS}
@@ -235,4 +256,4 @@ def _restore(state: TrainingState, tensors: dict[str, Tensor], path: Path) -> No
 
 
 def _models(state: TrainingState) -> dict[str, Preconditioned]:
-    return {"model": state.model, "ema": state.ema}
+    return dict(zip(PARTS, (state.model, state.ema), strict=True))

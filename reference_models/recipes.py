@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from memgen_eval.data.images import ImageSet
-from memgen_eval.errors import InputError
 from reference_models.unet import UNetConfig
 
+MOST, MOST_LEVELS = 2**31, 16  # of anything that is counted, of sizes that halve
 SMALL_SIDE = 16  # pixels, up to which images get the preset of the digits
 
 
@@ -74,14 +74,32 @@ class Recipe:
 
     @classmethod
     def from_dict(cls, entries: Mapping[str, Any]) -> Recipe:
-        """The way back from `to_dict`. Raises InputError if it is not a recipe."""
-        try:
-            unet: dict[str, Any] = {
-                name: tuple(value) if isinstance(value, list) else value for name, value in entries["unet"].items()
-            }
-            return cls(**{**entries, "unet": UNetConfig(**unet)})
-        except (KeyError, TypeError, AttributeError) as error:
-            raise InputError(f"not a recipe of a reference model ({error})") from None
+        """The way back from `to_dict`. Raises ValueError, KeyError, TypeError or AttributeError for others."""
+        unet: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value for name, value in entries["unet"].items()
+        }
+        recipe = cls(**{**entries, "unet": UNetConfig(**unet)})
+        recipe.check()
+        return recipe
+
+    def check(self) -> None:
+        """Raise ValueError for what no training has written: other types, and sizes that no network has."""
+        unet = self.unet
+        counts = {"channels": (unet.channels,), "num_blocks": (unet.num_blocks,)}
+        counts |= {name: getattr(unet, name) for name in ("image_shape", "multipliers", "attention_sides")}
+        counts |= {name: (getattr(self, name),) for name in ("num_images", "batch_size")}
+        for name, values in counts.items():
+            if not isinstance(values, tuple) or not all(_is_between(value, 1, MOST) for value in values):
+                raise ValueError(f"{name} {values!r}")
+        if len(unet.image_shape) != 3 or not 1 <= len(unet.multipliers) <= MOST_LEVELS or unet.channels % 8:
+            raise ValueError(f"a network of {unet}")
+        if not all(isinstance(text, str) for text in (self.data, self.checksum)):
+            raise ValueError("data and checksum that are not text")
+        for name in ("sigma_data", "learning_rate", "ema_decay"):
+            if not 0 < float(getattr(self, name)) < MOST:
+                raise ValueError(f"{name} {getattr(self, name)!r}")
+        if not _is_between(self.seed, 0, 2**64 - 1):
+            raise ValueError(f"seed {self.seed!r}")
 
     def differences(self, other: Recipe) -> list[str]:
         """Where this recipe departs from another, in words; the name of the same images does not matter."""
@@ -119,6 +137,10 @@ def root_mean_square(images: ImageSet) -> float:
     """Of all values in [-1, 1], to two decimals, at least 0.05."""
     squares = sum(float(np.square(block / 127.5 - 1).sum()) for block in images.blocks())
     return max(0.05, round(math.sqrt(squares / (len(images) * images.num_values)), 2))
+
+
+def _is_between(value: object, least: int, most: int) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= most
 
 
 def _plain(value: Any) -> Any:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import os
 from collections.abc import Callable
 from dataclasses import FrozenInstanceError, fields, replace
 from pathlib import Path
@@ -134,6 +135,10 @@ SPOILT: list[tuple[str, Spoil, str]] = [
     ("a reason that is none", lambda d: d["skipped"].update(fid=3), r"report.skipped\['fid'\]: expected str"),
     ("reasons in a list", lambda d: d.update(skipped=["fid"]), "report.skipped: expected an object"),
     ("no settings", lambda d: d.update(settings=None), "report.settings: expected an object"),
+    ("a number beyond floats", lambda d: d["novelty"]["auc"].update(value=10**400), "auc.value: expected a finite"),
+    ("half a character", lambda d: d["novelty"]["auc"].update(notes=["\ud800"]), r"notes\[0\]: expected text"),
+    ("a long name", lambda d: d.update({"x" * 10_000: 1}), "report: expected no field x{80};"),
+    ("a long version", lambda d: d.update(schema_version="1" * 10_000), "schema_version is '1{79}, expected 1"),
     ("unwritten settings", lambda d: d["settings"].pop("seed"), "report.settings: expected a field seed"),
 ]
 
@@ -170,10 +175,20 @@ def test_files_that_are_no_reports_are_named(content: bytes, tmp_path: Path) -> 
     assert "\n" not in str(raised.value)
 
 
+def test_what_is_not_a_file_of_a_report_is_never_opened(tmp_path: Path) -> None:
+    """A FIFO would be waited for; a file of zeros without end would fill the memory."""
+    os.mkfifo(tmp_path / "fifo.json")
+    with (tmp_path / "endless.json").open("wb") as file:
+        file.truncate(2**40)
+    for name, message in (("fifo.json", "is not a file"), ("endless.json", "no report is as large")):
+        with pytest.raises(InputError, match=message):
+            Report.load(tmp_path / name)
+
+
 def test_files_that_are_not_there_are_named(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"gone\.json: no such file; give the JSON report that --json wrote"):
         Report.load(tmp_path / "gone.json")
-    with pytest.raises(InputError, match="not a readable JSON report"):
+    with pytest.raises(InputError, match="is not a file; give the file that --json wrote"):
         Report.load(tmp_path)
 
 

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import pickle
 import pickletools
-from dataclasses import dataclass
 from typing import IO, Any
 
-LARGEST = 2**24  # bytes, and parts of all values; the pickle of ten thousand tensors has two million
+LARGEST = 2**21  # bytes; the pickle of ten thousand tensors has a million and a half
+MOST_PARTS = 2**24  # of all values together
+NAME = 0  # what stands on the stack for a class or a function: no value has so few parts
 PLAIN = frozenset(
     f"{module}.{name}"
     for module, names in {
@@ -18,14 +19,6 @@ PLAIN = frozenset(
     }.items()
     for name in names
 )
-
-
-@dataclass
-class _Value:
-    """A value on the stack: how many parts it has, those that are shared each time, and whether it is a name."""
-
-    size: int = 1
-    is_name: bool = False
 
 
 def check_pickle(file: IO[bytes]) -> None:
@@ -39,9 +32,9 @@ def check_pickle(file: IO[bytes]) -> None:
     ValueError, and others of pickletools
         If it is not a pickle.
     """
-    stack: list[_Value] = []
+    stack: list[int] = []  # how many parts each value has, those that are shared each time
     marks: list[int] = []
-    memo: dict[int, _Value] = {}
+    memo: dict[int, int] = {}
     total = 0
     argument: Any
     for opcode, argument, position in pickletools.genops(file):
@@ -56,16 +49,16 @@ def check_pickle(file: IO[bytes]) -> None:
             stack.append(memo[argument])
         elif name == "GLOBAL":
             _check_name(argument)
-            stack.append(_Value(is_name=True))
+            stack.append(NAME)
         else:
             parts = _popped(opcode, stack, marks)
-            if name in ("REDUCE", "NEWOBJ") and not parts[0].is_name:
+            if name in ("REDUCE", "NEWOBJ") and parts[0] != NAME:
                 raise pickle.UnpicklingError("calls what is not a function")
-            size = 1 + sum(part.size for part in parts)
+            size = 1 + sum(parts)
             total += size
-            if total > LARGEST:
-                raise pickle.UnpicklingError(f"values of more than {LARGEST} parts")
-            stack.extend(_Value(size) for _ in opcode.stack_after)
+            if total > MOST_PARTS:
+                raise pickle.UnpicklingError(f"values of more than {MOST_PARTS} parts")
+            stack.extend([size] * len(opcode.stack_after))
 
 
 def _check_name(argument: str) -> None:
@@ -74,7 +67,7 @@ def _check_name(argument: str) -> None:
         raise pickle.UnpicklingError(f"names {argument!r}")
 
 
-def _popped(opcode: pickletools.OpcodeInfo, stack: list[_Value], marks: list[int]) -> list[_Value]:
+def _popped(opcode: pickletools.OpcodeInfo, stack: list[int], marks: list[int]) -> list[int]:
     """The values that an opcode takes from the stack, the deepest first."""
     before = opcode.stack_before
     depth = len(before)

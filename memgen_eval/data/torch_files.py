@@ -91,7 +91,7 @@ def check_header(path: Path) -> None:
 def _check_pickles(path: Path, label: str) -> bool:
     """Whether a file is of torch's newer form, a zip; its checksums and its pickles are looked at first."""
     with path.open("rb") as file:
-        start = file.read(pickles.LARGEST)
+        start = file.read(OLDER_PICKLES * pickles.LARGEST)
     if not start.startswith(ZIP_START):
         stream = BytesIO(start)
         for _ in range(OLDER_PICKLES):

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file as save_torch
 
 from memgen_eval import InputError
+from memgen_eval.data import images as images_module
 from memgen_eval.data import numpy_files
 from memgen_eval.data.sources import load_images
 
@@ -254,3 +255,53 @@ def test_a_long_extra_field_shifts_the_mapped_data(nhwc, tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "b.npz", "w") as archive:
         archive.writestr(info, plain)
     assert load(tmp_path / "b.npz").checksum == load(tmp_path / "a.npz").checksum
+
+
+def test_batches_saved_together_are_joined_in_their_order_and_noted(nhwc, nchw, tmp_path):
+    """In twelve arrays, of which the tenth comes after the ninth and not after the first."""
+    batches = np.split(nhwc, 12)
+    for save in (np.savez, np.savez_compressed):
+        save(tmp_path / "a.npz", *batches)
+        found = load(tmp_path / "a.npz")
+        assert np.array_equal(found.array(), nchw)
+        assert found.arrival["notes"] == ["joined arr_0 to arr_11: 12 arrays"]
+    np.savez(tmp_path / "b.npz", *batches, labels=np.zeros(60), mu=np.zeros(4))
+    assert np.array_equal(load(tmp_path / "b.npz").array(), nchw)
+    torch.save([torch.from_numpy(batch.copy()) for batch in batches], tmp_path / "c.pt")
+    assert np.array_equal(load(tmp_path / "c.pt").array(), nchw)
+    assert load(tmp_path / "c.pt").arrival["notes"] == ["joined 0 to 11: 12 arrays"]
+    save_numpy({f"arr_{i}": np.ascontiguousarray(batch) for i, batch in enumerate(batches)}, tmp_path / "d.safetensors")
+    assert np.array_equal(load(tmp_path / "d.safetensors").array(), nchw)
+
+
+def test_large_batches_are_joined_in_a_temporary_file(nhwc, nchw, tmp_path, monkeypatch):
+    np.savez(tmp_path / "a.npz", nhwc[:20], nhwc[20:])
+    monkeypatch.setattr(images_module, "IN_MEMORY", 1000)
+    monkeypatch.setattr(numpy_files, "IN_MEMORY", 1000)
+    assert np.array_equal(load(tmp_path / "a.npz").array(), nchw)
+
+
+@pytest.mark.parametrize(
+    "others",
+    [
+        [np.zeros((60, 8, 6, 1), np.uint8)],
+        [np.zeros((60, 9, 6, 3), np.uint8)],
+        [np.zeros((60, 8, 6, 3), np.float32)],
+        [np.zeros((60, 8, 6), np.uint8)],
+        [np.zeros(60), np.zeros((60, 8, 6, 1), np.uint8)],
+    ],
+    ids=["channels", "size", "type", "axes", "behind labels"],
+)
+def test_arrays_of_several_kinds_are_not_joined(others, nhwc, tmp_path):
+    np.savez(tmp_path / "a.npz", nhwc, *others)
+    assert "several arrays could be the images" in refusal(tmp_path / "a.npz")
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 6), (8, 6, 3), (1, 8, 6)])
+def test_single_images_saved_together_are_not_taken_for_grey_sets(shape, tmp_path):
+    rng = np.random.default_rng(0)
+    single = [rng.integers(0, 256, shape, dtype=np.uint8) for _ in range(5)]
+    np.savez(tmp_path / "a.npz", *single)
+    torch.save([torch.from_numpy(image) for image in single], tmp_path / "a.pt")
+    for name in ("a.npz", "a.pt"):
+        assert "several arrays could be the images" in refusal(tmp_path / name)

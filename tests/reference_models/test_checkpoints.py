@@ -8,6 +8,7 @@ import os
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -145,7 +146,7 @@ def test_folders_that_are_no_run(tmp_path: Path) -> None:
         json.dumps({"format": checkpoints.FORMAT, "recipe": {"unet": 3}}),
     ):
         (tmp_path / "run.json").write_text(content)
-        with pytest.raises(InputError, match=r"run.json is not of this program") as error:
+        with pytest.raises(InputError, match=r"run.json: is not of this program") as error:
             load_denoiser(tmp_path)
         assert "\n" not in str(error.value)
 
@@ -168,6 +169,76 @@ def test_foreign_checkpoints(run: Path, images: Tensor, recipe: Recipe, tmp_path
     save_file(tensors, foreign, metadata={"memgen": json.dumps(entries)})
     with pytest.raises(InputError, match="holds other weights than its recipe's network"):
         load_checkpoint(foreign)
+
+
+HOSTILE = {
+    "channels that are text": {"unet": {"channels": "x"}},
+    "channels of no group": {"unet": {"channels": 12}},
+    "channels without end": {"unet": {"channels": 8 * 10**15}},
+    "no channels": {"unet": {"channels": 0}},
+    "more blocks than atoms": {"unet": {"num_blocks": 10**40}},
+    "many blocks": {"unet": {"num_blocks": 10**6}},
+    "many levels": {"unet": {"multipliers": [1] * 1000}},
+    "no levels": {"unet": {"multipliers": []}},
+    "a level that is text": {"unet": {"multipliers": ["1"]}},
+    "an image of two sides": {"unet": {"image_shape": [1, 4]}},
+    "a list that is a number": {"unet": {"attention_sides": 4}},
+    "no network": {"unet": None},
+    "an unknown part": {"unet": {"depth": 3}},
+    "a rate that is text": {"learning_rate": "fast"},
+    "a rate without end": {"learning_rate": 1e400},
+    "no spread": {"sigma_data": 0},
+    "a true batch": {"batch_size": True},
+    "a seed below zero": {"seed": -1},
+    "a name that is a list": {"data": []},
+}
+
+
+@pytest.mark.parametrize("changes", HOSTILE.values(), ids=HOSTILE.keys())
+def test_recipes_of_no_network_are_refused_before_one_is_made(
+    run: Path, images: Tensor, recipe: Recipe, changes: dict[str, Any], tmp_path: Path
+) -> None:
+    path = saved(run, trained(new_state(recipe), images, recipe, 1), recipe)
+    with checkpoints.safe_open(path, framework="pt") as file:
+        entries = json.loads(file.metadata()["memgen"])
+        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+    changed = entries["recipe"] | changes
+    if changes.get("unet"):
+        changed["unet"] = entries["recipe"]["unet"] | changes["unet"]
+    save_file(tensors, path, metadata={"memgen": json.dumps(entries | {"recipe": changed})})
+    with pytest.raises(InputError, match=r"not a checkpoint of memgen-train") as error:
+        load_checkpoint(path)
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("text", ["[" * 100_000, '{"format": ' * 50_000, "9" * 5000, '"\\ud800"', "\x00"])
+def test_run_files_that_exhaust_a_parser(run: Path, text: str) -> None:
+    (run / "run.json").write_text(text)
+    with pytest.raises(InputError, match=r"run\.json: is not of this program") as error:
+        read_recipe(run)
+    assert "\n" not in str(error.value) and len(str(error.value)) < 1000
+
+
+def test_a_training_that_was_killed_as_it_began_leaves_a_new_folder(tmp_path: Path, recipe: Recipe) -> None:
+    (tmp_path / ".run.json.12345.tmp").write_text('{"format": ')
+    start_run(tmp_path, recipe)
+    assert read_recipe(tmp_path) == recipe
+
+
+def test_processes_that_write_one_file_do_not_share_a_temporary_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, names = tmp_path / "file", []
+
+    def seen(descriptor: int) -> None:
+        names.extend(other.name for other in tmp_path.iterdir())
+
+    monkeypatch.setattr(os, "fsync", seen)
+    write_whole(path, b"first")
+    monkeypatch.setattr(os, "getpid", lambda: 1)
+    write_whole(path, b"second")
+    assert len({name for name in names if name != "file"}) == 2
+    assert path.read_bytes() == b"second" and list(tmp_path.iterdir()) == [path]
 
 
 def test_nothing_is_unpickled(tmp_path: Path) -> None:
