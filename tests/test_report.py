@@ -138,7 +138,7 @@ SPOILT: list[tuple[str, Spoil, str]] = [
     ("a number beyond floats", lambda d: d["novelty"]["auc"].update(value=10**400), "auc.value: expected a finite"),
     ("half a character", lambda d: d["novelty"]["auc"].update(notes=["\ud800"]), r"notes\[0\]: expected text"),
     ("a long name", lambda d: d.update({"x" * 10_000: 1}), "report: expected no field x{80};"),
-    ("a long version", lambda d: d.update(schema_version="1" * 10_000), "schema_version is '1{79}, expected 1"),
+    ("a long version", lambda d: d.update(schema_version="1" * 10_000), "schema_version is '1{79}, expected"),
     ("unwritten settings", lambda d: d["settings"].pop("seed"), "report.settings: expected a field seed"),
 ]
 

@@ -10,6 +10,7 @@ import gzip
 import hashlib
 import io
 import pickle
+import pickletools
 import tarfile
 from collections.abc import Iterable, Mapping
 from functools import partial
@@ -44,6 +45,7 @@ SHAPE = (3, 32, 32)
 RECORD = 1 + 3 * 32 * 32  # a label and the pixels
 LARGEST_BATCH = 2**26  # bytes; a published batch has 31 million
 LARGEST_ARCHIVE = 2**28  # bytes unpacked; the published ones have 186 million
+LARGEST_MEMO = 2**20  # the number of a value in a pickle; the published batches have less than 2 ** 15
 MOST_MEMBERS = 1000  # of an archive; the published ones have 9
 PIECE = 2**14  # bytes that are unpacked at once
 
@@ -113,9 +115,17 @@ def _batch(
             f"{place(argument, path)}: MD5 {found}, expected the published {expected}; the file is cut or altered and "
             "is not opened: fetch it again"
         )
+    _check_memo(data)
     batch = _NumpyOnly(io.BytesIO(data), encoding="bytes").load()
     images: NDArray[np.uint8] = batch[b"data"].reshape(-1, *SHAPE)
     return images, tuple(name.decode("ascii") for name in batch[b"filenames"])
+
+
+def _check_memo(data: bytes) -> None:
+    """Refuse a pickle that numbers a value beyond any batch: memory for all lower numbers would be taken at once."""
+    for opcode, argument, _ in pickletools.genops(data):
+        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > LARGEST_MEMO:  # type: ignore[operator]
+            raise pickle.UnpicklingError(f"a value numbered {argument}")
 
 
 def _binary_batch(data: bytes, label: str) -> NDArray[np.uint8]:

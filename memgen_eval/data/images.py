@@ -85,14 +85,14 @@ def room(shape: tuple[int, ...], dtype: np.dtype[Any], *, label: str) -> NDArray
     return scratch(shape, dtype, label=label)
 
 
-def block_rows(num_values: int) -> int:
+def block_rows(num_values: int, *, fewest: int = 16) -> int:
     """How many images of so many values make a block: a function of the image size alone, at least 16."""
-    return max(16, BLOCK_VALUES // num_values)
+    return max(fewest, BLOCK_VALUES // num_values)
 
 
-def block_bounds(num_images: int, num_values: int) -> Iterator[tuple[int, int]]:
+def block_bounds(num_images: int, num_values: int, *, fewest: int = 16) -> Iterator[tuple[int, int]]:
     """Start and stop of each block, in order; the last one may be short."""
-    rows = block_rows(num_values)
+    rows = block_rows(num_values, fewest=fewest)
     for start in range(0, num_images, rows):
         yield start, min(start + rows, num_images)
 

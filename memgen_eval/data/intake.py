@@ -23,7 +23,7 @@ from memgen_eval.data.canonical import (
     refuse_range,
     tally,
 )
-from memgen_eval.data.images import BLOCK_VALUES, IN_MEMORY, Images, ImageSet, Rows, Shape
+from memgen_eval.data.images import IN_MEMORY, Images, ImageSet, Rows, Shape, block_bounds
 from memgen_eval.data.messages import place, range_remedy, shape_text
 from memgen_eval.data.tensors import TensorRows, is_tensor
 from memgen_eval.errors import InputError
@@ -228,9 +228,7 @@ def _converted(
     if total * num_values * conversion.dtype.itemsize <= IN_MEMORY:
         whole = np.empty(shape, dtype=conversion.dtype)
     seen: Tally | None = None
-    step = max(1, BLOCK_VALUES // num_values)  # fewer than a block where images are large: nothing is summed here
-    for start in range(0, total, step):
-        stop = min(start + step, total)
+    for start, stop in block_bounds(total, num_values, fewest=1):  # nothing is summed here
         if kind == "uint8" and whole is None:
             break
         raw = np.asarray(rows[start:stop])

@@ -150,6 +150,16 @@ def test_a_pickle_with_another_checksum_is_never_opened(tmp_path, monkeypatch):
     assert not (tmp_path / "exploded").exists()
 
 
+def test_a_pickle_that_numbers_a_value_beyond_any_batch_takes_no_memory(tmp_path):
+    """Sixty bytes for which the unpickler would take gigabytes."""
+    data = b"\x80\x03}r\xff\xff\xff\x1f."
+    (tmp_path / "data_batch_1").write_bytes(data)
+    with pytest.raises(InputError, match="a value numbered 536870911"):
+        cifar.read_file(
+            tmp_path / "data_batch_1", argument="train", checksums={"data_batch_1": hashlib.md5(data).hexdigest()}
+        )
+
+
 def test_binary_batches_that_are_none(made, tmp_path):
     images, _ = made
     whole = binary_batch(images["test_batch"])
