@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 import signal
 import time
@@ -51,16 +52,18 @@ class Hung(BaseException):
     """Raised by the alarm, which no reader may catch."""
 
 
-def fuzz(target: Target, folder: Path, *, executions: int, seed: int = 0, first: int = 0) -> Outcome:
+def fuzz(
+    target: Target, folder: Path, *, executions: int, seed: int = 0, first: int = 0, rehearsed: int = REHEARSED
+) -> Outcome:
     """Read `executions` cases, numbered from `first`; a case depends on its number and the seed alone.
 
     Each lies at `folder / target.name` while it is read, so that it is at hand should the process end.
     """
     outcome, path = Outcome(), folder / target.name
-    for case in range(REHEARSED):  # for what is imported or kept at first use
+    for case in range(rehearsed):  # for what is imported or kept at first use
         path.write_bytes(target.make(Random(f"{seed} {case}")))
         _kind(target, path, Outcome())
-    start = _memory()
+    start = _rewound()
     for case in range(first, first + executions):
         data = target.make(Random(f"{seed} {case}"))
         path.write_bytes(data)
@@ -73,7 +76,7 @@ def fuzz(target: Target, folder: Path, *, executions: int, seed: int = 0, first:
             kind = f"took {taken:.1f} s"
         if kind is None and held > MOST_MEMORY:
             kind = f"took {held} MiB"
-            start = _memory()
+            start = _rewound()
         if kind is not None:
             outcome.findings.setdefault(kind, (case, data))
     return outcome
@@ -109,6 +112,13 @@ def _alarm() -> Iterator[None]:
     finally:
         signal.alarm(0)
         signal.signal(signal.SIGALRM, before)
+
+
+def _rewound() -> int:
+    """The memory that this process holds now, in MiB, from which its record begins anew."""
+    with contextlib.suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="utf-8")
+    return _memory()
 
 
 def _memory() -> int:
