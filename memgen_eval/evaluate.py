@@ -21,13 +21,12 @@ from memgen_eval.errors import InputError, RankError
 from memgen_eval.features import features_name
 from memgen_eval.guests import guests, is_module
 from memgen_eval.neighbours.approximate import check_approximate
-from memgen_eval.options import NOT_ASKED, NUM_SAMPLES, Options, check_count, check_options, chosen_metrics
+from memgen_eval.options import NOT_ASKED, NOT_BUILT, NUM_SAMPLES, Options, check_count, check_options, chosen_metrics
 from memgen_eval.reference import Reference
 from memgen_eval.report import Report
 from memgen_eval.sets import Sets, search
 from memgen_eval.stages import Stages, report_progress
 
-NOT_BUILT = "this version does not measure it"
 NO_DENOISER = "needs a denoiser: pass denoiser="
 DATA_ALONE = f"{NO_DENOISER}, or ask for denoiser in metrics for what the data alone tells"
 
@@ -154,7 +153,7 @@ def evaluate(
             ranks.same(_determining(sets, checksums, denoiser))
             found = _measure(sets, model)
         device = families.device_name(denoiser, device)
-        return assemble(sets, found, checksums=checksums, batch_size=batch_size, device=device)
+        return assemble(sets, found, checksums=checksums, batch_size=request.batch_size, device=device)
 
 
 @dataclass(frozen=True)
@@ -178,18 +177,17 @@ def _reference(train: object, test: object | None, data_dir: str | Path | None) 
 
 def _load(request: _Request, reference: Reference, options: Options, stages: Stages, ranks: Ranks) -> Sets:
     quantize = options.quantize
+    num_samples = None if request.num_samples is None else check_count("num_samples", request.num_samples)
     with stages.stage("reading the training set"):
         train = reference.train_set(quantize=quantize)
         test = reference.test_set(quantize=quantize)
     if options.approximate:
         _check_approximate(train, test)
-    if request.num_samples is not None:
-        check_count("num_samples", request.num_samples)
     if is_sampler(request.source):
         with stages.stage("drawing samples"):
             samples = draw_samples(
                 request.source,
-                num_samples=request.num_samples or NUM_SAMPLES,
+                num_samples=num_samples or NUM_SAMPLES,
                 batch_size=request.batch_size,
                 seed=options.seed,
                 value_range=request.value_range or _own_range(request.source),
@@ -207,7 +205,7 @@ def _load(request: _Request, reference: Reference, options: Options, stages: Sta
                 like=train.shape,
                 quantize=quantize,
                 data_dir=request.data_dir,
-                num_images=request.num_samples,
+                num_images=num_samples,
             )
     drawn = is_sampler(request.source)
     return Sets(samples, train, test, reference, options, stages, ranks, drawn)

@@ -6,11 +6,12 @@
 
 from __future__ import annotations
 
+import difflib
 import math
 import operator
 import re
 import typing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, fields
 from typing import Any
 
@@ -77,10 +78,18 @@ def _check_path(text: str, path: str) -> None:
     if kind is None:
         known = [figure.split(".")[1] for figure in figures if figure.startswith(f"{family}.")]
         choices = f"{family} holds {', '.join(known)}" if known else f"families are {', '.join(FAMILIES)}"
-        raise InputError(f"gate {text!r} names nothing in a report: {choices}")
+        raise InputError(
+            f"gate {text!r} names nothing in a report: {choices}{did_you_mean(f'{family}.{name}', figures)}"
+        )
     parts = CURVE_PARTS if kind is Curve else ESTIMATE_PARTS
     if part not in parts and not (part is None and kind is Estimate):
         raise InputError(f"gate {text!r}: {family}.{name} is followed by one of .{', .'.join(parts)}")
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """The end of a message that says which of the known names was meant, where one is close."""
+    close = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {close[0]}?" if close else ""
 
 
 def figure_kinds() -> dict[str, type]:

@@ -3,16 +3,30 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from memgen_eval.errors import InputError
-from memgen_eval.gates import figure_kinds
+from memgen_eval.gates import did_you_mean, figure_kinds
 from memgen_eval.metrics.statistics import check_share
-from memgen_eval.report import FAMILIES
+from memgen_eval.report import FAMILIES, Curve
 
 NOT_ASKED = "not asked for"
+NOT_BUILT = "this version does not measure it"
+MAX_SEED = 2**62 - 1  # images have seeds of their own, counted on from it, in 63 bits
+OF_DATA_ALONE = frozenset(
+    f"denoiser.{name}"
+    for name in (
+        "optimal_error_train",
+        "optimal_error_test",
+        "effective_neighbours",
+        "effective_neighbours_train",
+        "collapse_sigma",
+        "predicted_collapse_sigma",
+    )
+)
 NUM_SAMPLES = 10_000  # asked of a sampler unless another number is given
 
 
@@ -64,35 +78,59 @@ def _path(name: str) -> str:
     matches = [path for path in known if path.split(".")[1] == name]
     if len(matches) != 1:
         families = ", ".join(FAMILIES)
-        raise InputError(f"metrics names {name!r}, expected a family ({families}) or a figure such as novelty.auc")
+        hint = did_you_mean(name, [*FAMILIES, *known, *(path.split(".")[1] for path in known)])
+        raise InputError(
+            f"metrics names {name!r}, expected a family ({families}) or a figure such as novelty.auc{hint}"
+        )
     return matches[0]
 
 
+def check_measurable(path: str, where: str) -> None:
+    """Raise InputError, naming `where` it was asked for, for what no evaluation without a denoiser can measure."""
+    family, name = (*path.split("."), "")[:2]
+    figure = f"{family}.{name}"
+    of_denoiser = family == "denoiser" and name != "" and figure not in OF_DATA_ALONE
+    if of_denoiser or (family == "gaussian" and figure_kinds().get(figure) is Curve):
+        raise InputError(f"{where} needs the model's denoiser, which only Python can give: evaluate(..., denoiser=)")
+    if family == "fidelity" or name.endswith("feature_similarity"):
+        raise InputError(f"{where}: {NOT_BUILT}; leave it out")
+
+
 def check_options(options: Options) -> Options:
-    """The options, if each is usable. Raises InputError naming the first that is not."""
-    check_share("threshold", options.threshold)
-    tolerance = options.duplicate_tolerance
+    """The options, their numbers as Python's own. Raises InputError naming the first that is not usable."""
+    threshold, tolerance = check_share("threshold", options.threshold), options.duplicate_tolerance
     if tolerance is not None and not (_is_number(tolerance) and 0 <= tolerance < 1):
         raise InputError(f"duplicate_tolerance is {tolerance!r}, expected a number from 0 to below 1 (units of [0, 1])")
-    for name in ("num_denoiser_images", "num_draws", "denoiser_batch_size"):
-        check_count(name, getattr(options, name))
-    if not isinstance(options.seed, int) or isinstance(options.seed, bool) or options.seed < 0:
-        raise InputError(f"seed is {options.seed!r}, expected an integer of at least 0")
     if isinstance(options.features, str) and options.features != "pixels":
         raise InputError(f"features is {options.features!r}, expected 'pixels' or a callable from images to features")
     if options.approximate and options.features == "pixels":
         raise InputError(
             "approximate=True with features='pixels', which are searched exactly: give a callable features="
         )
-    return options
+    return replace(
+        options,
+        threshold=threshold,
+        duplicate_tolerance=None if tolerance is None else float(tolerance),
+        num_denoiser_images=check_count("num_denoiser_images", options.num_denoiser_images),
+        num_draws=check_count("num_draws", options.num_draws),
+        denoiser_batch_size=check_count("denoiser_batch_size", options.denoiser_batch_size),
+        seed=check_seed(options.seed),
+    )
 
 
 def check_count(name: str, value: object) -> int:
-    """`value` if it is a positive integer. Raises InputError naming it otherwise."""
-    if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+    """`value` as an int if it is a positive integer, NumPy's too. Raises InputError naming it otherwise."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
         raise InputError(f"{name} is {value!r}, expected an integer of at least 1")
-    return value
+    return int(value)
+
+
+def check_seed(value: object, *, name: str = "seed") -> int:
+    """`value` as an int if every generator takes it. Raises InputError otherwise."""
+    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not 0 <= int(value) <= MAX_SEED:
+        raise InputError(f"{name} is {value!r}, expected an integer from 0 to 2**62 - 1")
+    return int(value)
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

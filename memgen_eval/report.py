@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from memgen_eval import serialise
+from memgen_eval.paths import as_path
 from memgen_eval.results import (
     LABELS,
     Axis,
@@ -92,13 +93,13 @@ class Report:
     @classmethod
     def load(cls, path: str | Path) -> Report:
         """Read a report from the JSON file that `save` wrote. Raises InputError naming the file."""
-        return serialise.load_report(cls, Path(path))
+        return serialise.load_report(cls, as_path(path))
 
     def save(self, path: str | Path, *, images: bool = True) -> None:
         """Write the report as .json, .html or .md, whichever the suffix says; `images=False` leaves every image out."""
         from memgen_eval.render.files import save_report
 
-        save_report(self, Path(path), images=images)
+        save_report(self, as_path(path), images=images)
 
     def require(self, expression: str) -> None:
         """Raise GateError, naming value and bound, unless `expression` holds; see `memgen_eval.gates`."""

@@ -7,7 +7,8 @@ import logging
 import os
 import platform
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -20,14 +21,14 @@ from torch import Tensor
 
 from memgen_eval.data.torch_files import check_header
 from memgen_eval.errors import InputError, one_line, reading
+from memgen_eval.paths import locked, remove_leftovers, write_whole
 from reference_models.precond import Preconditioned
 from reference_models.recipes import Recipe
 from reference_models.train import TrainingState, new_model, new_state
 
 FORMAT = "memgen reference run, version 1"
-RUN, CHECKPOINTS = "run.json", "checkpoints"
+RUN, IMAGES, CHECKPOINTS = "run.json", "train.npz", "checkpoints"
 NAME = re.compile(r"step-(\d{1,18})\.safetensors", re.ASCII)
-UNFINISHED = re.compile(r"\.run\.json\..*\.tmp")  # what a training leaves that was killed as it began
 PARTS, MOMENTS = ("model", "ema"), ("exp_avg", "exp_avg_sq")
 FIRST_KEPT = 128
 LARGEST_RUN = 2**20  # bytes of a run.json, which has two thousand
@@ -46,21 +47,45 @@ class Checkpoint:
     seconds: float
 
 
+@contextmanager
+def alone_in(folder: Path) -> Iterator[None]:
+    """Keep other trainings out of a folder, which is made if need be.
+
+    Raises
+    ------
+    InputError
+        If another process trains there, or there is no such place.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        descriptor = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise InputError(f"{folder}: no run can be kept there ({error.strerror}); give another --out") from None
+    try:
+        if locked(descriptor) is False:
+            raise InputError(f"{folder}: another memgen-train is at work there; let it end, or give another --out")
+        yield
+    finally:
+        os.close(descriptor)
+
+
 def start_run(folder: Path, recipe: Recipe) -> None:
-    """Make `folder` the run of this recipe, or find that it is.
+    """Make `folder` the run of this recipe, or find that it is; what a killed training left half written is removed.
 
     Raises
     ------
     InputError
         If it holds another recipe's run, or anything else, or cannot be written.
     """
+    for place in (folder, folder / CHECKPOINTS):
+        remove_leftovers(place)
     if (folder / RUN).is_file():
         differences = recipe.differences(read_recipe(folder))
         if differences:
             raise InputError(f"{folder} holds a run of another recipe ({differences[0]}): give another --out")
         return
     try:
-        if folder.is_dir() and any(not UNFINISHED.fullmatch(path.name) for path in folder.iterdir()):
+        if folder.is_dir() and any(folder.iterdir()):
             raise InputError(f"{folder} holds files but no run: give a new or an empty folder as --out")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -88,6 +113,11 @@ def checkpoints(folder: Path) -> dict[int, Path]:
     """The checkpoints of a run by step, the oldest first."""
     found = {int(match[1]): path for path in (folder / CHECKPOINTS).glob("*") if (match := NAME.fullmatch(path.name))}
     return dict(sorted(found.items()))
+
+
+def run_files(folder: Path) -> list[Path]:
+    """What nothing else may be written over: recipe, images and checkpoints of a run."""
+    return [folder / RUN, folder / IMAGES, *checkpoints(folder).values()]
 
 
 def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
@@ -208,21 +238,6 @@ def load_denoiser(folder: Path, *, step: int | None = None, device: torch.device
     if newest is None:
         raise InputError(f"{folder} has no checkpoint yet: let memgen-train go on")
     return newest
-
-
-def write_whole(path: Path, content: bytes) -> None:
-    """Write beside `path`, down to the disk, then rename: a kill or a full disk leaves what was there before."""
-    beside = path.with_name(f".{path.name}.{os.getpid()}.tmp")  # a second process writes its own
-    try:
-        with beside.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        beside.replace(path)
-    except OSError as error:
-        raise InputError(f"{path} cannot be written ({error.strerror}): free the disk or give another place") from None
-    finally:
-        beside.unlink(missing_ok=True)
 
 
 def versions() -> dict[str, str]:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memgen_eval.diffusion.sampling import Sampler
 from memgen_eval.errors import InputError
-from reference_models.checkpoints import write_whole
+from memgen_eval.paths import check_writable, write_whole
 from reference_models.precond import Preconditioned
 
 BLOCK = 64  # images to a call of the model
@@ -49,10 +49,7 @@ def check_samples_path(path: Path) -> None:
     """Find out, before anything is drawn, whether samples can be written there. Raises InputError if not."""
     if path.suffix.lower() not in SUFFIXES:
         raise InputError(f"{path}: samples are written as .npz or .safetensors; give a name that ends in one of them")
-    if not path.absolute().parent.is_dir():
-        raise InputError(f"{path}: the folder {path.absolute().parent} does not exist; create it or give another path")
-    if path.is_dir():
-        raise InputError(f"{path} is a folder: add a file name to it")
+    check_writable(path)
 
 
 def write_samples(path: Path, images: NDArray[np.uint8]) -> None:

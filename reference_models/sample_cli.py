@@ -5,11 +5,11 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
-from pathlib import Path
 from typing import NoReturn
 
 from memgen_eval.errors import InputError
-from memgen_eval.shell import DONE, Parser, run
+from memgen_eval.paths import as_path, check_outputs
+from memgen_eval.shell import DONE, Parser, run, whole_process
 from reference_models.bars import bar
 
 PROGRAM = "memgen-sample"
@@ -18,9 +18,11 @@ PROGRAM = "memgen-sample"
 def parser() -> argparse.ArgumentParser:
     """Every argument of the command."""
     command = Parser(prog=PROGRAM, description="Draw samples of a trained reference model.", allow_abbrev=False)
-    command.add_argument("run", type=Path, help="the --out of a memgen-train")
+    command.add_argument("run", type=as_path, help="the --out of a memgen-train")
     command.add_argument("--num", type=int, required=True, metavar="N", help="how many samples")
-    command.add_argument("--out", type=Path, required=True, metavar="FILE", help="uint8 N H W C, .npz or .safetensors")
+    command.add_argument(
+        "--out", type=as_path, required=True, metavar="FILE", help="uint8 N H W C, .npz or .safetensors"
+    )
     command.add_argument("--step", type=int, metavar="STEP", help="of which checkpoint (default: the newest)")
     command.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     return command
@@ -34,20 +36,23 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The console script."""
-    sys.exit(main())
+    whole_process(PROGRAM, main)
 
 
 def _run(arguments: argparse.Namespace) -> int:
     import numpy as np
 
-    from reference_models.checkpoints import load_denoiser
+    from memgen_eval.options import check_seed
+    from memgen_eval.render.table import write_text
+    from reference_models.checkpoints import load_denoiser, run_files
     from reference_models.sample import check_samples_path, draw, write_samples
     from reference_models.train import training_device
 
-    for name, value, least in (("--num", arguments.num, 1), ("--seed", arguments.seed, 0)):
-        if value < least:
-            raise InputError(f"{name} is {value}, expected a whole number of at least {least}")
+    if arguments.num < 1:
+        raise InputError(f"--num is {arguments.num}, expected a whole number of at least 1")
+    check_seed(arguments.seed, name="--seed")
     check_samples_path(arguments.out)
+    check_outputs({"--out": arguments.out}, {f"the run's {path.name}": path for path in run_files(arguments.run)})
     checkpoint = load_denoiser(arguments.run, step=arguments.step, device=training_device())
     denoiser, image_shape = checkpoint.state.ema, checkpoint.recipe.unet.image_shape
     blocks = []
@@ -56,5 +61,10 @@ def _run(arguments: argparse.Namespace) -> int:
             blocks.append(block)
             shown(sum(map(len, blocks)), "")
     write_samples(arguments.out, np.concatenate(blocks))
-    print(f"{arguments.out}: {arguments.num:,} samples of {arguments.run}, step {checkpoint.state.step:,}")
+    told = f"{arguments.out}: {arguments.num:,} samples of {arguments.run}, step {checkpoint.state.step:,}\n"
+    write_text(told, sys.stdout)
     return DONE
+
+
+if __name__ == "__main__":
+    entry()

@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from memgen_eval.errors import InputError
-from memgen_eval.shell import DONE, Parser, run
+from memgen_eval.paths import as_path
+from memgen_eval.shell import DONE, Parser, run, tell, whole_process
 from reference_models.bars import bar
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("--data", required=True, help="digits, cifar10, or a file or folder of images")
     command.add_argument("--num-images", type=int, metavar="N", help="train on N of them (default: all)")
-    command.add_argument("--out", type=Path, metavar="FOLDER", help="the run (default: runs/, data and number)")
+    command.add_argument("--out", type=as_path, metavar="FOLDER", help="the run (default: runs/, data and number)")
     length = command.add_mutually_exclusive_group()
     length.add_argument("--steps", type=int, metavar="N", help="train until step N (default: the preset's)")
     length.add_argument("--minutes", type=float, metavar="M", help="train for M minutes in all")
@@ -67,14 +68,14 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The console script."""
-    sys.exit(main())
+    whole_process(PROGRAM, main)
 
 
 def _run(typed: list[str]) -> int:
     arguments = parser().parse_args(typed)
     _check(arguments)
 
-    from reference_models.checkpoints import start_run
+    from reference_models.checkpoints import alone_in, start_run
     from reference_models.data import training_images
     from reference_models.recipes import recipe_for
 
@@ -87,17 +88,20 @@ def _run(typed: list[str]) -> int:
         seed=arguments.seed,
     )
     folder = arguments.out or Path("runs") / f"{Path(arguments.data).stem}-{len(images)}"
-    start_run(folder, recipe)
-    if arguments.num_images is not None:
-        _keep_images(folder, images)
-    checkpoint = _train(folder, _begun(folder, recipe), images, _length(arguments, images))
-    if not arguments.no_evaluate:
-        _evaluate(folder, checkpoint, images, arguments, command=shlex.join([PROGRAM, *typed]))
+    with alone_in(folder):
+        start_run(folder, recipe)
+        if arguments.num_images is not None:
+            _keep_images(folder, images)
+        checkpoint = _train(folder, _begun(folder, recipe), images, _length(arguments, images))
+        if not arguments.no_evaluate:
+            _evaluate(folder, checkpoint, images, arguments, command=shlex.join([PROGRAM, *typed]))
     return DONE
 
 
 def _check(arguments: argparse.Namespace) -> None:
     """Raise InputError for a number that nothing can be done with."""
+    from memgen_eval.options import check_seed
+
     for name in ("num_images", "steps", "batch_size", "num_samples"):
         value = getattr(arguments, name)
         if value is not None and value < 1:
@@ -106,8 +110,7 @@ def _check(arguments: argparse.Namespace) -> None:
         value = getattr(arguments, name)
         if value is not None and not 0 < value < math.inf:
             raise InputError(f"--{name} is {value}, expected a positive number")
-    if arguments.seed < 0:
-        raise InputError(f"--seed is {arguments.seed}, expected a whole number of at least 0")
+    check_seed(arguments.seed, name="--seed")
 
 
 def _length(arguments: argparse.Namespace, images: ImageSet) -> Length:
@@ -121,10 +124,11 @@ def _length(arguments: argparse.Namespace, images: ImageSet) -> Length:
 
 def _keep_images(folder: Path, images: ImageSet) -> None:
     """Leave the images trained on in the run, for ``memgen-eval samples.npz --train runs/a/train.npz``."""
+    from reference_models.checkpoints import IMAGES
     from reference_models.sample import write_samples
 
-    if not (folder / "train.npz").exists():
-        write_samples(folder / "train.npz", images.array().transpose(0, 2, 3, 1))
+    if not (folder / IMAGES).exists():
+        write_samples(folder / IMAGES, images.array().transpose(0, 2, 3, 1))
 
 
 def _begun(folder: Path, recipe: Recipe) -> Checkpoint:
@@ -136,11 +140,12 @@ def _begun(folder: Path, recipe: Recipe) -> Checkpoint:
     newest = load_newest(folder, device=device)
     if newest is None:
         return Checkpoint(recipe, new_state(recipe, device=device), seconds=0.0)
-    print(f"{folder}: going on from step {newest.state.step:,}", file=sys.stderr)
+    tell(f"{folder}: going on from step {newest.state.step:,}")
     return newest
 
 
 def _train(folder: Path, begun: Checkpoint, images: ImageSet, length: Length) -> Checkpoint:
+    from memgen_eval.render.table import write_text
     from reference_models.run import continue_training
 
     def rate(checkpoint: Checkpoint) -> str:
@@ -153,7 +158,7 @@ def _train(folder: Path, begun: Checkpoint, images: ImageSet, length: Length) ->
     first_step = begun.state.step
     with bar("training", total=1, stream=sys.stderr) as shown:
         checkpoint = continue_training(folder, begun, images, length, on_step=on_step)
-    print(f"{folder}: {checkpoint.state.step:,} steps, {rate(checkpoint)}{_peak_memory()}")
+    write_text(f"{folder}: {checkpoint.state.step:,} steps, {rate(checkpoint)}{_peak_memory()}\n", sys.stdout)
     return checkpoint
 
 
@@ -170,13 +175,18 @@ def _evaluate(
     folder: Path, checkpoint: Checkpoint, images: ImageSet, arguments: argparse.Namespace, *, command: str
 ) -> None:
     from memgen_eval.render.progress import shown_on_terminal
-    from memgen_eval.render.table import print_table
+    from memgen_eval.render.table import print_table, write_text
     from reference_models.run import evaluate_model
 
     with shown_on_terminal(sys.stderr):
         report = evaluate_model(checkpoint, images, num_samples=arguments.num_samples, data_dir=arguments.data_dir)
     report = replace(report, provenance=replace(report.provenance, command=command))
-    for name in ("report.json", "report.html"):
-        report.save(folder / name)
+    pages = [folder / name for name in ("report.json", "report.html")]
+    for page in pages:
+        report.save(page)
     print_table(report)
-    print(folder / "report.html")
+    write_text("".join(f"{page}\n" for page in pages), sys.stdout)
+
+
+if __name__ == "__main__":
+    entry()

@@ -17,11 +17,12 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("memgen_eval", "reference_models")
 BESIDE = ("benchmarks", "tests")  # in no wheel
 
-LEAVES = {"__version__", "errors", "report", "results", "serialise"}  # what every room may import
+LEAVES = {"__version__", "errors", "paths", "report", "results", "serialise"}  # what every room may import
 STAGES = {"data", "features", "neighbours", "diffusion", "metrics"}  # the flow, from images to figures
 UPSTREAM: dict[str, set[str]] = {
     # leaves
     "errors": set(),
+    "paths": set(),
     "serialise": set(),
     "results": set(),
     "report": {"gates"},
@@ -49,7 +50,8 @@ UPSTREAM: dict[str, set[str]] = {
     | {"assemble", "cautions", "distributed", "families", "guests", "options", "reference", "sets", "stages"},
     # the doors
     "shell": set(),
-    "cli": {"data", "distributed", "evaluate", "gates", "options", "render", "shell", "stages"},
+    "arguments": {"options", "shell"},
+    "cli": {"arguments", "data", "distributed", "evaluate", "gates", "options", "render", "shell", "stages"},
     "__main__": {"cli"},
     "__init__": STAGES | {"evaluate", "reference"},
 }

@@ -14,6 +14,7 @@ from memgen_eval.data.download import fetch
 from memgen_eval.data.images import Images
 from memgen_eval.data.messages import listed, quoted
 from memgen_eval.errors import InputError
+from memgen_eval.paths import as_path
 
 KNOWN = ("cifar10", "digits")
 
@@ -82,7 +83,7 @@ def _cifar10(
     split: cifar.Split, data_dir: str | Path | None, argument: str, *, url: str = CIFAR10_URL, md5: str = CIFAR10_MD5
 ) -> Images:
     named = data_dir or os.environ.get("MEMGEN_DATA") or None
-    folder = Path(named) if named else cache_folder()
+    folder = as_path(named) if named else cache_folder()
     found = cifar.find(folder)
     if found is None and named:
         raise InputError(

@@ -20,6 +20,7 @@ from memgen_eval.data.intake import Expected, take_array, take_stream
 from memgen_eval.data.messages import quoted
 from memgen_eval.data.tensors import TensorRows, is_tensor
 from memgen_eval.errors import InputError
+from memgen_eval.paths import as_path
 
 
 def load_images(
@@ -87,7 +88,7 @@ def _given(
 def _read_text(
     text: str | os.PathLike[str], *, argument: str, like: Shape | None, data_dir: str | Path | None
 ) -> Images:
-    path = Path(text)
+    path = as_path(text)
     if isinstance(text, str):
         looks_like_path = os.sep in text or "/" in text or bool(path.suffix)
         if is_known(text) and not looks_like_path:

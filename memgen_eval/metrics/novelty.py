@@ -108,7 +108,7 @@ def _centres(coordinates: Floats, num_cells: int, *, seed: int) -> Floats:
     num_cells = min(num_cells, _num_distinct(coordinates, num_cells))
     with single_thread(), warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # equal images may differ in the last bit of a product
-        fitted = KMeans(num_cells, n_init=10, random_state=seed, copy_x=False).fit(coordinates)
+        fitted = KMeans(num_cells, n_init=10, random_state=seed % 2**32, copy_x=False).fit(coordinates)
     return np.asarray(fitted.cluster_centers_, dtype=np.float64)
 
 

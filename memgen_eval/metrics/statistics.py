@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import numbers
 from collections.abc import Callable
 
 import numpy as np
@@ -232,6 +233,6 @@ def permutation(num_images: int, *, seed: int) -> NDArray[np.int64]:
 
 def check_share(name: str, value: float) -> float:
     """`value` if it lies strictly between 0 and 1. Raises InputError naming it otherwise."""
-    if not (isinstance(value, int | float) and 0 < value < 1):
+    if not (isinstance(value, numbers.Real) and 0 < value < 1):
         raise InputError(f"{name} is {value!r}, expected a number between 0 and 1 (both excluded)")
     return float(value)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import numbers
 import re
 from dataclasses import dataclass
+from fractions import Fraction
 
 from memgen_eval.errors import InputError
 
@@ -12,6 +14,7 @@ _UNITS = {"": 1, "B": 1} | {
     for power, prefix in enumerate("KMGT", start=1)
     for suffix, base in (("", 1024), ("IB", 1024), ("B", 1000))
 }
+_MOST_BYTES = 2**60  # so that no product of sizes overflows
 MIN_ROWS = 16
 _TILE_BYTES = 12 * 2**20  # a tile of references stays in the shared cache of most processors
 _MAX_TILE_ROWS = 8192
@@ -24,20 +27,20 @@ def budget_bytes(memory_budget: str | int) -> int:
     Raises
     ------
     InputError
-        If it is not a positive number of bytes, or a number with one of the units B, KB, MB, GB, TB (powers of 1,000),
-        KiB, MiB, GiB, TiB, K, M, G, T (powers of 1,024).
+        If it is not a number of bytes from 1 to 2**60, or a number with one of the units B, KB, MB, GB, TB (powers of
+        1,000), KiB, MiB, GiB, TiB, K, M, G, T (powers of 1,024).
     """
-    if isinstance(memory_budget, int) and not isinstance(memory_budget, bool):
-        size = memory_budget
+    if isinstance(memory_budget, numbers.Integral) and not isinstance(memory_budget, bool):
+        size = int(memory_budget)
     else:
-        match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([A-Za-z]*)", str(memory_budget).strip(), flags=re.ASCII)
+        match = re.fullmatch(r"(\d{1,30}(?:\.\d{1,30})?)\s*([A-Za-z]*)", str(memory_budget).strip(), flags=re.ASCII)
         if match is None or match[2].upper() not in _UNITS:
             raise InputError(
                 f'memory_budget={memory_budget!r} is not a size: give bytes or a size such as "512MiB" or "1GiB"'
             )
-        size = int(float(match[1]) * _UNITS[match[2].upper()])
-    if size < 1:
-        raise InputError(f'memory_budget={memory_budget!r} is not positive: give bytes or a size such as "512MiB"')
+        size = int(Fraction(match[1]) * _UNITS[match[2].upper()])
+    if not 1 <= size <= _MOST_BYTES:
+        raise InputError(f'memory_budget={memory_budget!r} is not from one byte to 2**60: give a size such as "512MiB"')
     return size
 
 

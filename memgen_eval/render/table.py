@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, TextIO
 
+from memgen_eval.errors import InputError
 from memgen_eval.render import numbers
 from memgen_eval.render.accounts import accounts
 from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
@@ -58,9 +59,17 @@ def print_table(report: Report, *, full: bool = False, file: TextIO | None = Non
 
 
 def write_text(text: str, stream: TextIO) -> None:
-    """Write to a stream of any encoding: a character that it lacks is spelled out by its number."""
-    stream.write(encodable(text, getattr(stream, "encoding", None) or "utf-8"))
-    stream.flush()
+    """Write to a stream of any encoding: a character that it lacks is spelled out by its number.
+
+    A reader that is gone has read what it wanted. Raises InputError where there is no room.
+    """
+    try:
+        stream.write(encodable(text, getattr(stream, "encoding", None) or "utf-8"))
+        stream.flush()
+    except BrokenPipeError:
+        return
+    except OSError as error:
+        raise InputError(f"standard output cannot be written ({error.strerror}); free the disk") from None
 
 
 def _cautions(report: Report) -> list[str]:
@@ -92,12 +101,17 @@ def _skipped(report: Report) -> str:
 
 def _tables(report: Report, *, full: bool) -> list[tuple[Row, list[Row]]]:
     if not full:
-        return [(HEADLINE_COLUMNS, _headline_rows(report))]
+        return [(HEADLINE_COLUMNS, _visible(_headline_rows(report)))]
     return [
-        ((FAMILY_TITLES[family], *FULL_COLUMNS[1:]), _family_rows(report, family))
+        ((FAMILY_TITLES[family], *FULL_COLUMNS[1:]), _visible(_family_rows(report, family)))
         for family in FAMILY_TITLES
         if getattr(report, family) is not None
     ]
+
+
+def _visible(rows: list[Row]) -> list[Row]:
+    """No text of a report reaches the terminal as a command: names, notes and axes may come from a file."""
+    return [(visible(a), visible(b), visible(c), visible(d)) for a, b, c, d in rows]
 
 
 def _headline_rows(report: Report) -> list[Row]:
@@ -106,7 +120,7 @@ def _headline_rows(report: Report) -> list[Row]:
             line.label,
             line.shown.value,
             line.shown.interval,
-            line.control if line.reason is None else visible(line.reason),
+            line.control if line.reason is None else line.reason,
         )
         for line in headlines(report)
     ]
@@ -125,7 +139,7 @@ def _shown(report: Report, path: str, figure: Estimate | Curve) -> tuple[str, st
 
 def _remarks(figure: Estimate | Curve) -> str:
     count = [] if figure.count is None else [f"{figure.count:,}"]
-    return visible("; ".join([*count, *figure.notes]))
+    return "; ".join([*count, *figure.notes])
 
 
 def _align(columns: Row, rows: list[Row]) -> str:

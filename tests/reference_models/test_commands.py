@@ -14,9 +14,10 @@ from torch import Tensor, nn
 from checking import strict_json
 from memgen_eval import evaluate
 from memgen_eval.data.samplers import draw_samples
+from memgen_eval.paths import TEMPORARY
 from reference_models import sample_cli, train_cli
 from reference_models.bars import bar
-from reference_models.checkpoints import load_denoiser
+from reference_models.checkpoints import alone_in, load_denoiser
 from reference_models.precond import Preconditioned
 from reference_models.sample import draw, sampler_of
 
@@ -135,7 +136,11 @@ NEW = ("--out", "{new}")
         (("--data", "digits", *NEW, "--steps", "0"), "--steps is 0, expected a whole number of at least 1"),
         (("--data", "digits", *NEW, "--minutes", "nan"), "--minutes is nan, expected a positive number"),
         (("--data", "digits", *NEW, "--lr", "-1"), "--lr is -1.0, expected a positive number"),
-        (("--data", "digits", *NEW, "--seed", "-1"), "--seed is -1, expected a whole number of at least 0"),
+        (("--data", "digits", *NEW, "--seed", "-1"), "--seed is -1, expected an integer from 0 to 2**62 - 1"),
+        (
+            ("--data", "digits", *NEW, "--seed", str(2**64)),
+            "--seed is 18446744073709551616, expected an integer from 0",
+        ),
         (("--data", "digits", *NEW, "--num-images", "9999"), "digits holds 1297 images: give 1 to 1297"),
         (("--data", "digits", *NEW, "--steps", "1", "--minutes", "1"), "not allowed with argument"),
         (("--data", "nothing", *NEW), "is neither a known set"),
@@ -199,6 +204,36 @@ def test_a_fault_of_ours_and_an_interruption(
         monkeypatch.setattr(train_cli, "_run", fail)
         assert train() == status
         assert said in capsys.readouterr().err
+
+
+def test_a_training_goes_on_after_a_kill_before_its_recipe_was_written(tmp_path: Path) -> None:
+    """What `kill -9` leaves between the folder and the first file: the temporary one, and its lock gone."""
+    folder = tmp_path / "a"
+    folder.mkdir()
+    (folder / TEMPORARY.format("0a1b2c")).write_text('{"format": "memgen ref')
+    assert train(*TRAIN, "--out", folder, "--steps", 1, "--no-evaluate") == 0
+    names = sorted(path.name for path in folder.rglob("*"))
+    assert names == ["checkpoints", "run.json", "step-00000001.safetensors", "train.npz"]
+
+
+def test_one_training_at_a_time(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with alone_in(run):
+        assert train(*TRAIN, "--out", run, "--steps", 7, "--no-evaluate") == 2
+    err = capsys.readouterr().err
+    assert err == f"memgen-train: {run}: another memgen-train is at work there; let it end, or give another --out\n"
+    assert load_denoiser(run).state.step == 6
+    with alone_in(run):  # a lock is let go
+        pass
+
+
+def test_samples_are_not_written_over_their_run(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    checkpoint = run / "checkpoints" / "step-00000006.safetensors"
+    (tmp_path / "link.npz").symlink_to(run / "train.npz")
+    before = {path: path.read_bytes() for path in (checkpoint, run / "train.npz")}
+    for out in (run / "train.npz", checkpoint, tmp_path / "link.npz"):
+        assert sample(run, "--num", 1, "--out", out) == 2
+        assert f"--out {out}: would overwrite the run's" in capsys.readouterr().err
+    assert before == {path: path.read_bytes() for path in before}
 
 
 class Terminal(io.StringIO):
