@@ -64,7 +64,7 @@ class Report:
     `cautions` say why the images may not be what was meant; while there are any, nothing is acquitted. `samples` are
     those that a sampler drew, in grey levels, (N, C, H, W), to be kept or looked at; None where images were given. Like
     the gallery's pictures, they are not written with the report.
-    `print(report)` shows the verdict and the headlines; a notebook shows the page.
+    `print(report)` shows the verdict and the headlines; a notebook shows a summary.
     """
 
     cautions: tuple[str, ...]
@@ -130,12 +130,18 @@ class Report:
         """The verdict's sentence, with the file names of the images it speaks of."""
         return serialise.sentence_with_names(self)
 
+    def __repr__(self) -> str:
+        label = "no verdict" if self.verdict is None else self.verdict.label
+        ratio = None if self.memorization is None else self.memorization.ratio.value
+        shown = "not measured" if ratio is None else f"{ratio:.4g}"
+        return f"Report({label!r}, {self.settings.num_samples} samples, memorization ratio {shown})"
+
     def __str__(self) -> str:
         from memgen_eval.render.table import plain_table
 
         return plain_table(self)
 
     def _repr_html_(self) -> str:
-        from memgen_eval.render.html import render_html
+        from memgen_eval.render.notebook import render_summary
 
-        return render_html(self)
+        return render_summary(self)

@@ -277,7 +277,7 @@ def test_require_reads_gates() -> None:
 def test_printed_and_shown_in_a_notebook() -> None:
     report = without_families()
     assert "No verdict" in str(report)
-    assert report._repr_html_().lstrip().lower().startswith("<!doctype html")
+    assert "No verdict" in report._repr_html_()
 
 
 def test_the_parts_are_found_where_they_always_were() -> None:

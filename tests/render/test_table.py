@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import io
+import json
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from memgen_eval.errors import InputError
 from memgen_eval.render.table import plain_table, print_table, write_text
-from memgen_eval.report import Report
+from memgen_eval.report import LABELS, Report
 
 
 class Terminal(io.TextIOWrapper):
@@ -77,6 +82,41 @@ def test_names_do_not_act_on_a_terminal(terminal: bool, full_report: Report) -> 
     text = printed(named(full_report, name), "utf-8", terminal=terminal)
     assert "\x1b[31m" not in text
     assert r"\x1b[31mred\x1b[0m [bold]x[/bold] :smile:\nVerdict" in " ".join(text.split())
+
+
+def hostile(value: object) -> object:
+    """A report in which every text that may be anything is an order to the terminal."""
+    if isinstance(value, dict):
+        return {key: hostile(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [hostile(item) for item in value]
+    return f"\x1b[31m{value}\x1b]0;title\x07\r" if isinstance(value, str) and value not in LABELS else value
+
+
+@pytest.mark.parametrize("full", [False, True])
+def test_no_text_of_a_loaded_report_acts_on_a_terminal(full: bool, full_report: Report, tmp_path: Path) -> None:
+    path = tmp_path / "r.json"
+    path.write_text(json.dumps(hostile(full_report.to_dict())), encoding="utf-8")
+    report = Report.load(path)
+    for terminal in (False, True):
+        text = printed(report, "utf-8", terminal=terminal, full=full)
+        assert "\x1b[31m" not in text and "\x1b]" not in text and "\x07" not in text and "\r" not in text
+        assert r"\x1b[31m" in text
+    assert "\x1b" not in str(report) + repr(report) + report._repr_html_()
+
+
+def test_what_a_stream_cannot_take() -> None:
+    class Full(io.StringIO):
+        def write(self, text: str) -> int:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    class Gone(io.StringIO):
+        def flush(self) -> None:
+            raise BrokenPipeError
+
+    write_text("text", Gone())
+    with pytest.raises(InputError, match=r"^standard output cannot be written \(No space left on device\)"):
+        write_text("text", Full())
 
 
 def test_no_escape_codes_in_a_pipe(full_report: Report) -> None:
