@@ -72,7 +72,7 @@ def _pair(report: Report, match: Match, side: Side, sources: Mapping[Key, tuple[
         distance=f"{match.grey_levels:.2f} grey levels ({match.distance:.4f})",
         ratio=f"{match.ratio:.3f}",
         flipped=match.flipped,
-        flagged=match.distance == 0 or match.ratio < report.settings.threshold,
+        flagged=match.flagged,
     )
 
 
