@@ -150,6 +150,9 @@ def failures() -> list[str]:
             raise MemoryError("too small")
         return x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
 
+    def fail(words: str) -> None:
+        raise ValueError(words)
+
     def refused(call: Callable[[], object]) -> None:
         with pytest.raises((InputError, RankError, RuntimeError)) as caught:
             call()
@@ -171,6 +174,9 @@ def failures() -> list[str]:
     refused(lambda: steps(lambda ranks: ranks.gather(np.ones((1, 1 + ranks.rank)))))
     refused(lambda: steps(lambda ranks: ranks.gather(NOISE) if ranks.rank else None))
     refused(lambda: steps(lambda ranks: 1 // (1 - ranks.rank)))
+    refused(lambda: steps(lambda ranks: fail(f"rank {ranks.rank} failed first")))
+    with mock.patch("memgen_eval.data.images.BLOCK_VALUES", 192 * 20):  # so that each rank has blocks of its own
+        refused(lambda: evaluate(NOISE[:9], train=NOISE, features=lambda images: means(images)[:, rank:]))
     skipped = evaluate(NOISE[:9], train=NOISE, denoiser=denoiser, num_denoiser_images=5, sigmas=[0.1]).skipped
     return [*told, skipped["denoiser"]]
 
@@ -312,7 +318,11 @@ def test_all_fail_alike(tmp_path: Path) -> None:
     assert re.fullmatch(rf"RankError: ranks hold rows of different kinds, .*: {every}", first[6])
     assert first[7] == f"RankError: ranks have come to different steps (the end, rows): {every}"
     assert first[8] == "RuntimeError: rank 1: ZeroDivisionError: integer division or modulo by zero"
-    assert first[9] == "RuntimeError: rank 1: MemoryError: too small"
+    assert first[9] == "RuntimeError: rank 0: ValueError: rank 0 failed first"  # each with an error of its own
+    assert re.fullmatch(
+        rf"RankError: ranks hold rows of different kinds, .*: {every}", first[10]
+    )  # novelty is optional
+    assert first[11] == "RuntimeError: rank 1: MemoryError: too small"
 
 
 def test_only_rank_0_warns(tmp_path: Path) -> None:
