@@ -12,7 +12,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 SUITES = $(if $(ONLY),$(ONLY:%=benchmarks/test_%.py),benchmarks)
 TIMINGS := .benchmarks/timings.json
-QUIETLY := --benchmark-quiet -W default::pytest_benchmark.logger.PytestBenchmarkWarning
+QUIETLY := --benchmark-quiet -o faulthandler_timeout=0 -W default::pytest_benchmark.logger.PytestBenchmarkWarning
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check
 
 .PHONY: demo test bench clean

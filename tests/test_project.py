@@ -137,6 +137,25 @@ def test_documented_options_exist() -> None:
     assert set(named) - set(re.findall(r"--[a-z][a-z-]+", known)) == set()
 
 
+HANGING = "import ctypes\n\ndef test_hanging():\n    ctypes.PyDLL(None).pause()  # in C, and it keeps the GIL\n"
+
+
+def test_a_test_that_hangs_ends_the_run(tmp_path: Path) -> None:
+    assert tomllib.loads(text("pyproject.toml"))["tool"]["pytest"]["ini_options"]["faulthandler_timeout"] <= 300
+    (tmp_path / "test_hanging.py").write_text(HANGING)
+    command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-o", "faulthandler_timeout=0.5"]
+    run = subprocess.run(
+        [*command, "-p", "no:cacheprovider", "test_hanging.py"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=100,
+    )
+    assert run.returncode == 1
+    assert "Timeout (0:00:00.500000)!" in run.stderr and "in test_hanging" in run.stderr
+
+
 def test_the_text_names_no_machine() -> None:
     findings = []
     for path in project_files():
