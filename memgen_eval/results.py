@@ -71,10 +71,7 @@ class Curve:
 
 @dataclass(frozen=True)
 class Match:
-    """A sample and its nearest training image: the root mean square difference per value on [0, 1], and d1/d2.
-
-    `flagged` says whether the ratio rule calls it a copy: decided in integers, which `ratio` is rounded from.
-    """
+    """A sample and its nearest training image: the root mean square difference per value on [0, 1], and d1/d2."""
 
     sample_index: int
     train_index: int
@@ -82,7 +79,6 @@ class Match:
     grey_levels: float
     ratio: float
     flipped: bool
-    flagged: bool = False
 
 
 @dataclass(frozen=True)

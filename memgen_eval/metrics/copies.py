@@ -91,7 +91,7 @@ def measure_memorization(
         Why there is no baseline, where there is none.
     """
     flagged, repeats = copied(samples.distinct, threshold=threshold), samples.repeats
-    matches = _matches(samples, flagged, np.arange(len(samples)), scale)
+    matches = _matches(samples, np.arange(len(samples)), scale)
     order = _by_closeness(matches)
     flagged_matches = [matches[i] for i in order if flagged[i]]
     counted = Counted(flagged, samples.near_identical, samples.closest.distances[:, 0])
@@ -138,8 +138,7 @@ def _verdict(
     cautions: tuple[str, ...],
     threshold: float,
 ) -> Verdict:
-    near = np.flatnonzero(counted.near_identical)[:1].tolist()
-    firsts = [_match(samples, row, scale, flagged=bool(counted.flagged[row])) for row in near]
+    near = np.flatnonzero(counted.near_identical)
     none = np.zeros(0, dtype=bool)
     base = Counted(none, none, np.zeros(0))
     if baseline is not None:
@@ -152,7 +151,7 @@ def _verdict(
         leaked=none if baseline is None else baseline.leaked,
         repeats=samples.repeats,
         cautions=cautions,
-        first_near_identical=firsts[0] if firsts else None,
+        first_near_identical=_match(samples, int(near[0]), scale) if len(near) else None,
         name="baseline images" if baseline is None else baseline.name,
     )
 
@@ -176,7 +175,7 @@ def _control(baseline: Baseline | None, threshold: float, scale: Scale, reason: 
     leaks = (f"{num_leaked:,} of {len(copying):,} {baseline.name} {baseline.leak}",) if num_leaked else ()
     notes = (*leaks, *baseline.notes)
     ratio = memorization_ratio(copying.distinct, threshold=threshold)
-    matches = _matches(copying, copied(copying.distinct, threshold=threshold), baseline.rows, scale)
+    matches = _matches(copying, baseline.rows, scale)
     return _Control(
         ratio=replace(ratio, notes=ratio.notes + notes),
         curve=ratio_curve(copying.distinct),
@@ -202,7 +201,7 @@ def _absolute(samples: Copying, tolerance: float, scale: Scale) -> Estimate:
     return proportion(samples.nearest.distances[:, 0] < tolerance, repeats=samples.repeats, notes=(note,))
 
 
-def _match(copying: Copying, row: int, scale: Scale, *, flagged: bool) -> Match:
+def _match(copying: Copying, row: int, scale: Scale) -> Match:
     """A near-identical image beside the training image that it is nearest to in either orientation."""
     distance, flipped = float(copying.closest.distances[row, 0]), copying.closest.flipped
     return Match(
@@ -212,16 +211,15 @@ def _match(copying: Copying, row: int, scale: Scale, *, flagged: bool) -> Match:
         grey_levels=distance * scale.grey,
         ratio=float(distance_ratios(copying.distinct)[row]),
         flipped=flipped is not None and bool(flipped[row, 0]),
-        flagged=flagged,
     )
 
 
-def _matches(copying: Copying, flagged: Bools, rows: NDArray[np.int64], scale: Scale) -> list[Match]:
+def _matches(copying: Copying, rows: NDArray[np.int64], scale: Scale) -> list[Match]:
     """Each image beside its nearest training image, in the order of the set."""
     nearest, ratios = copying.nearest, distance_ratios(copying.distinct)
     flipped = np.zeros(len(copying), dtype=bool) if nearest.flipped is None else nearest.flipped[:, 0]
     distances = nearest.distances[:, 0]
-    columns = (rows, nearest.indices[:, 0], distances * scale.unit, distances * scale.grey, ratios, flipped, flagged)
+    columns = (rows, nearest.indices[:, 0], distances * scale.unit, distances * scale.grey, ratios, flipped)
     return [Match(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
 
 

@@ -52,14 +52,17 @@ def pairs(report: Report, *, images: bool) -> dict[Side, list[Pair]]:
     matches: dict[Side, tuple[Match, ...]] = {"samples": family.closest, "baseline": family.test_closest}
     shown = report.gallery if images else None
     sources = {} if shown is None else _sources(shown, [key for side in matches for key in _keys(matches[side], side)])
-    return {side: [_pair(report, match, side, sources) for match in listed] for side, listed in matches.items()}
+    return {
+        side: [_pair(report, match, side, sources, place=place) for place, match in enumerate(listed)]
+        for side, listed in matches.items()
+    }
 
 
 def _keys(matches: Iterable[Match], side: Side) -> list[Key]:
     return [key for match in matches for key in ((side, match.sample_index), ("train", match.train_index))]
 
 
-def _pair(report: Report, match: Match, side: Side, sources: Mapping[Key, tuple[str, bool]]) -> Pair:
+def _pair(report: Report, match: Match, side: Side, sources: Mapping[Key, tuple[str, bool]], *, place: int) -> Pair:
     is_train = side == "baseline" and not baseline_is_test(report)
     noun = "sample" if side == "samples" else "training image" if is_train else "test image"
     origin = "samples" if side == "samples" else "train" if is_train else "test"
@@ -72,8 +75,16 @@ def _pair(report: Report, match: Match, side: Side, sources: Mapping[Key, tuple[
         distance=f"{match.grey_levels:.2f} grey levels ({match.distance:.4f})",
         ratio=f"{match.ratio:.3f}",
         flipped=match.flipped,
-        flagged=match.flagged,
+        flagged=place < _num_flagged(report, side) and match.ratio < report.settings.threshold,
     )
+
+
+def _num_flagged(report: Report, side: Side) -> int:
+    """How many of a side the rule flags: it compares integers, and the ratios of a report are rounded."""
+    if report.verdict is None:
+        return 0
+    evidence = report.verdict.evidence
+    return evidence.num_flagged if side == "samples" else evidence.num_flagged_baseline
 
 
 def _picture(report: Report, noun: str, origin: str, index: int, source: tuple[str, bool] | None) -> Picture:

@@ -100,8 +100,8 @@ def memorization() -> Memorization:
     copied = 0.04 + 0.96 / (1 + np.exp(-(c - 0.86) * 26))
     unseen = 0.0011 + 0.9989 / (1 + np.exp(-(c - 0.87) * 26))
     axis = Axis("threshold c of d1/d2", "", tuple(float(x) for x in c))
-    closest = tuple(Match(i, 100 + i, i / 255 / 2, i / 2, i / 96, i % 3 == 1, i < 32) for i in range(32))
-    baseline = tuple(Match(i, 300 + i, (13 + i) / 255, 13.0 + i, 0.27 + i / 320, i % 2 == 0, i < 21) for i in range(32))
+    closest = tuple(Match(i, 100 + i, i / 255 / 2, i / 2, i / 96, i % 3 == 1) for i in range(32))
+    baseline = tuple(Match(i, 300 + i, (13 + i) / 255, 13.0 + i, 0.27 + i / 320, i % 2 == 0) for i in range(32))
     return Memorization(
         ratio=share(0.032, 0.011),
         plain_ratio=share(0.021, 0.009),
@@ -225,7 +225,7 @@ def gallery(channels: int = 3, side: int = 32) -> Gallery:
 
 
 def verdict() -> Verdict:
-    first = Match(17, 117, 0.0039, 1.0, 0.04, True, True)
+    first = Match(17, 117, 0.0039, 1.0, 0.04, True)
     sentence = (
         "The samples hold copies of training images: 32 of 1,000 samples flagged by the ratio rule, "
         "11 of 10,000 test images (Fisher p = 6.1e-27). Sample 17 is training image 117, mirrored, to within noise "

@@ -9,7 +9,6 @@ from html.parser import HTMLParser
 
 import pytest
 
-from memgen_eval.render.accounts import accounts
 from memgen_eval.render.notebook import render_summary
 from memgen_eval.report import Report
 
@@ -60,12 +59,14 @@ def test_a_page_is_seen_to_style_more(full_page: str) -> None:
 
 
 def test_a_summary_holds_the_headlines_the_cautions_and_the_account_of_each_set(full_report: Report) -> None:
-    report = replace(full_report, cautions=("the samples are <dark>",))
+    inputs = {"samples": {"account": "npz, 400 x 3 x 16 x 16"}, "train": {"account": "digits"}}
+    provenance = replace(full_report.provenance, inputs=inputs)
+    report = replace(full_report, cautions=("the samples are <dark>",), provenance=provenance)
     summary = render_summary(report)
     text = html.unescape(summary)
     assert "Caution: the samples are &lt;dark&gt;" in summary
     assert summary.count("<tr>") > 5 and "memorization ratio" in summary
-    assert accounts(report) and all(f"{name}: {account}" in text for name, account in accounts(report))
+    assert "samples: npz, 400 x 3 x 16 x 16" in text and "train: digits" in text
 
 
 def test_one_line(full_report: Report, empty_report: Report) -> None:
