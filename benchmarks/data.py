@@ -14,7 +14,7 @@ Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float32]
 NUM_TRAIN, NUM_TEST = 50_000, 10_000
 NUM_PLANTED = 100  # of each kind
-FIRST = 1_000  # what is planted comes from the first so many training images, so that the smallest set holds it
+FIRST = 1_000  # what is planted comes from the first training images, so that the smallest set holds it
 
 
 @dataclass(frozen=True)
@@ -82,7 +82,7 @@ def _noisy(generator: np.random.Generator, images: Pixels) -> Pixels:
 
 
 def features(kind: str, dimension: int, *, num_train: int, num_queries: int) -> tuple[Floats, Floats]:
-    """Features of so many training images and queries, of which the first 100 are copies.
+    """Features of training images and queries, of which the first 100 are copies.
 
     "mixture": Gaussians around 200 centres. "relu": non-negative, two thirds of the values zero, of 32 hidden factors.
     """

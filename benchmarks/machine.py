@@ -60,7 +60,7 @@ class Peaks:
     bandwidth: float
 
     def floor(self, *, integer: float = 0, floating: float = 0, num_bytes: float = 0) -> float:
-        """The least seconds for so many integer and floating operations, and so many bytes read once."""
+        """The least seconds for these numbers of integer and floating operations, and of bytes read once."""
         arithmetic = integer / self.int8 + floating / max(self.bfloat16, self.float32)
         return max(arithmetic, num_bytes / self.bandwidth)
 

@@ -50,7 +50,7 @@ def truth(images: ImageSets) -> Found:
 
 @pytest.fixture(scope="module", params=COPIES)
 def case(request: pytest.FixtureRequest, images: ImageSets, truth: Found) -> Iterator[Case]:
-    """The training images so many times in a row, on disk, removed afterwards."""
+    """The training images several times in a row, on disk, removed afterwards."""
     copies, train = request.param, images.train.reshape(len(images.train), -1)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

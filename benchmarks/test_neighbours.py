@@ -49,7 +49,7 @@ class Case:
 
 @pytest.fixture(scope="module", params=NUM_REFERENCES)
 def image_case(request: pytest.FixtureRequest, images: ImageSets) -> Case:
-    """The test images against the first so many training images."""
+    """The test images against the first training images, as many as asked for."""
     queries, references = images.test.reshape(len(images.test), -1), images.train[: request.param]
     references = references.reshape(len(references), -1)
     return Case(images.name, queries, references, nearest_integers(queries, references, K))

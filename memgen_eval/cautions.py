@@ -98,7 +98,7 @@ def of_distances(searched: Searched) -> tuple[str, ...]:
 
 
 def of_other_readings(sets: Sets, searched: Searched) -> tuple[str, ...]:
-    """Whether samples that are no copies would be some if they were read in another way; a sentence for each way.
+    """Whether samples would be copies if they were read in another way; a sentence for each way.
 
     250 samples, spread evenly, are turned, have their channels exchanged, their axes renamed, their grey levels mapped
     to those of the training set. A reading counts if it makes copies of more than twice as many samples as are copies

@@ -61,7 +61,7 @@ class Ranks:
     _agreed: list[Exception] = field(default_factory=list, init=False, repr=False)  # errors that every rank knows of
 
     def share(self, num_rows: int, block: int = 1) -> slice:
-        """Rows of so many that are this rank's: whole blocks in a row; no rank has two more than another."""
+        """The rows, of `num_rows`, that are this rank's: whole blocks in a row; no rank has two more than another."""
         num_blocks = -(-num_rows // block)
         start, stop = (min(num_rows, block * (num_blocks * rank // self.size)) for rank in (self.rank, self.rank + 1))
         return slice(start, stop)
@@ -203,7 +203,7 @@ def _reminder(rank: int) -> Iterator[None]:
 
 @contextmanager
 def _connected(dist: Any) -> Iterator[Ranks]:
-    """The ranks of the caller's group, through gloo: its own where it speaks it, else one beside it."""
+    """The ranks of the caller's group, through gloo: its own where it speaks it, else another one."""
     ranks = Ranks(dist.get_rank(), dist.get_world_size())
     if dist.get_backend() == "gloo":
         yield ranks

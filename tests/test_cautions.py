@@ -258,8 +258,8 @@ def test_the_account_of_each_set_says_what_was_read_and_assumed() -> None:
     inputs = report.provenance.inputs
     assert inputs["samples"]["account"] == (
         "50 images of 3 x 12 x 12 (array); float32 in N H W C, taken to be in [-1, 1] because no range was given; "
-        "grey levels 0 to 255 occur; 2 repeat an earlier image, the first is image 7; "
-        "2 have a single colour, the first is image 20; "
+        "grey levels 0 to 255 occur; 2 images repeat an earlier one (the first: image 7); "
+        "2 images have a single colour (the first: image 20); "
         "clipped to [-1, 1]: 1 of 21600 values (4.6e-05 of them), from -1 to 1.05"
     )
     assert inputs["samples"]["repeats"] == {"count": 2, "first": 7}

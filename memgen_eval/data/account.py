@@ -38,8 +38,8 @@ def _parts(images: ImageSet) -> Iterator[str]:
     yield f"grey levels {found.minimum:.4g} to {found.maximum:.4g} occur"
     if found.grey:
         yield "all images are grey, in three equal channels"
-    yield from _first_of(found.repeats, "repeat an earlier image", images)
-    yield from _first_of(found.constant, "have a single colour", images)
+    yield from _first_of(found.repeats, ("image repeats", "images repeat"), "an earlier one", images)
+    yield from _first_of(found.constant, ("image has", "images have"), "a single colour", images)
     yield from arrival["notes"]
 
 
@@ -52,7 +52,8 @@ def _values(arrival: Any) -> str:
     return stored if (low, high) == (0, 255) else f"{stored} in [{low:g}, {high:g}]"
 
 
-def _first_of(marked: NDArray[np.bool_], what: str, images: ImageSet) -> Iterator[str]:
-    if marked.any():
-        first = which_image(int(marked.argmax()), images.names)
-        yield f"{np.count_nonzero(marked):,} {what}, the first is {first}"
+def _first_of(marked: NDArray[np.bool_], verbs: tuple[str, str], what: str, images: ImageSet) -> Iterator[str]:
+    """How many images are marked, in the singular or the plural, and which is the first."""
+    count = int(np.count_nonzero(marked))
+    if count:
+        yield f"{count:,} {verbs[count > 1]} {what} (the first: {which_image(int(marked.argmax()), images.names)})"

@@ -47,7 +47,7 @@ def layout_of(shape: Sequence[int], *, like: Shape | None, label: str) -> tuple[
     fits = layouts(shape)
     if not fits:
         raise InputError(
-            f"{label}: shape ({', '.join(map(str, shape))}) is no set of images; expected (N, H, W), (N, C, H, W) or "
+            f"{label}: shape ({', '.join(map(str, shape))}) is not an image set; expected (N, H, W), (N, C, H, W) or "
             "(N, H, W, C) with C = 1 or 3"
         )
     if 0 in shape:
@@ -68,7 +68,7 @@ def layout_of(shape: Sequence[int], *, like: Shape | None, label: str) -> tuple[
 
 
 def kind_of(dtype: np.dtype[Any], *, label: str) -> Kind:
-    """The kind of values of an array. Raises InputError for those that are no images."""
+    """The kind of values of an array. Raises InputError for values that images do not have."""
     if dtype == np.uint8:
         return "uint8"
     if dtype.kind in "ui":
@@ -186,7 +186,7 @@ def tally(
     if not (isfinite(minimum) and isfinite(maximum)):
         wrong = ~np.isfinite(raw).reshape(len(raw), -1).all(axis=1)
         which = which_image(first + int(wrong.argmax()), names)
-        raise InputError(f"{label}: {which} holds NaN or infinity; expected finite values: leave it out or mend it")
+        raise InputError(f"{label}: {which} holds NaN or infinity; expected finite values: leave it out or fix it")
     low, high = value_range or (0.0, 255.0)
     beyond = 0
     if minimum < low or maximum > high:

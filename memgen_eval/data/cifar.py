@@ -1,7 +1,7 @@
 """CIFAR-10 as it is published: python batches, binary batches, and the archives of either.
 
 A python batch is a pickle: it is opened only if its MD5 is the published one, and even then nothing but numpy's own
-arrays can be built from it. A binary batch is no pickle; its size and its labels are checked.
+arrays can be built from it. A binary batch is not a pickle; its size and its labels are checked.
 """
 
 from __future__ import annotations

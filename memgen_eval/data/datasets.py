@@ -57,7 +57,7 @@ def load_named(name: str, *, data_dir: str | Path | None, argument: str = "train
     """
     parsed = _parse(name)
     if parsed is None:
-        raise InputError(f"{argument}: {quoted(name)} is no known set; known are {known_names()}")
+        raise InputError(f"{argument}: {quoted(name)} is not a known set; known are {known_names()}")
     known, split = parsed
     return _digits(split) if known == "digits" else _cifar10(split, data_dir, argument)
 

@@ -71,7 +71,7 @@ class Images:
 
 
 def check_image_size(num_values: int, label: str) -> None:
-    """Raise InputError for images of so many values that no block of them fits into memory."""
+    """Raise InputError for images too large for a block of them to fit into memory."""
     if num_values > LARGEST_IMAGE:
         raise InputError(
             f"{label}: images of {num_values} values; expected at most {LARGEST_IMAGE}: scale all sets down alike"
@@ -86,7 +86,7 @@ def room(shape: tuple[int, ...], dtype: np.dtype[Any], *, label: str) -> NDArray
 
 
 def block_rows(num_values: int, *, fewest: int = 16) -> int:
-    """How many images of so many values make a block: a function of the image size alone, at least 16."""
+    """How many images of `num_values` values make a block: a function of the image size alone, at least 16."""
     return max(fewest, BLOCK_VALUES // num_values)
 
 

@@ -180,7 +180,7 @@ def _check_alike(raw: NDArray[Any], first: _Opening, label: str) -> None:
 
 
 def _check_early(seen: Tally, kind: Kind, expected: Expected, label: str, *, is_first: bool) -> None:
-    """What need not wait for the last image: values that no later ones can mend, and a hint where they might not."""
+    """What need not wait for the last image: values that no later ones can make right, and a hint where they might."""
     if kind == "integer" and seen.num_beyond:
         judge(seen, kind, None, argument=expected.argument, label=label)
     if kind != "float" or expected.value_range is not None:
@@ -207,7 +207,7 @@ def _checked_count(available: int, num_images: int | None, label: str) -> int:
 
 
 def _names(images: Images, count: int, *, cut: bool, label: str) -> Sequence[str] | None:
-    """The names of the images taken; a set of which only the first so many are taken may have more."""
+    """The names of the images taken; a set that is cut may have more."""
     if images.names is None:
         return None
     if len(images.names) < count or (len(images.names) > count and not cut):

@@ -44,7 +44,7 @@ def load_images(
     Parameters
     ----------
     source : array, tensor, path, known name, Dataset, iterable of batches, or Images
-        A text is a path if it has a separator or a suffix, or if it is no known name; a known name wins over a file
+        A text is a path if it has a separator or a suffix, or if it is not a known name; a known name wins over a file
         of the same name (write ``./cifar10`` for the file).
     argument : {"samples", "train", "test"}
         The word for the set in messages; a folder of CIFAR-10 batches gives its test batch as "test".
@@ -57,7 +57,7 @@ def load_images(
     data_dir : path, optional
         Where named sets lie.
     num_images : int, optional
-        Only the first so many.
+        How many to take, from the first on; all by default.
 
     Raises
     ------
@@ -75,13 +75,13 @@ def load_images(
 def _given(
     source: object, value_range: tuple[float, float] | None, argument: str
 ) -> tuple[Images, tuple[float, float] | None]:
-    """The source as `Images`, and its range: its own, or the one given beside it."""
+    """The source as `Images`, and its range: its own, or the one given as an argument."""
     if not isinstance(source, Images):
         return Images(source), value_range
     if source.value_range is None or value_range is None or tuple(source.value_range) == tuple(value_range):
         return source, source.value_range or value_range
     raise InputError(
-        f"{argument}: range {source.value_range} in Images and {value_range} beside it; leave one of them out"
+        f"{argument}: range {source.value_range} in Images and {value_range} as value_range; leave one of them out"
     )
 
 
@@ -120,7 +120,7 @@ def _taken(given: Images, expected: Expected, num_images: int | None) -> ImageSe
         given = replace(given, form=type(source).__name__)
         stream = iter([batches.batch_of(source, like=like, label=argument)])
     else:
-        raise InputError(f"{argument}: a {type(source).__name__} is no set of images; {_remedy(source, argument)}")
+        raise InputError(f"{argument}: a {type(source).__name__} is not an image set; {_remedy(source, argument)}")
     return take_stream(stream, given, expected, label=argument, unit="batch", num_images=num_images)
 
 

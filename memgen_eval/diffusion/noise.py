@@ -33,5 +33,5 @@ def draw_noises(
 
 
 def draw_order(num_images: int, *, seed: int, name: str) -> NDArray[np.int64]:
-    """A permutation of a set's images; its first so many are a uniform draw without replacement."""
+    """A permutation of a set's images; any number of its first entries are a uniform draw without replacement."""
     return np.random.default_rng((seed, zlib.crc32(name.encode()))).permutation(num_images)

@@ -25,7 +25,7 @@ from memgen_eval.neighbours.engines import integer_products, threads_for
 from memgen_eval.neighbours.products import Products
 from memgen_eval.neighbours.threads import Share, sharing, single_thread
 
-RESIDENT_VALUES = 2**24  # a set of so many values stays converted between calls
+RESIDENT_VALUES = 2**24  # the largest set, in values, that stays converted between calls
 PASS_VALUES = 2**24  # values of running sums that one pass over the training set carries: 128 MiB
 MIN_ROWS, MAX_ROWS = 8, 32  # noisy images of a block
 BLOCK_SUMS = 1024  # of a block with one tile, at all sigmas
@@ -56,7 +56,7 @@ class OptimalDenoiser:
     -----
     Computed on the processor. Cost of B noisy images: about 20 B N D int8 operations, fewer at low sigma (4 B N D in
     float64 for float sets); the training set is read in blocks of 12 MiB. The result of an image does not depend on the
-    images beside it.
+    images next to it.
     """
 
     train: Any

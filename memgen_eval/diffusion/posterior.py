@@ -20,7 +20,7 @@ from memgen_eval.neighbours.products import Products
 DROPPED_MASS = 1e-9  # what the weights left out may add up to, as a share of the whole
 TOLERANCE = 2.0**-20  # what rounding the weights of a tile may change at most, as a share of the whole
 NOTHING = -200.0  # the logarithm of a weight that counts for nothing
-FEW = 12  # so many weights of a tile are summed one by one: a product with the whole tile would cost more
+FEW = 12  # weights of a tile that are summed one by one: a product with the whole tile would cost more
 LARGEST_DIGIT = 127
 MAX_WEIGHT_DIGITS = 4
 LARGEST_SCALE = LARGEST_DIGIT * 256.0 ** (MAX_WEIGHT_DIGITS - 1)
@@ -113,7 +113,7 @@ class Scratch:
 
     @staticmethod
     def of(num_sigmas: int, tile_rows: int) -> Scratch:
-        """For so many sigmas and training images."""
+        """For this number of sigmas and training images."""
         shape = (num_sigmas, tile_rows)
         return Scratch(np.empty(shape), np.empty(shape), np.empty(shape, dtype=np.int32))
 

@@ -37,7 +37,7 @@ class Copying:
     nearest : Neighbours, (N, K)
         To the nearer of both orientations of each training image, unless mirroring was switched off.
     distinct : Neighbours, (N, 2)
-        Of `nearest`: the first, and the nearest that is no duplicate of the first.
+        Of `nearest`: the first, and the nearest that does not duplicate the first.
     closest : Neighbours, (N, K)
         To the nearer of both orientations, whether mirroring was switched off or not.
     near_identical : bool, (N,)
@@ -100,7 +100,7 @@ def distance_ratios(neighbours: Neighbours) -> NDArray[np.float64]:
 
 
 def undefined_ratios(neighbours: Neighbours) -> Bools:
-    """Images without a distinct second neighbour that are no copies either, (N,)."""
+    """Images that have no distinct second neighbour and are not copies either, (N,)."""
     first, second = neighbours.squared_distances[:, 0], neighbours.squared_distances[:, 1]
     undefined: Bools = (neighbours.indices[:, 1] < 0) & (first == second) & (first > 0)
     return undefined
@@ -110,7 +110,7 @@ def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3, repe
     """Share of samples much nearer to one training image than to any other.
 
     A sample counts as a copy if ``distance_1 == 0`` or ``distance_1 / distance_2 < threshold``, strictly [1]_ [2]_.
-    Pass `distinct_neighbours(...)` for a second neighbour that is no duplicate of the first, the plain neighbours for
+    Pass `distinct_neighbours(...)` for a second neighbour that does not duplicate the first, the plain neighbours for
     the published rule (which calls an exact copy of an exact duplicate 0/0; here it is a copy).
     0: no copies; 1: every sample is one. A perfect sampler does not give 0 in low dimension but about
     ``threshold ** D``: compare with the same share for test images.

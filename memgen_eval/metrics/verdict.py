@@ -193,7 +193,7 @@ def detectable_ratio(evidence: Evidence) -> Estimate:
     """The smallest excess over the baseline's share that `judge` would have called copies in 9 of 10 such sets.
 
     The number of flagged samples that p <= 1e-5 asks for, given the baseline's counts; then the rate that gives at
-    least so many among the distinct samples with probability 0.9; less the baseline's share.
+    least that number among the distinct samples with probability 0.9; less the baseline's share.
     """
     if evidence.num_baseline == 0:
         return Estimate.undefined("needs a baseline")

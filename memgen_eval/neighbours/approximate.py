@@ -21,7 +21,7 @@ from memgen_eval.neighbours.table import Neighbours
 
 MIN_REFERENCES = 50_000  # below them the exact search is quick, and the codes could not be trained
 TRAINING_ROWS_PER_LIST = 64
-LISTS_PER_ROOT = 4  # lists: so many times the root of the number of references
+LISTS_PER_ROOT = 4  # lists, times the root of the number of references
 NUM_PROBES = 256  # lists that a query looks into: what it costs grows with the root too
 CANDIDATES_PER_NEIGHBOUR = 32
 MIN_CANDIDATES = 256
@@ -104,7 +104,7 @@ def approximate_neighbours(
 
 
 def check_approximate(num_references: int) -> None:
-    """Raise InputError unless so many references can be searched approximately here."""
+    """Raise InputError unless `num_references` can be searched approximately here."""
     if not installed("faiss"):
         raise InputError("approximate search needs the package faiss: install the extra faiss-cpu or faiss-gpu")
     if num_references < MIN_REFERENCES:
@@ -169,7 +169,7 @@ def _index(references: NDArray[Any], frame: FloatFrame, *, seed: int) -> Any:
 
 
 def _training_rows(references: NDArray[Any], frame: FloatFrame, most: int, *, seed: int) -> NDArray[np.float32]:
-    """At most so many references in order, as the frame has them, (R, D)."""
+    """At most `most` references in order, as the frame has them, (R, D)."""
     count = min(len(references), most)
     drawn = np.sort(np.random.default_rng(seed).choice(len(references), count, replace=False))
     prepared = np.empty((count, dimension(references)), dtype=np.float32)

@@ -24,7 +24,7 @@ _INT32 = np.iinfo(np.int32)
 
 
 class TooMany(Exception):
-    """The bound lets so many pairs pass that the whole product is cheaper."""
+    """The bound lets too many pairs pass: the whole product is cheaper."""
 
 
 @dataclass(frozen=True)
@@ -136,17 +136,17 @@ class Bound:
         return Pairs(chunk, tile.error, row.astype(np.int32), tile.indices[column], key)
 
     def narrow(self, held: Held, share: Share, *, most: float) -> tuple[int, Held]:
-        """Compare those that are near by code, at most so many; their number, and which of the others still pass."""
+        """Compare those that are near by code, at most `most`; their number, and which of the others still pass."""
         near, rest = _split(held, self._is_near, share)
         compared = self.compare(near, share, most=most)
         return compared, _split(rest, self._passes, share)[0]
 
     def compare(self, held: Held, share: Share, *, most: float) -> int:
-        """Exact distances of all, at most so many, and narrower radii; gives their number."""
+        """Exact distances of all, at most `most`, and narrower radii; gives their number."""
         if num_pairs(held) > most:
             raise TooMany
         found: dict[int, list[_Compared]] = defaultdict(list)  # by chunk
-        for parts in held:  # by tile, whose rows are then at hand
+        for parts in held:  # by tile, whose rows are then in the cache
 
             def measure(start: int, stop: int, parts: list[Pairs] = parts) -> None:
                 for pairs in parts[start:stop]:

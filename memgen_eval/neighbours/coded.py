@@ -17,7 +17,7 @@ from memgen_eval.neighbours.products import Products
 from memgen_eval.neighbours.threads import Share
 
 _USUAL = 1.1  # times the usual error: references with larger ones make tiles of their own
-_TILE_VALUES = 16  # bytes of a reference in a tile beside its code
+_TILE_VALUES = 16  # bytes of a reference in a tile, its code apart
 _Key = tuple[type[Leading] | type[Whole], str]
 
 

@@ -36,7 +36,7 @@ class DevicePlan:
 
     @staticmethod
     def within(budget: int, width: int) -> DevicePlan:
-        """Shapes for rows of so many values, such that tile and keys each take at most half of the budget."""
+        """Shapes for rows of this many values, such that tile and keys each take at most half of the budget."""
         tile_rows = min(_MOST_TILE_ROWS, max(_GROUP, budget // 2 // (_ROW_BYTES * width) // _GROUP * _GROUP))
         block_rows = budget // 2 // (_KEY_BYTES * tile_rows)
         return DevicePlan(tile_rows, min(_MOST_BLOCK_ROWS, max(_FEWEST_ROWS, block_rows)))

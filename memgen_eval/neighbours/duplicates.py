@@ -1,4 +1,4 @@
-"""Second neighbours that are no duplicates of the first, and all neighbours within a radius: tables looked at wider."""
+"""Second neighbours that do not duplicate the first, and all neighbours within a radius: tables looked at wider."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class _Column:
         return _Column(squared, np.full(len(neighbours), NO_NEIGHBOUR), np.zeros(len(neighbours), dtype=bool))
 
     def settle(self, table: Neighbours, rows: Rows, references: NDArray[Any], limit: float) -> Rows:
-        """Take the first column of a table of these rows that is no duplicate of its column 0; the rows without one."""
+        """Take the first column of a table of these rows that does not duplicate its column 0; the rows without one."""
         open_rows = np.arange(len(table))
         for column in range(1, table.indices.shape[1]):
             first, other = table.indices[open_rows, 0], table.indices[open_rows, column, None]
@@ -51,7 +51,7 @@ class _Column:
         return rows[open_rows]
 
     def exhaust(self, table: Neighbours, rows: Rows, references: NDArray[Any], limit: float) -> Rows:
-        """Look at every reference that is no duplicate of column 0 of these rows; the rows without one."""
+        """Look at every reference that does not duplicate column 0 of these rows; the rows without one."""
         flip, queries = table.flipped is not None, np.asarray(table.queries)
         for block in _blocks(len(table)):
             some, mine = _take(table, block), rows[block]
@@ -76,7 +76,7 @@ class _Column:
 
 
 def distinct_neighbours(neighbours: Neighbours, references: Any, *, tolerance: float) -> Neighbours:
-    """The nearest reference, and the nearest one that is no duplicate of it.
+    """The nearest reference, and the nearest one that does not duplicate it.
 
     Column 0 is column 0 of the table. Column 1 is the nearest reference whose distance to the first neighbour is above
     `tolerance` (at most `tolerance`: a duplicate), ties to the smaller index, the query's left-out reference left out.
@@ -188,7 +188,7 @@ def _same_references(neighbours: Neighbours, given: Any) -> NDArray[Any]:
 def _squared(distance: float, neighbours: Neighbours, *, name: str) -> float:
     """A distance in the squared units of the arrays."""
     if not (math.isfinite(distance) and distance >= 0):
-        raise InputError(f"{name}={distance!r} is no distance: give a finite number that is not negative")
+        raise InputError(f"{name}={distance!r} is not a distance: give a finite number that is not negative")
     return float(distance / neighbours.factor) ** 2
 
 

@@ -50,7 +50,7 @@ def gpu() -> Any:
 
 
 def device_of(engine: str, dtype: DTypeLike, *, width: int) -> Any:
-    """The torch device on which this engine multiplies rows of so many int8 or float32 values; None: the processor."""
+    """The torch device on which this engine multiplies rows of `width` int8 or float32 values; None: the processor."""
     device = gpu() if engine == "cuda" else None
     if device is None:
         return None

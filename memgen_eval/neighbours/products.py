@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-SLICE = 32_768  # int8 products of so many terms, doubled and added to a norm, stay within int32
-EXACT_FLOAT32_TERMS = 1_024  # sums of so many products of int8 are at most 2**24: exact in float32 in any order
+SLICE = 32_768  # terms: int8 products of that many, doubled and added to a norm, stay within int32
+EXACT_FLOAT32_TERMS = 1_024  # sums of that many products of int8 are at most 2**24: exact in float32 in any order
 
 
 @dataclass(frozen=True)

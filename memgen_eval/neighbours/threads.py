@@ -22,7 +22,7 @@ class Share:
     apply: Callable[..., Iterable[None]]
 
     def __call__(self, task: RowTask, num_rows: int, chunk_rows: int | None = None) -> None:
-        """Chunks of so many rows; by default of at most 256, whose results stay in the cache."""
+        """Chunks of `chunk_rows` rows; by default of at most 256, whose results stay in the cache."""
         size = chunk_rows or min(CHUNK_ROWS, max(16, -(-num_rows // self.count)))
         for _ in self.apply(lambda start: task(start, min(start + size, num_rows)), range(0, num_rows, size)):
             pass

@@ -11,7 +11,7 @@ from memgen_eval.render.readings import readings
 from memgen_eval.render.text import visible
 from memgen_eval.report import Report
 
-COLUMNS = ("figure", "value", "95 % interval", "beside it")
+COLUMNS = ("figure", "value", "95 % interval", "compare with")
 CELL = 'style="text-align: left; vertical-align: top"'
 MORE = "The whole report, with pictures and charts: report.save('report.html')."
 

@@ -198,7 +198,7 @@ def test_an_iterable_gives_the_first_so_many_and_no_more(nhwc, nchw):
         (iter([3]), ["batch 1", "int"]),
         (iter([[]]), ["batch 1", "an empty list"]),
         ({"train": 1, "test": 2}, ["train, test"]),
-        (3, ["a int is no set of images"]),
+        (3, ["a int is not an image set"]),
         (None, ["NoneType"]),
         ([np.zeros((8, 6)), np.zeros((6, 8))], ["8 x 6", "6 x 8"]),
         (iter([np.zeros((2, 8, 6), np.uint8), np.zeros((2, 6, 8), np.uint8)]), ["batch 2", "8 x 6", "6 x 8"]),
