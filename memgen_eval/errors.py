@@ -12,8 +12,10 @@ Every message is one line: what arrived, what was expected, what to do.
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 LONGEST = 300  # characters of a foreign error's text
 
@@ -56,3 +58,14 @@ def reading(label: str, problem: str, remedy: str) -> Iterator[None]:
         if isinstance(error, OSError) and error.errno is not None:  # the system's refusal, not the file's content
             raise InputError(f"{label}: cannot be read ({one_line(error)})") from error
         raise InputError(f"{label}: {problem} ({one_line(error)}); {remedy}") from error
+
+
+def check_count(name: str, value: Any, *, least: int = 1) -> int:
+    """An integer of any type (numpy's too) as int. Raises InputError naming it if it is none, or below `least`."""
+    try:
+        count = None if isinstance(value, bool) else operator.index(value)
+    except TypeError:
+        count = None
+    if count is None or count < least:
+        raise InputError(f"{name} is {value!r}, expected an integer of at least {least}")
+    return count

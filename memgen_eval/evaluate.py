@@ -17,11 +17,12 @@ from memgen_eval.data.sources import load_images
 from memgen_eval.diffusion.measurements import Probe
 from memgen_eval.diffusion.sigmas import check_sigmas
 from memgen_eval.distributed import Ranks, joined
-from memgen_eval.errors import InputError, RankError
+from memgen_eval.errors import InputError, RankError, check_count
 from memgen_eval.features import features_name
-from memgen_eval.guests import guests, is_module
+from memgen_eval.foreign import check_denoiser, foreign, is_module
 from memgen_eval.neighbours.approximate import check_approximate
-from memgen_eval.options import NOT_ASKED, NOT_BUILT, NUM_SAMPLES, Options, check_count, check_options, chosen_metrics
+from memgen_eval.neighbours.threads import unforked_threads
+from memgen_eval.options import NOT_ASKED, NOT_BUILT, NUM_SAMPLES, Options, check_options, chosen_metrics
 from memgen_eval.reference import Reference
 from memgen_eval.report import Report
 from memgen_eval.sets import Sets, search
@@ -141,14 +142,14 @@ def evaluate(
             memory_budget=memory_budget,
         )
     )
-    if denoiser is not None and not callable(denoiser):
-        raise InputError(f"denoiser is a {type(denoiser).__name__}: give a callable D(x, sigma)")
+    check_denoiser(denoiser)
+    count = None if num_samples is None else check_count("num_samples", num_samples)
     reference, stages = _reference(train, test, data_dir), Stages()
-    request = _Request(samples, num_samples, check_count("batch_size", batch_size), value_range, data_dir)
+    request = _Request(samples, count, check_count("batch_size", batch_size), value_range, data_dir)
     model = _Model(denoiser, samples, device)
     with joined() as ranks:
-        with guests(samples, denoiser, features):
-            sets = _load(request, reference, options, stages, ranks)
+        with foreign(samples, denoiser, features, reference.train, reference.test), unforked_threads():
+            sets = _load(request, reference, model, options, stages, ranks)
             checksums = families.checksums(sets)
             ranks.same(_determining(sets, checksums, denoiser))
             found = _measure(sets, model)
@@ -172,17 +173,23 @@ def _reference(train: object, test: object | None, data_dir: str | Path | None) 
         return Reference(train, test, data_dir)
     if test is not None:
         raise InputError("test was given beside a Reference; give it to the Reference: Reference(train, test)")
+    train.renew()
     return train
 
 
-def _load(request: _Request, reference: Reference, options: Options, stages: Stages, ranks: Ranks) -> Sets:
+def _load(
+    request: _Request, reference: Reference, model: _Model, options: Options, stages: Stages, ranks: Ranks
+) -> Sets:
     quantize = options.quantize
-    num_samples = None if request.num_samples is None else check_count("num_samples", request.num_samples)
+    num_samples = request.num_samples
     with stages.stage("reading the training set"):
         train = reference.train_set(quantize=quantize)
         test = reference.test_set(quantize=quantize)
     if options.approximate:
         _check_approximate(train, test)
+    if model.denoiser is not None and (options.wants("denoiser") or options.wants("gaussian")):
+        with ranks.together():  # before samples are drawn, which may take hours
+            families.try_denoiser(train, model.denoiser, model.device, options)
     if is_sampler(request.source):
         with stages.stage("drawing samples"):
             samples = draw_samples(
@@ -194,6 +201,7 @@ def _load(request: _Request, reference: Reference, options: Options, stages: Sta
                 like=train.shape,
                 quantize=quantize,
                 on_progress=report_progress,
+                device=model.device,
                 ranks=ranks,
             )
     else:
@@ -236,7 +244,8 @@ def _own_range(sampler: object) -> tuple[float, float] | None:
 
 def is_sampler(source: object) -> TypeGuard[Callable[..., object]]:
     """Whether samples are to be drawn by calling it: a module, or callable and no collection of images."""
-    is_collection = hasattr(source, "__iter__") or hasattr(source, "__getitem__")
+    kind = type(source)  # of which Python asks too: an instance may answer for any name
+    is_collection = hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
     return is_module(source) or (callable(source) and not is_collection)  # an nn.Sequential iterates
 
 
@@ -294,14 +303,19 @@ def _probe(sets: Sets, model: _Model, skipped: dict[str, str]) -> Probe | None:
         skipped["denoiser"] = DATA_ALONE
         return None
     measure = lambda: families.probed(sets, model.denoiser, model.sampler, model.device)  # noqa: E731
-    found = _attempt("denoiser", sets, measure, skipped)
+    found = _attempt("denoiser", sets, measure, skipped, is_given=model.denoiser is not None)
     if found is not None and not options.wants("denoiser"):
         skipped["denoiser"] = NOT_ASKED
     return found
 
 
-def _attempt(name: str, sets: Sets, measure: Callable[[], Found_], skipped: dict[str, str]) -> Found_ | None:
-    """What is measured, or None with the reason in `skipped`: a failure here does not lose what was found before."""
+def _attempt(
+    name: str, sets: Sets, measure: Callable[[], Found_], skipped: dict[str, str], *, is_given: bool = False
+) -> Found_ | None:
+    """What is measured, or None with the reason in `skipped`: a failure here does not lose what was found before.
+
+    A family that was asked for by name fails, and so does one whose model was given (`is_given`) and cannot be used.
+    """
     options, ranks = sets.options, sets.ranks
     if not options.wants(name) and name != "denoiser":  # its probe serves the Gaussian family too
         skipped[name] = NOT_ASKED
@@ -310,7 +324,7 @@ def _attempt(name: str, sets: Sets, measure: Callable[[], Found_], skipped: dict
         with ranks.together():
             return measure()
     except Exception as error:
-        if options.named(name) or isinstance(error, RankError):
+        if options.named(name) or isinstance(error, RankError) or (is_given and isinstance(error, InputError)):
             raise
         if not isinstance(error, InputError) and ranks.rank == 0:
             log.exception("%s could not be measured", name)

@@ -25,7 +25,7 @@ from memgen_eval.metrics.statistics import permutation
 from memgen_eval.neighbours.approximate import ApproximateNeighbours, IndexedReferences
 from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.options import NOT_ASKED
+from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.report import Denoiser, Estimate, Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.sets import GREY_LEVELS, Searched, Sets
 
@@ -132,7 +132,7 @@ def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
     def embedded() -> References:
         return References(embed(sets.train, features, argument="train", ranks=ranks))
 
-    train = sets.keep("features", embedded, key=features)
+    train = sets.keep("features", embedded, bound_to=sets.extractor)
     k = min(2, len(train.rows))
     own = embed(sets.samples, features, argument="samples", ranks=ranks)
     if sets.options.approximate:
@@ -149,13 +149,13 @@ def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
         images, others = train.rows[held.rows], min(2, len(train.rows) - 1)
         return tables.shared_neighbours(images, train, others, exclude=held.excluded, memory_budget=budget, ranks=ranks)
 
-    return _Space(train, Searched(samples, sets.keep("feature neighbours", baseline, key=features)))
+    return _Space(train, Searched(samples, sets.keep("feature neighbours", baseline, bound_to=sets.extractor)))
 
 
 def _approximated(sets: Sets, features: Callable[..., Any], own: NDArray[np.float32], train: References) -> _Space:
     """The same by approximate search."""
     options, ranks, k = sets.options, sets.ranks, 2
-    indexed = sets.keep("index", lambda: IndexedReferences.of(train.rows, seed=options.seed), key=features)
+    indexed = sets.keep("index", lambda: IndexedReferences.of(train.rows, seed=options.seed), bound_to=sets.extractor)
 
     def searched(queries: NDArray[np.float32]) -> ApproximateNeighbours:
         return tables.shared_approximate(
@@ -167,7 +167,7 @@ def _approximated(sets: Sets, features: Callable[..., Any], own: NDArray[np.floa
         assert sets.held_out is not None
         return searched(embed(sets.test, features, argument="test", ranks=ranks)[sets.held_out.rows])
 
-    samples, test = searched(own), sets.keep("approximate neighbours", baseline, key=features)
+    samples, test = searched(own), sets.keep("approximate neighbours", baseline, bound_to=sets.extractor)
     sample_notes = (recall_note(samples.all_found, k, name="samples"),)
     baseline_notes = (recall_note(test.all_found, k, name="test images"),)
     return _Space(train, Searched(samples.neighbours, test.neighbours), sample_notes, baseline_notes)
@@ -200,7 +200,9 @@ def _cells(sets: Sets, train: References, searched: list[Neighbours]) -> list[ND
         return [TOO_LARGE] * len(searched)
     features, seed = sets.options.features, sets.options.seed
     known = pixel_moments(sets) if features == "pixels" else None
-    divided = sets.keep("partition", lambda: partition(train.rows, seed=seed, reference_moments=known), key=features)
+    divided = sets.keep(
+        "partition", lambda: partition(train.rows, seed=seed, reference_moments=known), bound_to=sets.extractor
+    )
     queries = [table.queries for table in searched]
     return [divided.assign(images) for images in queries if images is not None]
 
@@ -234,6 +236,14 @@ def probed(sets: Sets, model: Callable[..., Any] | None, sampler: object, device
             device=device,
             ranks=sets.ranks,
         )
+
+
+def try_denoiser(train: ImageSet, model: Callable[..., Any], device: str | None, options: Options) -> None:
+    """Call a denoiser on a training image. Raises InputError if it fails, or returns anything but such an image."""
+    from memgen_eval.diffusion.probe import rehearse
+
+    image = train.read(0, 1).astype(np.float32) / np.float32(GREY_LEVELS / 2) - np.float32(1)
+    rehearse(model, image, sigmas=options.sigmas, batch_size=options.denoiser_batch_size, device=device)
 
 
 def for_denoisers(images: ImageSet) -> NDArray[Any]:

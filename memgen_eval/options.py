@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, check_count
 from memgen_eval.gates import did_you_mean, figure_kinds
 from memgen_eval.metrics.statistics import check_share
 from memgen_eval.report import FAMILIES, Curve
@@ -116,13 +116,6 @@ def check_options(options: Options) -> Options:
         denoiser_batch_size=check_count("denoiser_batch_size", options.denoiser_batch_size),
         seed=check_seed(options.seed),
     )
-
-
-def check_count(name: str, value: object) -> int:
-    """`value` as an int if it is a positive integer, NumPy's too. Raises InputError naming it otherwise."""
-    if not isinstance(value, numbers.Integral) or isinstance(value, bool) or int(value) < 1:
-        raise InputError(f"{name} is {value!r}, expected an integer of at least 1")
-    return int(value)
 
 
 def check_seed(value: object, *, name: str = "seed") -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
+from memgen_eval.data.content import content_of
 from memgen_eval.data.datasets import is_known, test_split
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.sources import load_images
@@ -19,7 +20,8 @@ class Reference:
     """A training set and its test set, kept over many evaluations.
 
     Pass it as ``train=`` instead of the set itself: what rests on the training set alone (its reading, the baseline's
-    neighbours, moments, cells) is then computed once.
+    neighbours, moments, cells) is then computed once. Everything is computed anew once the images have changed
+    (`memgen_eval.data.content`), and features once the extractor has.
 
     Parameters
     ----------
@@ -36,12 +38,19 @@ class Reference:
     data_dir: str | Path | None = None
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def keep(self, key: Hashable, compute: Callable[[], Kept]) -> Kept:
-        """The value kept under `key`, computed the first time."""
-        if key not in self._kept:
-            self._kept[key] = compute()
-        value: Kept = self._kept[key]
+    def keep(self, key: Hashable, compute: Callable[[], Kept], *, bound_to: Hashable = None) -> Kept:
+        """The value kept under `key`, computed the first time, and again where it was bound to something else."""
+        if key not in self._kept or self._kept[key][0] != bound_to:
+            self._kept[key] = bound_to, compute()
+        value: Kept = self._kept[key][1]
         return value
+
+    def renew(self) -> None:
+        """Forget everything if the training or test images have changed since."""
+        content = content_of(self.train), content_of(self.test)
+        if self._kept.setdefault("content", (None, content))[1] != content:
+            self._kept.clear()
+        self._kept["content"] = None, content
 
     @property
     def num_kept(self) -> int:

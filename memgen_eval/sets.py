@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TypeVar
 
 import numpy as np
@@ -11,6 +12,7 @@ import numpy as np
 from memgen_eval import tables
 from memgen_eval.data.images import ImageSet
 from memgen_eval.distributed import Ranks
+from memgen_eval.features import extractor_checksum
 from memgen_eval.metrics.copies import Scale
 from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.table import Neighbours
@@ -36,9 +38,17 @@ class Sets:
     ranks: Ranks
     drawn: bool  # whether a sampler gave the samples
 
-    def keep(self, name: str, compute: Callable[[], Kept], *, key: Hashable = ()) -> Kept:
+    def keep(self, name: str, compute: Callable[[], Kept], *, key: Hashable = (), bound_to: Hashable = None) -> Kept:
         """What rests on train, test and the seed alone, from an earlier evaluation or computed now."""
-        return self.reference.keep((name, self.options.quantize, self.options.seed, key), compute)
+        return self.reference.keep((name, self.options.quantize, self.options.seed, key), compute, bound_to=bound_to)
+
+    @cached_property
+    def extractor(self) -> Hashable:
+        """What features rest on: the checksum of the extractor on each rank."""
+        features = self.options.features
+        if isinstance(features, str):
+            return features
+        return tuple(self.ranks.exchange("extractor", extractor_checksum(features, self.train)))
 
     def check_unchanged(self) -> None:
         """Raise InputError if a file of a set has changed since it was opened: figures would mix two sets."""

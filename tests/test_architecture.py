@@ -28,16 +28,16 @@ UPSTREAM: dict[str, set[str]] = {
     "report": {"gates"},
     "gates": set(),
     # the flow
-    "data": {"distributed"},
-    "features": {"data", "distributed"},
+    "data": {"distributed", "foreign"},
+    "features": {"data", "distributed", "foreign"},
     "neighbours": {"data", "distributed"},
-    "diffusion": {"data", "distributed", "guests", "neighbours"},
+    "diffusion": {"data", "distributed", "foreign", "neighbours"},
     "metrics": {"diffusion", "neighbours"},
     "render": {"gates"},
     # the corridor and its steps
     "distributed": set(),
     "stages": set(),
-    "guests": set(),
+    "foreign": set(),
     "options": {"gates", "metrics"},
     "provenance": {"data"},
     "reference": {"data"},
@@ -47,7 +47,7 @@ UPSTREAM: dict[str, set[str]] = {
     "families": STAGES | {"distributed", "options", "sets", "tables"},
     "assemble": {"data", "features", "neighbours", "options", "provenance", "sets"},
     "evaluate": STAGES
-    | {"assemble", "cautions", "distributed", "families", "guests", "options", "reference", "sets", "stages"},
+    | {"assemble", "cautions", "distributed", "families", "foreign", "options", "reference", "sets", "stages"},
     # the doors
     "shell": set(),
     "arguments": {"options", "shell"},

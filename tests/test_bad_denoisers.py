@@ -33,9 +33,11 @@ NO_DENOISERS: dict[str, tuple[Callable[..., Any], str]] = {
     "booleans": (lambda x, s: x > 0, r"torch\.bool, expected .*: return float values"),
     "complex numbers": (lambda x, s: scaled(x, s) + 0j, r"torch\.complex64, expected .*: return float values"),
     "another device": (lambda x, s: scaled(x, s).to("meta"), r"a tensor on meta for x on cpu: return it there, or say"),
-    "an array": (lambda x, s: scaled(x, s).numpy(), r"a ndarray, expected .*: return a float tensor"),
-    "a tuple": (lambda x, s: (scaled(x, s), s), r"a tuple, expected .*: return a float tensor"),
-    "nothing": (lambda x, s: None, r"a NoneType, expected .*: return a float tensor"),
+    "an array": (lambda x, s: scaled(x, s).numpy(), r"a ndarray \(no tensors\), expected .*: return one float tensor"),
+    "a tuple of two": (lambda x, s: (scaled(x, s), x), r"a tuple \(.*\), expected .*: return one float tensor"),
+    "a dict of labels": (lambda x, s: {"labels": s}, r"a dict \(\(16,\)\), expected .*: return one float tensor"),
+    "nothing": (lambda x, s: None, r"a NoneType \(no tensors\), expected .*: return one float tensor"),
+    "a variance too": (lambda x, s: scaled(x, s).repeat(1, 2, 1, 1), r"shape \(16, 6, 8, 8\) .*the first half if"),
     "NaN": (lambda x, s: scaled(x, s) * (np.nan if s[0] > 1 else 1), r"NaN or infinity at sigma = 2: check its"),
     "infinity": (lambda x, s: scaled(x, s) / (0 if s[0] > 1 else 1), r"NaN or infinity at sigma = 2: check its"),
     "one NaN": (
@@ -49,13 +51,14 @@ NO_DENOISERS: dict[str, tuple[Callable[..., Any], str]] = {
 def test_a_denoiser_that_returns_something_else(name: str) -> None:
     denoiser, pattern = NO_DENOISERS[name]
     few: dict[str, Any] = {"num_denoiser_images": 4, "denoiser_batch_size": 16, "sigmas": [0.1, 2.0]}
-    with pytest.raises(InputError, match=f"denoiser returned {pattern}") as caught:
-        evaluate(SAMPLES, train=TRAIN, denoiser=denoiser, metrics=["denoiser"], **few)
-    assert "\n" not in str(caught.value)
-    # not asked for by name, the samples are measured all the same
-    report = evaluated(SAMPLES, train=TRAIN, denoiser=denoiser, **few)
-    assert report.denoiser is None and report.skipped["denoiser"] == str(caught.value)
-    assert report.memorization is not None and report.skipped["gaussian.nmse"] == str(caught.value)
+    drawn: list[int] = []
+    for metrics in (None, ["denoiser"], ["memorization", "gaussian"]):
+        with pytest.raises(InputError, match=f"denoiser returned {pattern}") as caught:
+            evaluate(drawn.append, train=TRAIN, denoiser=denoiser, metrics=metrics, **few)
+        assert "\n" not in str(caught.value)
+    assert drawn == []  # it is found before samples are drawn
+    report = evaluated(SAMPLES, train=TRAIN, denoiser=denoiser, metrics=["memorization"], **few)
+    assert report.skipped["denoiser"] == "not asked for"
 
 
 @pytest.mark.parametrize(

@@ -484,7 +484,7 @@ def test_a_sampler_that_changes_between_calls(second: Any, pattern: str) -> None
         ({"sigmas": 0.1}, r"sigmas has shape.*at least one"),
         ({"sigmas": ["low"]}, r"sigmas is \['low'\]"),
         ({"denoiser": 3}, r"denoiser is a int: give a callable"),
-        ({"denoiser": "unet.pt"}, r"denoiser is a str: give a callable"),
+        ({"denoiser": "unet.pt"}, r"denoiser is the text or path 'unet.pt': load the model"),
         ({"memory_budget": -5}, r"memory_budget"),
     ],
     ids=lambda value: " ".join(value) if isinstance(value, dict) else "",

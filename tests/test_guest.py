@@ -77,9 +77,10 @@ def test_nothing_of_the_caller_changes(net: Net) -> None:
     net.norm.eval()
     x, y = TEST.copy(), torch.from_numpy(TRAIN.copy())
     random.seed(1), np.random.seed(2), torch.manual_seed(3)  # noqa: NPY002
-    evaluate(x, train=y, denoiser=net)  # whatever is imported or started once is there now
+    denoiser = lambda x, sigma: x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2) + 0 * net(len(x))  # noqa: E731
+    evaluate(x, train=y, denoiser=denoiser)  # whatever is imported or started once is there now
     before = state(net, x, y)
-    reports = [evaluated(x, train=y, denoiser=net) for _ in range(2)]
+    reports = [evaluated(x, train=y, denoiser=denoiser) for _ in range(2)]
     reports[0]._repr_html_()
     assert state(net, x, y) == before
     assert figures(reports[0]) == figures(reports[1])

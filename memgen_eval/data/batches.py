@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from itertools import islice
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from copy import copy
+from itertools import chain, islice
 from typing import Any
 
 import numpy as np
@@ -15,8 +16,10 @@ from memgen_eval.data.images import Shape
 from memgen_eval.data.messages import shape_text
 from memgen_eval.data.tensors import is_tensor, to_numpy
 from memgen_eval.errors import InputError
+from memgen_eval.foreign import member, misplaced
 
 KEYS = ("img", "image", "images", "pixel_values")
+FEW = 48  # items of a Dataset that are looked at by themselves
 TOGETHER = 256  # items of a Dataset that are stacked before they are looked at
 
 
@@ -28,12 +31,13 @@ def is_picture(value: object) -> bool:
 
 def is_array(value: object) -> bool:
     """Whether a value is a tensor, an array, or something that turns into one."""
-    return is_tensor(value) or isinstance(value, np.ndarray) or (hasattr(value, "__array__") and not is_picture(value))
+    kind = type(value)  # of which Python asks too: an instance may answer for any name
+    return is_tensor(value) or isinstance(value, np.ndarray) or (hasattr(kind, "__array__") and not is_picture(value))
 
 
 def is_dataset(value: object) -> bool:
     """Whether a value is a set whose items are read by index, one image each."""
-    by_index = hasattr(value, "__len__") and hasattr(value, "__getitem__")
+    by_index = hasattr(type(value), "__len__") and hasattr(type(value), "__getitem__")
     return by_index and not isinstance(value, Mapping) and not _streams_items(value)
 
 
@@ -95,9 +99,16 @@ def stack(images: list[NDArray[Any]], *, label: str) -> NDArray[Any]:
 
 
 def dataset_batches(dataset: Any, *, like: Shape | None, most: int | None, label: str) -> Iterator[NDArray[Any]]:
-    """Yield the images of a Dataset, or the first so many; each is asked for once. A list of batches is one too."""
+    """Yield the images of a Dataset, or the first so many. A list of batches is one too.
+
+    Raises
+    ------
+    InputError
+        For items that are no images, or that differ when they are read again.
+    """
     colour = like is not None and like[0] == 3
     num_items = len(dataset) if most is None else min(most, len(dataset))
+    check_repeatable(dataset, most=most, label=label)
     for start in range(0, num_items, TOGETHER):
         stop = min(start + TOGETHER, num_items)
         images = [image_of(dataset[i], colour=colour, label=f"{label}, item {i}") for i in range(start, stop)]
@@ -109,16 +120,95 @@ def dataset_batches(dataset: Any, *, like: Shape | None, most: int | None, label
         yield together
 
 
+def items_of(source: Any, *, label: str) -> tuple[Callable[[int], NDArray[Any]], int] | None:
+    """How to read the images of one item of a Dataset, and how many items it has; None for any other source.
+
+    A DataLoader counts as its Dataset: items come in pairs through its collate function, which may change them too.
+    """
+    if is_dataset(source):
+        return lambda i: image_of(source[i], colour=False, label=f"{label}, item {i}"), len(source)
+    dataset, collate = member(source, "dataset"), member(source, "collate_fn")
+    if not is_dataset(dataset) or collate is None:
+        return None
+    alone = member(source, "batch_sampler") is None
+
+    def collated(i: int) -> NDArray[Any]:
+        items = dataset[i] if alone else [dataset[i], dataset[len(dataset) - 1 - i]]
+        return batch_of(collate(items), like=None, label=f"{label}, item {i}")
+
+    return collated, len(dataset)
+
+
+def few_items(num_items: int) -> list[int]:
+    """A few dozen items spread over so many."""
+    return np.unique(np.linspace(0, num_items - 1, FEW).astype(int)).tolist() if num_items else []
+
+
+def check_repeatable(source: Any, *, most: int | None = None, label: str) -> None:
+    """Read a few dozen items of a Dataset twice. Raises InputError if one differs: copies of it would not be found."""
+    found = items_of(source, label=label)
+    if found is None:
+        return
+    read, num_items = found
+    for i in few_items(num_items if most is None else min(most, num_items)):
+        if value_bytes(read(i)) != value_bytes(read(i)):
+            raise InputError(
+                f"{label}, item {i}: differs when it is read again, so copies of it cannot be found; leave the random "
+                "transforms out of the Dataset (crops, flips, noise)"
+            )
+
+
+def value_bytes(array: NDArray[Any]) -> bytes:
+    """Shape, type and values of an array, equal where all of them are."""
+    return f"{array.shape} {array.dtype.str} ".encode() + array.tobytes()
+
+
 def iterable_batches(source: Iterable[Any], *, like: Shape | None, label: str) -> Iterator[NDArray[Any]]:
-    """Yield the batches of an iterable; an iterable Dataset of torch gives single images instead."""
-    if not _streams_items(source):
-        for number, value in enumerate(source, start=1):
+    """Yield the batches of an iterable, or its images, stacked, where its items are single images."""
+    check_repeatable(source, label=label)
+    if member(source, "_iterator") is not None:  # a DataLoader whose workers are in the middle of the caller's epoch
+        source = copy(source)
+        vars(source)["_iterator"] = None
+    items = iter(source)
+    head = next(items, None)
+    if head is None:
+        return
+    number, items = 0, chain([head], items)
+    if not _is_image(head, streamed=_streams_items(source), like=like, label=f"{label}, item 1"):
+        for number, value in enumerate(items, start=1):
             yield batch_of(value, like=like, label=f"{label}, batch {number}")
         return
     colour = like is not None and like[0] == 3
-    items = iter(source)
     while together := list(islice(items, TOGETHER)):
-        yield stack([image_of(item, colour=colour, label=f"{label}, an item") for item in together], label=label)
+        here = [f"{label}, item {number + i + 1}" for i in range(len(together))]
+        yield stack(
+            [image_of(item, colour=colour, label=place) for item, place in zip(together, here, strict=True)],
+            label=label,
+        )
+        number += len(together)
+
+
+def _is_image(item: Any, *, streamed: bool, like: Shape | None, label: str) -> bool:
+    """Whether an item of a stream is one image, not a batch. Raises InputError where it may be either."""
+    item = _unwrapped(item, label)
+    if isinstance(item, list | tuple) and item:
+        several = all(is_picture(value) for value in item) or _are_images(item, label)
+        return not several and _is_image(item[0], streamed=streamed, like=like, label=label)
+    if is_picture(item):
+        return True
+    shape = to_numpy(item, label=label).shape if is_array(item) else ()
+    if len(shape) != 3 or streamed:
+        return len(shape) in (2, 3)
+    if like is not None:
+        channels, height, width = like
+        return shape in ((channels, height, width), (height, width, channels))
+    if shape[0] == 3 or shape[2] in (1, 3):
+        grey = f"{shape[0]} grey images of {shape_text(shape[1:])}"
+        raise InputError(
+            f"{label}: shape {shape} can be one colour image or {grey}; wrap batches as (B, 3, H, W) or (B, 1, H, W), "
+            "or give the images as a list"
+        )
+    return False
 
 
 def _unwrapped(value: Any, label: str) -> Any:
@@ -127,8 +217,9 @@ def _unwrapped(value: Any, label: str) -> Any:
         for key in KEYS:
             if key in value:
                 return value[key]
-        raise InputError(f"{label}: a dict of {', '.join(map(str, value))}; expected one of {', '.join(KEYS)}")
-    return value.images if hasattr(value, "images") else value
+        raise InputError(f"{label}: {_what(value)}; expected images, in a dict under one of {', '.join(KEYS)}")
+    images = member(value, "images")
+    return value if images is None else images
 
 
 def _as_rgb(image: NDArray[Any]) -> NDArray[Any]:
@@ -136,7 +227,9 @@ def _as_rgb(image: NDArray[Any]) -> NDArray[Any]:
 
 
 def _what(value: object) -> str:
-    return f"a {type(value).__name__}" if not isinstance(value, list | tuple) else f"an empty {type(value).__name__}"
+    if isinstance(value, list | tuple):
+        return f"an empty {type(value).__name__}"
+    return misplaced(value) or f"a {type(value).__name__}"
 
 
 def _are_images(values: Any, label: str) -> bool:

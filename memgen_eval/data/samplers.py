@@ -14,7 +14,8 @@ from memgen_eval.data.canonical import checked_range
 from memgen_eval.data.images import Images, ImageSet, Shape
 from memgen_eval.data.intake import Expected, take_stream
 from memgen_eval.distributed import ALONE, Ranks
-from memgen_eval.errors import InputError, one_line
+from memgen_eval.errors import InputError, check_count, one_line
+from memgen_eval.foreign import member, parameter_of
 
 RANDOMNESS = ("seeds", "generator")  # the first of these that the signature names is given
 
@@ -29,14 +30,15 @@ def draw_samples(
     like: Shape | None,
     quantize: bool = True,
     on_progress: Callable[[int, int], None] | None = None,
+    device: Any = None,
     ranks: Ranks = ALONE,
 ) -> ImageSet:
     """Exactly `num_samples` images of a sampler, in canonical form.
 
     Called as ``sampler(n)`` with ``n = min(batch_size, missing)`` until all are there, never to try it out. Where its
     signature names a parameter ``seeds``, it gets a list of n integers, ``seed + i`` for image i, whatever the batch
-    size (so choose seeds `num_samples` apart for independent repetitions); else, where it names ``generator``, one CPU
-    `torch.Generator` seeded with `seed` serves all calls. Global random states are not touched.
+    size (so choose seeds `num_samples` apart for independent repetitions); else, where it names ``generator``, one
+    `torch.Generator` seeded with `seed`, on the sampler's device, serves all calls. Global states are left alone.
 
     Parameters
     ----------
@@ -54,6 +56,8 @@ def draw_samples(
         False keeps floats, as float32 in [0, 255].
     on_progress : callable, optional
         Called with the number of images drawn and `num_samples` after each call.
+    device : torch.device or str, optional
+        Of the generator; that of the parameters of the sampler's modules otherwise, or the CPU.
     ranks : Ranks
         They share the calls of a sampler that takes seeds; any other is called by rank 0 alone, whose images all get.
 
@@ -63,13 +67,15 @@ def draw_samples(
         If the sampler fails, returns another number of images, another shape than the training set's or its own
         first, NaN or infinity, or values outside the range: the message names sampler and call.
     """
-    for name, count in (("num_samples", num_samples), ("batch_size", batch_size)):
-        if count < 1:
-            raise InputError(f"{name}: {count}; expected at least 1")
+    num_samples, batch_size = check_count("num_samples", num_samples), check_count("batch_size", batch_size)
     label = f"samples (sampler {_name(sampler)})"
     expected = Expected("samples", checked_range(value_range, argument="samples"), like, quantize)
-    stream = _calls(sampler, num_samples, batch_size, seed, expected, label, on_progress, ranks)
-    return take_stream(stream, Images(None, form=f"sampler {_name(sampler)}"), expected, label=label, unit="call")
+    randomness = _randomness(sampler)
+    generator = _generator(seed, sampler, device) if randomness == "generator" else None
+    stream = _calls(sampler, num_samples, batch_size, seed, generator, expected, label, on_progress, ranks)
+    notes = () if randomness else ("the sampler takes neither generator nor seeds: seed has no effect on its images",)
+    given = Images(None, form=f"sampler {_name(sampler)}", notes=notes)
+    return take_stream(stream, given, expected, label=label, unit="call")
 
 
 def _calls(
@@ -77,18 +83,18 @@ def _calls(
     num_samples: int,
     batch_size: int,
     seed: int,
+    generator: object,
     expected: Expected,
     label: str,
     on_progress: Callable[[int, int], None] | None,
     ranks: Ranks,
 ) -> Iterator[NDArray[Any]]:
-    randomness = _randomness(sampler)
-    generator = _generator(seed) if randomness == "generator" else None
+    takes_seeds = _randomness(sampler) == "seeds"
 
     def call(first: int) -> NDArray[Any]:
         asked, here = min(batch_size, num_samples - first), f"{label}, call {first // batch_size + 1}"
         keywords: dict[str, object] = {}
-        if randomness == "seeds":
+        if takes_seeds:
             keywords["seeds"] = [seed + i for i in range(first, first + asked)]
         elif generator is not None:
             keywords["generator"] = generator
@@ -103,7 +109,7 @@ def _calls(
         return images
 
     starts = range(0, num_samples, batch_size)
-    num_callers = ranks.size if randomness == "seeds" else 1  # what goes on from its last call is called by one rank
+    num_callers = ranks.size if takes_seeds else 1  # what goes on from its last call is called by one rank
     drawn = 0
     for number in range(0, len(starts), num_callers):
         mine = starts[number : number + num_callers][ranks.rank : ranks.rank + 1]
@@ -118,17 +124,19 @@ def _randomness(sampler: Callable[..., object]) -> str | None:
     """The parameter through which a sampler takes its randomness, by its signature alone."""
     try:
         parameters = inspect.signature(sampler).parameters.values()
-    except (TypeError, ValueError):  # built in: it has no signature
+    except Exception:  # noqa: BLE001 - built in, or an object that answers for any name
         return None
     named = {p.name for p in parameters if p.kind in (p.POSITIONAL_OR_KEYWORD, p.KEYWORD_ONLY)}
     return next((name for name in RANDOMNESS if name in named), None)
 
 
-def _generator(seed: int) -> object:
+def _generator(seed: int, sampler: object, device: Any) -> object:
     import torch
 
-    return torch.Generator().manual_seed(seed)
+    parameter = parameter_of(sampler) if device is None else None
+    where = device or ("cpu" if parameter is None else parameter.device)
+    return torch.Generator(where).manual_seed(seed)
 
 
 def _name(sampler: Callable[..., object]) -> str:
-    return getattr(sampler, "__qualname__", None) or type(sampler).__qualname__
+    return str(member(sampler, "__qualname__") or type(sampler).__qualname__)

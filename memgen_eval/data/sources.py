@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-
-import numpy as np
 
 from memgen_eval.data import batches
 from memgen_eval.data.archives import Pictures
@@ -18,8 +16,9 @@ from memgen_eval.data.formats import read_path
 from memgen_eval.data.images import Images, ImageSet, Shape
 from memgen_eval.data.intake import Expected, take_array, take_stream
 from memgen_eval.data.messages import quoted
-from memgen_eval.data.tensors import TensorRows, is_tensor
+from memgen_eval.data.tensors import TensorRows, check_plain, is_tensor, to_numpy
 from memgen_eval.errors import InputError
+from memgen_eval.foreign import member, misplaced
 from memgen_eval.paths import as_path
 
 
@@ -105,22 +104,28 @@ def _taken(given: Images, expected: Expected, num_images: int | None) -> ImageSe
     """The set of what now is an array, rows, a Dataset or an iterable."""
     source: Any = given.array
     like, argument = expected.like, expected.argument
+    check_plain(source, label=argument)
     if batches.is_array(source):
-        array = source if is_tensor(source) else np.asarray(source)
+        array = source if is_tensor(source) else to_numpy(source, label=argument)
         return take_array(replace(given, array=array), expected, num_images=num_images)
     if isinstance(source, Pictures | TensorRows):
         return take_array(given, expected, num_images=num_images)
     if batches.is_dataset(source):
         given = replace(given, form=f"Dataset ({type(source).__name__})")
         stream = batches.dataset_batches(source, like=like, most=num_images, label=argument)
-    elif isinstance(source, Iterable) and not isinstance(source, Mapping):
+    elif hasattr(type(source), "__iter__") and not isinstance(source, Mapping):
         given = replace(given, form=f"iterable ({type(source).__name__})")
         stream = batches.iterable_batches(source, like=like, label=argument)
-    elif isinstance(source, Mapping) or hasattr(source, "images") or batches.is_picture(source):
+    elif isinstance(source, Mapping) or member(source, "images") is not None or batches.is_picture(source):
         given = replace(given, form=type(source).__name__)
         stream = iter([batches.batch_of(source, like=like, label=argument)])
     else:
-        raise InputError(f"{argument}: a {type(source).__name__} is not an image set; {_remedy(source, argument)}")
+        what = misplaced(source)
+        raise InputError(
+            f"{argument}: {what}"
+            if what
+            else f"{argument}: a {type(source).__name__} is not an image set; {_remedy(source, argument)}"
+        )
     return take_stream(stream, given, expected, label=argument, unit="batch", num_images=num_images)
 
 

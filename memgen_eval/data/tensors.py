@@ -29,8 +29,15 @@ def to_numpy(value: Any, *, label: str) -> NDArray[Any]:
     InputError
         For tensors that have no dense values.
     """
+    check_plain(value, label=label)
     if not is_tensor(value):
-        return np.asarray(value)
+        try:
+            return np.asarray(value)
+        except Exception as error:
+            raise InputError(
+                f"{label}: a {type(value).__name__} that does not turn into a numpy array ({one_line(error)}); "
+                "give it as one"
+            ) from error
     import torch
 
     tensor = value.detach()
@@ -43,6 +50,28 @@ def to_numpy(value: Any, *, label: str) -> NDArray[Any]:
     return array
 
 
+def check_plain(value: Any, *, label: str) -> None:
+    """Refuse arrays and tensors of which some values are hidden or absent. Raises InputError naming the kind."""
+    kind = None
+    if isinstance(value, np.ma.MaskedArray):
+        kind = "a masked array: give a plain one, without the images that hold masked values"
+    elif hasattr(type(value), "toarray"):
+        kind = f"a sparse {type(value).__name__}: call its toarray()"
+    elif is_tensor(value):
+        import torch
+
+        if value.device.type == "meta":
+            kind = "a tensor on the device meta, which holds no values: make it on a real one"
+        elif value.is_nested:
+            kind = "a nested tensor: give images of one shape"
+        elif value.layout != torch.strided:
+            kind = f"a tensor of layout {value.layout}: call its to_dense()"
+        elif value.is_quantized:
+            kind = "a quantized tensor: call its dequantize()"
+    if kind is not None:
+        raise InputError(f"{label}: {kind}")
+
+
 @dataclass(frozen=True, eq=False)
 class TensorRows:
     """A tensor as rows: what is read of it is moved to the host, and no more."""
@@ -50,10 +79,7 @@ class TensorRows:
     tensor: Tensor
 
     def __post_init__(self) -> None:
-        import torch
-
-        if self.tensor.layout != torch.strided:
-            raise InputError(f"a tensor of layout {self.tensor.layout}; expected a dense one: call its to_dense()")
+        check_plain(self.tensor, label="tensor")
 
     @property
     def shape(self) -> tuple[int, ...]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, Protocol
 
@@ -11,9 +11,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memgen_eval.diffusion.calling import predict
 from memgen_eval.errors import InputError
 
-Network = Callable[[Tensor, Tensor], Tensor]
+Network = Callable[[Tensor, Tensor], Any]
+SLACK = 1e-6  # of log sigma, which arrives rounded to float32
+WHOLE = 1e-3  # steps from a whole one that are rounding too
 
 
 class Denoiser(Protocol):
@@ -34,20 +37,6 @@ class Coefficients:
     time: Tensor
 
 
-@dataclass(frozen=True)
-class ConvertedDenoiser:
-    """A network of another parametrisation as a denoiser D(x, sigma); see `from_epsilon` and its neighbours."""
-
-    model: Network
-    coefficients: Callable[[Tensor], Coefficients]
-
-    def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
-        """From x (B, ...) and sigma (B,) to the clean images (B, ...)."""
-        row = self.coefficients(sigma.double())
-        scale, skip, out = (c.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1)) for c in (row.scale, row.skip, row.out))
-        return skip * x + out * self.model(scale * x, row.time.to(x.dtype))
-
-
 @dataclass(frozen=True, eq=False)
 class Schedule:
     """A variance-preserving schedule, ``x_t = sqrt(abar_t) x0 + sqrt(1 - abar_t) eps``, seen from sigma.
@@ -66,7 +55,7 @@ class Schedule:
         InputError
             Unless the values fall strictly, inside (0, 1).
         """
-        given = torch.as_tensor(alphas_cumprod).detach().to("cpu", torch.float64).numpy()
+        given = torch.as_tensor(alphas_cumprod, dtype=torch.float64, device="cpu").detach().numpy()
         kept = given[: int(np.count_nonzero(given))] if given.ndim == 1 else given
         inside = kept.ndim == 1 and kept.size > 1 and bool(((kept > 0) & (kept < 1)).all())
         if not inside or (np.diff(kept) >= 0).any():
@@ -77,7 +66,7 @@ class Schedule:
         return cls(np.log((1 - kept) / kept) / 2)
 
     def timesteps(self, sigma: Tensor) -> Tensor:
-        """The timestep of each sigma (B,), interpolated in log sigma: whole at the schedule's own levels.
+        """The timestep of each sigma (B,), interpolated in log sigma; whole where it is so to 1e-3.
 
         Raises
         ------
@@ -85,16 +74,94 @@ class Schedule:
             For a sigma outside the schedule.
         """
         wanted = np.log(sigma.cpu().numpy())
-        slack = 1e-6  # sigma arrives rounded to float32
         low, high = self.log_sigmas[0], self.log_sigmas[-1]
-        if wanted.min() < low - slack or wanted.max() > high + slack:
-            outside = np.exp(wanted.min() if wanted.min() < low - slack else wanted.max())
+        if wanted.min() < low - SLACK or wanted.max() > high + SLACK:
+            outside = np.exp(wanted.min() if wanted.min() < low - SLACK else wanted.max())
             raise InputError(
                 f"sigma {outside:.4g} is outside the model's schedule: "
                 f"give sigmas from {np.exp(low):.4g} to {np.exp(high):.4g}"
             )
         places = np.arange(len(self.log_sigmas), dtype=np.float64)
-        return torch.from_numpy(np.interp(wanted, self.log_sigmas, places)).to(sigma.device)
+        times = np.interp(wanted, self.log_sigmas, places)
+        whole = np.rint(times)
+        return torch.from_numpy(np.where(np.abs(times - whole) < WHOLE, whole, times)).to(sigma.device)
+
+    @property
+    def sigma_range(self) -> tuple[float, float]:
+        """The smallest and the largest noise level."""
+        return float(np.exp(self.log_sigmas[0])), float(np.exp(self.log_sigmas[-1]))
+
+
+@dataclass(frozen=True)
+class ConvertedDenoiser:
+    """A network of another parametrisation as a denoiser D(x, sigma); see `from_epsilon` and its neighbours.
+
+    Attributes
+    ----------
+    model : the network
+    name : the call that made this denoiser, for messages
+    coefficients : the row of the table of conversions, from sigma (B,)
+    schedule : of its timesteps; None where its time is continuous
+    """
+
+    model: Network
+    name: str
+    coefficients: Callable[[Tensor], Coefficients]
+    schedule: Schedule | None = None
+
+    def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
+        """From x (B, ...) and sigma (B,) to the clean images (B, ...)."""
+        return self.clean(x, sigma, self.predict(x, sigma))
+
+    def predict(self, x: Tensor, sigma: Tensor) -> Tensor:
+        """What the network itself returns; twice as many channels as x has where it predicts a variance too."""
+        row = self.coefficients(sigma.double())
+        time, what = row.time.to(x.dtype), f"the network in {self.name}"
+        return predict(self.model, _beside(row.scale, x) * x, time, what=what, in_steps=self.schedule is not None)
+
+    def clean(self, x: Tensor, sigma: Tensor, prediction: Tensor) -> Tensor:
+        """The clean images (B, ...) that a prediction stands for; of twice as many channels the first half counts."""
+        row = self.coefficients(sigma.double())
+        if prediction.shape != x.shape:
+            prediction = prediction[:, : x.shape[1]]
+        return _beside(row.skip, x) * x + _beside(row.out, x) * prediction
+
+    def target(self, x: Tensor, sigma: Tensor, x0: Tensor) -> Tensor:
+        """The prediction (B, ...) that stands for the clean images x0."""
+        row = self.coefficients(sigma.double())
+        return (x0 - _beside(row.skip, x) * x) / _beside(row.out, x)
+
+    def others(self) -> Iterator[ConvertedDenoiser]:
+        """Yield the same network in every other conversion that its time allows."""
+        preserving = (
+            [] if self.schedule is None else [_preserving(self.model, name, self.schedule) for name in PRESERVING]
+        )
+        steps = 1.0 if self.schedule is None else float(len(self.schedule.log_sigmas))
+        flows = [from_flow(self.model, data_time=0, time_scale=steps), from_flow(self.model, data_time=1)]
+        return (other for other in [*preserving, *flows] if other.name != self.name)
+
+
+def _beside(coefficient: Tensor, x: Tensor) -> Tensor:
+    """A coefficient (B,) in the type of x, to be multiplied with it."""
+    return coefficient.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
+
+
+# Variance preserving, a = 1 / sqrt(1 + sigma^2): x0 = skip * x + out * network(a * x, t), one row a prediction
+PRESERVING: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
+    "from_epsilon": lambda a, sigma: (torch.ones_like(a), -sigma),
+    "from_v": lambda a, sigma: (a**2, -sigma * a),
+    "from_x0": lambda a, _: (torch.zeros_like(a), torch.ones_like(a)),
+    "from_score": lambda a, sigma: (torch.ones_like(a), sigma**2 * a),
+}
+
+
+def _preserving(model: Network, name: str, schedule: Schedule) -> ConvertedDenoiser:
+    def coefficients(sigma: Tensor) -> Coefficients:
+        a = (1 + sigma**2).rsqrt()
+        skip, out = PRESERVING[name](a, sigma)
+        return Coefficients(scale=a, skip=skip, out=out, time=schedule.timesteps(sigma))
+
+    return ConvertedDenoiser(model, name, coefficients, schedule)
 
 
 def from_epsilon(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:
@@ -105,18 +172,14 @@ def from_epsilon(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:
     Parameters
     ----------
     model : callable
-        From x_t (B, ...) and t (B,) to eps (B, ...). t is interpolated where sigma lies between two timesteps: a
-        network that looks timesteps up in a table has to round it.
+        From x_t (B, C, ...) and t (B,) to eps (B, C, ...), or to an object that holds it as `sample`, or alone in a
+        tuple or dict. Of 2 C channels the first C are taken, the others are a learned variance. t is a float: whole
+        at the schedule's own noise levels, interpolated between two. A network that takes integers alone gets the
+        nearest; one that turns t into integers itself should round it.
     alphas_cumprod : array, (T,)
         Cumulative products of ``1 - beta_t``.
     """
-    schedule = Schedule.of(alphas_cumprod)
-
-    def coefficients(sigma: Tensor) -> Coefficients:
-        a = (1 + sigma**2).rsqrt()
-        return Coefficients(scale=a, skip=torch.ones_like(sigma), out=-sigma, time=schedule.timesteps(sigma))
-
-    return ConvertedDenoiser(model, coefficients)
+    return _preserving(model, "from_epsilon", Schedule.of(alphas_cumprod))
 
 
 def from_v(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:
@@ -125,24 +188,12 @@ def from_v(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:
     ``x0 = x / (1 + sigma^2) - sigma / sqrt(1 + sigma^2) * model(x / sqrt(1 + sigma^2), t)``.
     Parameters as in `from_epsilon`.
     """
-    schedule = Schedule.of(alphas_cumprod)
-
-    def coefficients(sigma: Tensor) -> Coefficients:
-        a = (1 + sigma**2).rsqrt()
-        return Coefficients(scale=a, skip=a**2, out=-sigma * a, time=schedule.timesteps(sigma))
-
-    return ConvertedDenoiser(model, coefficients)
+    return _preserving(model, "from_v", Schedule.of(alphas_cumprod))
 
 
 def from_x0(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:
     """The denoiser of a network that predicts x0 of a variance-preserving diffusion; as in `from_epsilon`."""
-    schedule = Schedule.of(alphas_cumprod)
-
-    def coefficients(sigma: Tensor) -> Coefficients:
-        a = (1 + sigma**2).rsqrt()
-        return Coefficients(scale=a, skip=torch.zeros_like(a), out=torch.ones_like(a), time=schedule.timesteps(sigma))
-
-    return ConvertedDenoiser(model, coefficients)
+    return _preserving(model, "from_x0", Schedule.of(alphas_cumprod))
 
 
 def from_score(model: Network, *, alphas_cumprod: Any = None) -> ConvertedDenoiser:
@@ -153,14 +204,8 @@ def from_score(model: Network, *, alphas_cumprod: Any = None) -> ConvertedDenois
     ``x0 = x + sigma^2 * model(x, sigma)``.
     """
     if alphas_cumprod is None:
-        return ConvertedDenoiser(model, _exploding_score)
-    schedule = Schedule.of(alphas_cumprod)
-
-    def coefficients(sigma: Tensor) -> Coefficients:
-        a = (1 + sigma**2).rsqrt()
-        return Coefficients(scale=a, skip=torch.ones_like(a), out=sigma**2 * a, time=schedule.timesteps(sigma))
-
-    return ConvertedDenoiser(model, coefficients)
+        return ConvertedDenoiser(model, "from_score", _exploding_score)
+    return _preserving(model, "from_score", Schedule.of(alphas_cumprod))
 
 
 def _exploding_score(sigma: Tensor) -> Coefficients:
@@ -192,4 +237,5 @@ def from_flow(model: Network, *, data_time: Literal[0, 1], time_scale: float = 1
         time = 1 - a if data_time == 0 else a
         return Coefficients(scale=a, skip=a, out=sign * sigma * a, time=time_scale * time)
 
-    return ConvertedDenoiser(model, coefficients)
+    scale = "" if time_scale == 1 else f", time_scale={time_scale:g}"
+    return ConvertedDenoiser(model, f"from_flow(data_time={data_time}{scale})", coefficients)

@@ -74,7 +74,7 @@ def check_noisy(x: Tensor, sigma: float | Tensor, shape: tuple[int, ...]) -> Ten
     if not torch.isfinite(x).all():
         raise InputError("x holds NaN or infinity: a denoiser needs finite noisy images")
     given = sigma.detach().cpu() if isinstance(sigma, Tensor) else sigma
-    levels = torch.as_tensor(given, dtype=torch.float64)  # a number would take the caller's default type
+    levels = torch.as_tensor(given, dtype=torch.float64, device="cpu")  # a number would take the caller's defaults
     if levels.ndim > 1 or (levels.ndim == 1 and len(levels) not in (1, len(x))):
         raise InputError(
             f"sigma has shape {tuple(levels.shape)}: give a number, or one for each of the {len(x)} images"

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import warnings
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from memgen_eval.diffusion.calling import as_guest, device_of
+from memgen_eval.diffusion.calling import device_of
 from memgen_eval.diffusion.collapse import collapse_sigmas
+from memgen_eval.diffusion.denoiser import ConvertedDenoiser
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
 from memgen_eval.diffusion.inputs import as_images
 from memgen_eval.diffusion.measurements import (
@@ -26,15 +26,17 @@ from memgen_eval.diffusion.measurements import (
     Projections,
 )
 from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE
-from memgen_eval.diffusion.noise import draw_order
+from memgen_eval.diffusion.noise import draw_noise, draw_order
 from memgen_eval.diffusion.noised import NoisedImages
 from memgen_eval.diffusion.optimal import OptimalDenoiser
+from memgen_eval.diffusion.plausible import note_variance, odd_error, odd_sigma
 from memgen_eval.diffusion.runs import Run, as_rows, cosine, dot
 from memgen_eval.diffusion.sampling import Sampler
 from memgen_eval.diffusion.sigmas import check_sigmas, sigma_grid
 from memgen_eval.diffusion.structure import Structure
 from memgen_eval.distributed import ALONE, Ranks
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, check_count
+from memgen_eval.foreign import foreign
 
 BLOCK_VALUES = 2**24  # values of D* held at once, over its sigmas: 128 MiB
 NUM_PATHS = 64
@@ -94,24 +96,25 @@ def probe(
     InputError
         For unusable sigmas or images, or a denoiser that returns anything but finite images of the shape of x.
     """
-    for name, value in (("num_images", num_images), ("num_draws", num_draws), ("batch_size", batch_size)):
-        if not (isinstance(value, int) and value >= 1):
-            raise InputError(f"{name} is {value!r}: give a whole number of at least 1")
-    grid = sigma_grid() if sigmas is None else check_sigmas(sigmas)
+    num_images, num_draws = check_count("num_images", num_images), check_count("num_draws", num_draws)
+    batch_size = check_count("batch_size", batch_size)
+    grid, notes = _grid(denoiser) if sigmas is None else (check_sigmas(sigmas), ())
     # denoisers are told sigma in float32: the noise has to be of that very size
     levels = grid.astype(np.float32).astype(np.float64)
     run = Run(denoiser, optimal, gaussian, levels, batch_size, device_of(denoiser, device), ranks)
     order = draw_order(len(optimal.train), seed=seed, name="train")
     train = NoisedImages(optimal.train, order[:num_images], num_draws, seed, "train")
     unseen, matched, test_matched = _test_side(run, test, order, num_images, num_draws, seed)
-    with as_guest(denoiser, run.device):
-        notes = _odd_sigma(run, train)
+    with foreign(denoiser, sampler):
+        notes += note_variance(run, train)
+        odd = odd_sigma(run, train)
         found, linearity, projections = _measure(run, train, matched, with_structure=True)
         other = None if unseen is None else _measure(run, unseen, test_matched, with_structure=False)[0]
         path = None if sampler is None else _measure_path(sampler, optimal, ranks)
         own_weight = found["own_weight"][:, : len(train.indices)]
         collapse = collapse_sigmas(optimal, train, levels, own_weight, ranks=ranks)
-        notes += _odd_range(run, found)
+        if denoiser is not None:
+            notes += odd or odd_error(run, train, found["error"])
     return Probe(
         sigmas=grid,
         num_train=len(optimal.train),
@@ -127,6 +130,41 @@ def probe(
         no_gaussian=None if gaussian is not None else _why_no_gaussian(optimal),
         notes=notes,
     )
+
+
+def rehearse(
+    denoiser: Any, image: NDArray[np.float32], *, sigmas: Any = None, batch_size: int = 64, device: Any = None
+) -> None:
+    """Call a denoiser as `probe` will, on one image (1, ...) in [-1, 1] at the smallest and the largest sigma.
+
+    Raises
+    ------
+    InputError
+        If it fails, or returns anything but finite images of the shape of x.
+    """
+    grid = _grid(denoiser)[0] if sigmas is None else check_sigmas(sigmas)
+    run = Run(denoiser, OptimalDenoiser(image), None, grid, batch_size, device_of(denoiser, device))
+    noise = draw_noise(image.shape[1:], seed=0, name="train", index=0).reshape(1, -1)
+    for sigma in (float(grid[0]), float(grid[-1])):
+        run.denoise(as_rows(torch.from_numpy(image)) + sigma * noise, sigma)
+
+
+def _grid(denoiser: Any) -> tuple[Floats, tuple[str, ...]]:
+    """The usual noise levels, those outside the schedule of a converted denoiser left out; and a note if any are."""
+    grid = sigma_grid()
+    schedule = denoiser.schedule if isinstance(denoiser, ConvertedDenoiser) else None
+    if schedule is None:
+        return grid, ()
+    low, high = schedule.sigma_range
+    inside = grid[(grid >= low) & (grid <= high)]
+    if len(inside) == len(grid):
+        return grid, ()
+    if not len(inside):
+        raise InputError(
+            f"the model's schedule, {low:.4g} to {high:.4g}, holds no usual noise level: give sigmas there"
+        )
+    usual = f"{grid[0]:.4g} to {grid[-1]:.4g}"
+    return inside, (f"the model's schedule, {low:.4g} to {high:.4g}, is narrower than the usual noise levels, {usual}",)
 
 
 def _test_side(
@@ -274,36 +312,3 @@ def _measure_path(sampler: Sampler, optimal: OptimalDenoiser, ranks: Ranks) -> P
                 gaps[number] = dot(difference, difference)
         batches.append(ranks.gather(gaps[mine])[::-1])
     return Path(sampler.sigmas[::-1].copy(), np.concatenate(batches, axis=1))
-
-
-def _odd_sigma(run: Run, inputs: NoisedImages) -> tuple[str, ...]:
-    """A warning where D gives the same for the same x, whatever sigma is, while D* does not."""
-    if run.denoiser is None or len(run.sigmas) < 2:
-        return ()
-    low, high = run.sigmas[0], run.sigmas[-1]
-    x0, eps = inputs.take(np.arange(min(run.batch_size, len(inputs))))
-    x = inputs.in_model_units(x0) + high * eps.reshape(len(eps), -1)
-    given = torch.from_numpy(x.astype(np.float32)).reshape(x0.shape)
-    if not np.array_equal(run.denoise(x, low), run.denoise(x, high)) or torch.equal(
-        run.optimal(given, low), run.optimal(given, high)
-    ):
-        return ()
-    return _warned(f"the denoiser's output is the same for sigma = {low:.4g} and {high:.4g}: it ignores sigma")
-
-
-def _odd_range(run: Run, found: Arrays) -> tuple[str, ...]:
-    """A warning where the error at the smallest sigma is far above that of returning x itself, sigma^2 per value."""
-    if run.denoiser is None:
-        return ()
-    sigma, error = float(run.sigmas[0]), float(found["error"][0].mean())
-    if error <= max(25 * sigma**2, 0.01):
-        return ()
-    return _warned(
-        f"the denoiser's error at sigma = {sigma:.4g} is {error:.3g} per value, where returning x gives "
-        f"{sigma**2:.3g}: it may have been trained on another range than [-1, 1], or be untrained"
-    )
-
-
-def _warned(message: str) -> tuple[str, ...]:
-    warnings.warn(message, stacklevel=4)
-    return (message,)

@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memgen_eval.diffusion.calling import as_guest, call_denoiser, device_of
+from memgen_eval.diffusion.calling import call_denoiser, device_of
 from memgen_eval.diffusion.denoiser import Denoiser
 from memgen_eval.diffusion.noise import draw_noises
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, check_count
+from memgen_eval.foreign import check_denoiser, foreign
 
 Solver = Literal["heun", "euler"]
 SOLVERS = ("heun", "euler")
@@ -111,13 +112,13 @@ class Sampler:
 
     def __post_init__(self) -> None:
         """Refuse what no schedule can follow."""
-        if not callable(self.denoiser):
-            raise InputError(f"denoiser is a {type(self.denoiser).__name__}: give a callable D(x, sigma)")
+        if self.denoiser is None:
+            raise InputError("denoiser is None: give a callable D(x, sigma)")
+        check_denoiser(self.denoiser)
         if self.solver not in SOLVERS:
             raise InputError(f"solver is {self.solver!r}: give one of {', '.join(SOLVERS)}")
-        for name, value in (("num_steps", self.num_steps), ("batch_size", self.batch_size)):
-            if not (isinstance(value, int) and value >= 1):
-                raise InputError(f"{name} is {value!r}: give a whole number of at least 1")
+        for name in ("num_steps", "batch_size"):
+            object.__setattr__(self, name, check_count(name, getattr(self, name)))
         if not (0 < self.sigma_min < self.sigma_max < float("inf") and self.rho > 0):
             raise InputError(
                 f"sigma_min={self.sigma_min}, sigma_max={self.sigma_max}, rho={self.rho}: "
@@ -141,17 +142,16 @@ class Sampler:
             raise InputError(f"seeds holds {len(own)} numbers for {num_samples} samples: give one for each")
         device = device_of(self.denoiser, self.device)
         batches = []
-        with as_guest(self.denoiser, device):
+        with foreign(self.denoiser):
             for start in range(0, num_samples, self.batch_size):
                 block = own[start : start + self.batch_size]
                 filled = block if seeds is None else np.resize(block, self.batch_size).tolist()
                 *_, last = self._last(filled, device)
                 batches.append(last.x[: len(block)].float().cpu())
-        # copied outside inference mode: the caller may want gradients through what is made of them
-        return torch.cat(batches) if batches else torch.empty(0, *self.shape, dtype=torch.float32)
+        return torch.cat(batches) if batches else torch.empty(0, *self.shape, dtype=torch.float32, device="cpu")
 
     def path(self, seeds: Sequence[int], device: torch.device) -> Iterator[Step]:
-        """Every step of the samples with these seeds, one batch; to be called inside `as_guest`."""
+        """Every step of the samples with these seeds, one batch; to be called inside `foreign`."""
         eps = draw_noises(self.shape, np.asarray(seeds, dtype=np.int64), seed=self.seed, name=NOISE)
         return follow(self.denoiser, torch.from_numpy(eps).to(device), self.sigmas, solver=self.solver)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -11,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 CHUNK_ROWS = 256
+_PROCESS = os.getpid()  # that imported this
 RowTask = Callable[[int, int], None]
 
 
@@ -58,6 +60,28 @@ def _multiply_alone() -> None:
 
         torch.get_num_threads()  # else torch would set the count later
         threadpoolctl.threadpool_limits(1, user_api="openmp")
+
+
+def is_forked() -> bool:
+    """Whether this process is a fork of one that may have used threads: those are lost, and OpenMP waits for them."""
+    return os.getpid() != _PROCESS or (
+        multiprocessing.parent_process() is not None and "multiprocessing.popen_fork" in sys.modules
+    )
+
+
+@contextmanager
+def unforked_threads() -> Iterator[None]:
+    """In a forked process, let OpenMP (torch's too) use this thread alone; elsewhere nothing changes."""
+    if not is_forked():
+        yield
+        return
+    import threadpoolctl
+
+    torch = sys.modules.get("torch")
+    if torch is not None:
+        torch.get_num_threads()  # else torch would set the count later
+    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+        yield
 
 
 def single_thread() -> Any:

@@ -354,7 +354,7 @@ def test_a_single_image_may_be_answered_with_itself(digits: Any) -> None:
         (lambda x, s: x[:5], r"denoiser returned shape \(5, 1, 8, 8\)"),
         (lambda x, s: x.int(), "denoiser returned torch.int32"),
         (lambda x, s: x.numpy(), "denoiser returned a ndarray"),
-        (lambda x, s: (x,), "denoiser returned a tuple"),
+        (lambda x, s: (x, x), r"denoiser returned a tuple \(\(64, 1, 8, 8\), \(64, 1, 8, 8\)\)"),
         (lambda x, s: x.to("meta"), "denoiser returned a tensor on meta for x on cpu"),
         (lambda x, s: x * float("nan"), "denoiser returned NaN or infinity at sigma = "),
         (lambda x, s: x / 0, "denoiser returned NaN or infinity at sigma = "),

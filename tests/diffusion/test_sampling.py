@@ -153,8 +153,8 @@ def test_modes_and_random_states_are_left_as_they_were() -> None:
 
 def test_modes_are_restored_when_the_denoiser_fails() -> None:
     net = Net()
-    with pytest.raises(InputError, match="denoiser returned a tuple"):
-        sample(lambda x, sigma: (net(x, sigma),), 2, (2,))
+    with pytest.raises(InputError, match="denoiser returned a dict"):
+        sample(lambda x, sigma: {"mean": net(x, sigma)[:, :1]}, 2, (2,))
     assert net.training and net.dropout.training and not net.frozen.training
 
 
@@ -170,7 +170,7 @@ def test_no_samples_are_no_samples() -> None:
         ({"batch_size": 2.0}, "batch_size is 2.0"),
         ({"sigma_min": 90.0}, "sigma_min=90.0"),
         ({"rho": 0.0}, "rho=0.0"),
-        ({"denoiser": None}, "denoiser is a NoneType"),
+        ({"denoiser": None}, "denoiser is None"),
     ],
 )
 def test_a_schedule_that_cannot_be_followed_is_named(settings: dict[str, Any], message: str) -> None:

@@ -1,0 +1,126 @@
+"""Whether a denoiser is plausible as one: what ignores sigma, is of another range, or of another parametrisation."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from memgen_eval.diffusion.denoiser import ConvertedDenoiser
+from memgen_eval.diffusion.measurements import Floats
+from memgen_eval.diffusion.noised import NoisedImages
+from memgen_eval.diffusion.runs import Run, as_rows, cosine, dot
+
+FAR = 25.0  # times the error of the best multiple of x: no trained denoiser
+ODD = 3.0  # times that error: reason enough to look at other conversions
+NEGLIGIBLE = 0.01  # error per value
+BETTER = 0.1  # by which the cosine with another conversion's target has to be larger
+NUM_COMPARED = 5  # noise levels at which conversions are compared
+
+
+def odd_sigma(run: Run, inputs: NoisedImages) -> tuple[str, ...]:
+    """A warning where D gives the same for the same x, whatever sigma is, while D* does not."""
+    if run.denoiser is None or len(run.sigmas) < 2:
+        return ()
+    low, high = run.sigmas[0], run.sigmas[-1]
+    x0, eps = inputs.take(np.arange(min(run.batch_size, len(inputs))))
+    x = inputs.in_model_units(x0) + high * eps.reshape(len(eps), -1)
+    given = torch.from_numpy(x.astype(np.float32)).reshape(x0.shape)
+    if not np.array_equal(run.denoise(x, low), run.denoise(x, high)) or torch.equal(
+        run.optimal(given, low), run.optimal(given, high)
+    ):
+        return ()
+    return _warned(f"the denoiser's output is the same for sigma = {low:.4g} and {high:.4g}: it ignores sigma")
+
+
+def odd_error(run: Run, inputs: NoisedImages, error: Floats) -> tuple[str, ...]:
+    """A warning where the errors (S, T) are far above those of the best multiple of x, ``s^2 v / (s^2 + v)``.
+
+    v is the variance of the images' values: at small sigma this is the error of returning x, at large sigma that of
+    returning the mean. Of a conversion the warning names another one where that fits the network better.
+    """
+    x0, _ = inputs.take(np.arange(len(inputs.indices)))
+    variance, squares = float(inputs.in_model_units(x0).var()), run.sigmas**2
+    plain, errors = squares * variance / (squares + variance), error.mean(axis=1)
+    shares = errors / np.maximum(plain, NEGLIGIBLE / FAR)
+    worst = int(np.argmax(shares))
+    if shares[worst] <= ODD:
+        return ()
+    fits = _better_conversion(run, inputs, plain) if isinstance(run.denoiser, ConvertedDenoiser) else None
+    if fits is None and shares[worst] <= FAR:
+        return ()
+    sigma = run.sigmas[worst]
+    if sigma**2 < variance:
+        beside = f"returning x gives {sigma**2:.3g}"
+        remedy = "it may have been trained on another range than [-1, 1], or be untrained"
+    else:
+        beside = f"returning the mean gives {variance:.3g}"
+        remedy = "its network may predict something else, or be untrained"
+    if fits is not None:
+        remedy = f"as {fits.denoiser.name} its error would be at most {max(fits.errors):.3g}"
+    return _warned(
+        f"the denoiser's error at sigma = {sigma:.4g} is {errors[worst]:.3g} per value, where {beside}: {remedy}"
+    )
+
+
+def note_variance(run: Run, inputs: NoisedImages) -> tuple[str, ...]:
+    """A note where a network predicts a variance too, of which nothing is used."""
+    if not isinstance(run.denoiser, ConvertedDenoiser):
+        return ()
+    x0, x, sigma = _noisy(run, inputs, float(run.sigmas[-1]))
+    num_channels, wanted = run.denoiser.predict(x, sigma).shape[1], x0.shape[1]
+    if num_channels == wanted:
+        return ()
+    return (f"the network returns {num_channels} channels for {wanted}: the first {wanted} are its prediction",)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fit:
+    """How a network's outputs agree with what a conversion asks of it, and the errors per value, one a sigma."""
+
+    denoiser: ConvertedDenoiser
+    cosine: float
+    errors: list[float]
+
+
+def _better_conversion(run: Run, inputs: NoisedImages, plain: Floats) -> _Fit | None:
+    """The conversion whose targets the network's outputs point to, if it is another one and gives plausible errors.
+
+    Directions tell conversions apart early in training too, when a smaller output has the smaller error everywhere.
+    """
+    places = np.unique(np.linspace(0, len(run.sigmas) - 1, NUM_COMPARED).astype(int))
+    own = _fit(run, inputs, run.denoiser, places)
+    others = [_fit(run, inputs, other, places) for other in run.denoiser.others()]
+    best = max(others, key=lambda fit: fit.cosine)
+    plausible = bool((np.array(best.errors) <= ODD * np.maximum(plain[places], NEGLIGIBLE / FAR)).all())
+    return best if plausible and best.cosine >= own.cosine + BETTER else None
+
+
+def _fit(run: Run, inputs: NoisedImages, denoiser: ConvertedDenoiser, places: NDArray[np.int64]) -> _Fit:
+    cosines, errors = [], []
+    for sigma in run.sigmas[places].tolist():
+        x0, x, level = _noisy(run, inputs, sigma)
+        prediction = denoiser.predict(x, level)
+        target, clean = denoiser.target(x, level, x0), denoiser.clean(x, level, prediction)
+        found = cosine(as_rows(prediction[:, : x0.shape[1]]), as_rows(target))
+        cosines.append(float(np.nan_to_num(found).mean()))
+        missed = as_rows(clean - x0)
+        errors.append(float(dot(missed, missed).mean()))
+    return _Fit(denoiser, float(np.mean(cosines)), errors)
+
+
+def _noisy(run: Run, inputs: NoisedImages, sigma: float) -> tuple[Tensor, Tensor, Tensor]:
+    """A batch of clean images, the same with noise, and sigma (B,), as the denoiser is given them."""
+    images, eps = inputs.take(np.resize(np.arange(len(inputs)), run.batch_size))
+    rows = inputs.in_model_units(images).reshape(eps.shape)
+    x0, x = (torch.from_numpy(given.astype(np.float32)).to(run.device) for given in (rows, rows + sigma * eps))
+    return x0, x, torch.full((len(x),), sigma, dtype=torch.float32, device=run.device)
+
+
+def _warned(message: str) -> tuple[str, ...]:
+    warnings.warn(message, stacklevel=4)
+    return (message,)
