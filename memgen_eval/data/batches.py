@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from memgen_eval.data import pictures
 from memgen_eval.data.images import Shape
 from memgen_eval.data.messages import shape_text
-from memgen_eval.data.tensors import is_tensor, to_numpy
+from memgen_eval.data.tensors import check_plain, is_tensor, to_numpy
 from memgen_eval.errors import InputError
 from memgen_eval.foreign import member, misplaced
 
@@ -212,7 +212,8 @@ def _is_image(item: Any, *, streamed: bool, like: Shape | None, label: str) -> b
 
 
 def _unwrapped(value: Any, label: str) -> Any:
-    """The images in a dict or in an object with `.images`; anything else as it is."""
+    """The images in a dict or in an object with `.images`; anything else as it is, if its values are plain."""
+    check_plain(value, label=label)
     if isinstance(value, Mapping):
         for key in KEYS:
             if key in value:

@@ -23,7 +23,7 @@ from memgen_eval.errors import InputError
 from memgen_eval.neighbours.arrays import dimension
 from memgen_eval.neighbours.engines import integer_products, threads_for
 from memgen_eval.neighbours.products import Products
-from memgen_eval.neighbours.threads import Share, sharing, single_thread
+from memgen_eval.neighbours.threads import Share, sharing, single_thread, unforked_threads
 
 RESIDENT_VALUES = 2**24  # the largest set, in values, that stays converted between calls
 PASS_VALUES = 2**24  # values of running sums that one pass over the training set carries: 128 MiB
@@ -73,11 +73,12 @@ class OptimalDenoiser:
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """D*(x; sigma) for x float (B, ...), sigma a number or (B,); float32 on the device of x."""
         levels = levels_of(self.train)
-        sigmas = check_noisy(x, sigma, self.shape)[None].numpy() * levels
-        rows = x.detach().to("cpu", torch.float64).flatten(1).numpy() * levels
-        found = self._posterior(rows, None, sigmas, with_mean=True)
-        assert found.mean is not None
-        return found.mean[0].float().reshape(x.shape).to(x.device)
+        with unforked_threads():
+            sigmas = check_noisy(x, sigma, self.shape)[None].numpy() * levels
+            rows = x.detach().to("cpu", torch.float64).flatten(1).numpy() * levels
+            found = self._posterior(rows, None, sigmas, with_mean=True)
+            assert found.mean is not None
+            return found.mean[0].float().reshape(x.shape).to(x.device)
 
     def curve(self, x0: Any, eps: Any, sigmas: Any) -> Tensor:
         """``D*(x0 + sigma * eps)`` for all sigmas at once, sharing the products.
@@ -95,10 +96,11 @@ class OptimalDenoiser:
         -------
         float32, (S, B, ...), on the device of x0
         """
-        found = self.posterior(x0, eps, check_sigmas(sigmas))
-        assert found.mean is not None
         device = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
-        return found.mean.float().reshape(*found.mean.shape[:2], *self.shape).to(device)
+        with unforked_threads():
+            found = self.posterior(x0, eps, check_sigmas(sigmas))
+            assert found.mean is not None
+            return found.mean.float().reshape(*found.mean.shape[:2], *self.shape).to(device)
 
     def posterior(self, x0: Any, eps: Any, sigmas: Floats, *, with_mean: bool = True) -> Posterior:
         """Weights' statistics, and D* itself, of ``x0 + sigma * eps``, on the CPU; sigmas (S,) or (S, B), positive."""

@@ -16,7 +16,7 @@ from memgen_eval.diffusion.noised import NoisedImages
 from memgen_eval.diffusion.runs import Run, as_rows, cosine, dot
 
 FAR = 25.0  # times the error of the best multiple of x: no trained denoiser
-ODD = 3.0  # times that error: reason enough to look at other conversions
+ODD = 1.5  # times that error: reason enough to look at other conversions
 NEGLIGIBLE = 0.01  # error per value
 BETTER = 0.1  # by which the cosine with another conversion's target has to be larger
 NUM_COMPARED = 5  # noise levels at which conversions are compared
@@ -50,20 +50,20 @@ def odd_error(run: Run, inputs: NoisedImages, error: Floats) -> tuple[str, ...]:
     worst = int(np.argmax(shares))
     if shares[worst] <= ODD:
         return ()
-    fits = _better_conversion(run, inputs, plain) if isinstance(run.denoiser, ConvertedDenoiser) else None
-    if fits is None and shares[worst] <= FAR:
+    better = _better_conversion(run, inputs, plain) if isinstance(run.denoiser, ConvertedDenoiser) else None
+    if better is not None:
+        return _warned(better)
+    if shares[worst] <= FAR:
         return ()
     sigma = run.sigmas[worst]
     if sigma**2 < variance:
         beside = f"returning x gives {sigma**2:.3g}"
-        remedy = "it may have been trained on another range than [-1, 1], or be untrained"
+        reason = "it may have been trained on another range than [-1, 1], or be untrained"
     else:
         beside = f"returning the mean gives {variance:.3g}"
-        remedy = "its network may predict something else, or be untrained"
-    if fits is not None:
-        remedy = f"as {fits.denoiser.name} its error would be at most {max(fits.errors):.3g}"
+        reason = "its network may predict something else, or be untrained"
     return _warned(
-        f"the denoiser's error at sigma = {sigma:.4g} is {errors[worst]:.3g} per value, where {beside}: {remedy}"
+        f"the denoiser's error at sigma = {sigma:.4g} is {errors[worst]:.3g} per value, where {beside}: {reason}"
     )
 
 
@@ -82,22 +82,29 @@ def note_variance(run: Run, inputs: NoisedImages) -> tuple[str, ...]:
 class _Fit:
     """How a network's outputs agree with what a conversion asks of it, and the errors per value, one a sigma."""
 
-    denoiser: ConvertedDenoiser
+    name: str
     cosine: float
-    errors: list[float]
+    errors: Floats
 
 
-def _better_conversion(run: Run, inputs: NoisedImages, plain: Floats) -> _Fit | None:
-    """The conversion whose targets the network's outputs point to, if it is another one and gives plausible errors.
+def _better_conversion(run: Run, inputs: NoisedImages, plain: Floats) -> str | None:
+    """A sentence naming the conversion whose targets the network's outputs point to, if it is plausibly another one.
 
     Directions tell conversions apart early in training too, when a smaller output has the smaller error everywhere.
     """
     places = np.unique(np.linspace(0, len(run.sigmas) - 1, NUM_COMPARED).astype(int))
     own = _fit(run, inputs, run.denoiser, places)
-    others = [_fit(run, inputs, other, places) for other in run.denoiser.others()]
-    best = max(others, key=lambda fit: fit.cosine)
-    plausible = bool((np.array(best.errors) <= ODD * np.maximum(plain[places], NEGLIGIBLE / FAR)).all())
-    return best if plausible and best.cosine >= own.cosine + BETTER else None
+    best = max((_fit(run, inputs, other, places) for other in run.denoiser.others()), key=lambda fit: fit.cosine)
+    if best.cosine < own.cosine + BETTER or (best.errors > FAR * np.maximum(plain[places], NEGLIGIBLE / FAR)).any():
+        return None
+    gains = own.errors / np.maximum(best.errors, NEGLIGIBLE * plain[places])
+    most = int(np.argmax(gains))
+    if gains[most] < ODD:
+        return None
+    return (
+        f"the denoiser's error at sigma = {run.sigmas[places[most]]:.4g} is {own.errors[most]:.3g} per value; as "
+        f"{best.name} it would be {best.errors[most]:.3g}: its network seems to predict something else"
+    )
 
 
 def _fit(run: Run, inputs: NoisedImages, denoiser: ConvertedDenoiser, places: NDArray[np.int64]) -> _Fit:
@@ -110,7 +117,7 @@ def _fit(run: Run, inputs: NoisedImages, denoiser: ConvertedDenoiser, places: ND
         cosines.append(float(np.nan_to_num(found).mean()))
         missed = as_rows(clean - x0)
         errors.append(float(dot(missed, missed).mean()))
-    return _Fit(denoiser, float(np.mean(cosines)), errors)
+    return _Fit(denoiser.name, float(np.mean(cosines)), np.array(errors))
 
 
 def _noisy(run: Run, inputs: NoisedImages, sigma: float) -> tuple[Tensor, Tensor, Tensor]:

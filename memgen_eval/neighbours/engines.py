@@ -15,7 +15,7 @@ from numpy.typing import DTypeLike
 
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.products import NUMKONG, NUMPY, SLICE, TORCH, Products, installed
-from memgen_eval.neighbours.threads import num_threads, sharing
+from memgen_eval.neighbours.threads import is_forked, num_threads, sharing
 from memgen_eval.neighbours.tiles import for_products
 
 Engine = Literal["auto", "numkong", "torch", "faiss", "numpy", "cuda"]
@@ -69,6 +69,9 @@ def device_of(engine: str, dtype: DTypeLike, *, width: int) -> Any:
 
 def integer_products(engine: str, *, work: float, width: int) -> Products:
     """Who multiplies rows of `width` int8 values exactly, where that takes `work` operations."""
+    if engine == "torch" and is_forked():
+        _logger.warning("torch cannot use threads in a forked process; engine auto is used instead")
+        engine = "auto"
     if engine == "auto":
         chosen = _automatic(work, width)
     elif is_exact(_BY_NAME[engine]):
@@ -87,7 +90,7 @@ def threads_for(work: float) -> int:
 
 def float_products(engine: str) -> Products:
     """Who multiplies float32 values, for proposals."""
-    chosen = _BY_NAME["numpy" if engine == "auto" else engine]
+    chosen = _BY_NAME["numpy" if engine == "auto" or is_forked() else engine]
     if not is_float32(chosen):
         _logger.warning("engine %s is set to multiply float32 in lower precision; numpy is used instead", engine)
         chosen = NUMPY
@@ -127,8 +130,8 @@ def is_float32(products: Products) -> bool:
 def _automatic(work: float, width: int) -> Products:
     width = min(1 << (width - 1).bit_length(), _PROBE_WIDTH)  # a power of two, so that few widths are measured
     if not installed("numkong") or not is_exact(NUMKONG):
-        return NUMPY if work < SMALL_WORK else _fastest(("numpy", "torch"), width)
-    if work < SMALL_WORK or ("torch" not in sys.modules and work < _WORTH_IMPORTING_TORCH):
+        return NUMPY if work < SMALL_WORK or is_forked() else _fastest(("numpy", "torch"), width)
+    if work < SMALL_WORK or is_forked() or ("torch" not in sys.modules and work < _WORTH_IMPORTING_TORCH):
         return NUMKONG
     return _fastest(("numkong", "torch"), width)
 

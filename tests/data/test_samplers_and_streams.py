@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import scipy.sparse
 import torch
 from PIL import Image
 
@@ -390,3 +391,135 @@ def test_drawing_keeps_a_byte_a_value_whatever_the_sampler_returns():
 
     few, many = peak(100), peak(1000)
     assert many - few < 1.6 * 900 * 3072
+
+
+class Cropped(torch.utils.data.Dataset):
+    """Images with a random transform, as a training loop has them."""
+
+    def __init__(self, images, transform):
+        self.images, self.transform = images, transform
+
+    def __len__(self):
+        return len(self.images)
+
+    def __getitem__(self, index):
+        return self.transform(torch.from_numpy(self.images[index])), 0
+
+
+def flipped_by_torch(image):
+    return image.flip(-1) if torch.rand(()) < 0.5 else image
+
+
+def noise_of_numpy(image):
+    return image + torch.from_numpy(np.random.randint(0, 2, image.shape).astype(np.uint8))  # noqa: NPY002
+
+
+def cropped_by_python(image):
+    left = random.randrange(2)
+    return image[:, :, left : left + 5]
+
+
+BUFFER = torch.zeros(3, 8, 6, dtype=torch.uint8)
+
+
+def in_one_buffer(image):
+    BUFFER[:] = flipped_by_torch(image)
+    return BUFFER
+
+
+def mixed(items):
+    images = torch.stack([image for image, _ in items])
+    return images if torch.rand(()) < 0.5 else images.flip(0)
+
+
+AUGMENTED = {
+    "a flip": lambda images: Cropped(images, flipped_by_torch),
+    "noise": lambda images: Cropped(images, noise_of_numpy),
+    "a crop": lambda images: Cropped(images, cropped_by_python),
+    "one buffer": lambda images: Cropped(images, in_one_buffer),
+    "a subset": lambda images: torch.utils.data.Subset(Cropped(images, flipped_by_torch), range(5, 50)),
+    "a concatenation": lambda images: torch.utils.data.ConcatDataset(
+        [Cropped(images[:30], lambda image: image), Cropped(images[30:], flipped_by_torch)]
+    ),
+    "a loader": lambda images: torch.utils.data.DataLoader(Cropped(images, flipped_by_torch), batch_size=16),
+    "a loader of a subset": lambda images: torch.utils.data.DataLoader(
+        torch.utils.data.Subset(Cropped(images, noise_of_numpy), range(60)), batch_size=None
+    ),
+    "a collate function": lambda images: torch.utils.data.DataLoader(
+        Cropped(images, lambda image: image), batch_size=16, collate_fn=mixed
+    ),
+}
+
+
+@pytest.mark.parametrize("argument", ["samples", "train", "test"])
+@pytest.mark.parametrize("form", AUGMENTED)
+def test_random_transforms_are_refused(form, argument, nchw):
+    torch.manual_seed(0), random.seed(0), np.random.seed(0)  # noqa: NPY002
+    message = refusal(load, AUGMENTED[form](nchw), argument=argument)
+    assert message.startswith(f"{argument}, item ") and "differs when it is read again" in message
+
+
+def test_fixed_transforms_are_not(nchw):
+    for source in (Cropped(nchw, lambda image: image.flip(-1)), Cropped(nchw, lambda image: image.float() / 127.5 - 1)):
+        assert load(source).shape == (3, 8, 6)
+        assert load(torch.utils.data.DataLoader(source, batch_size=7)).shape == (3, 8, 6)
+
+
+STREAMED = {
+    "C H W": lambda nhwc, nchw: iter(nchw),
+    "H W C": lambda nhwc, nchw: iter(nhwc),
+    "tensors": lambda nhwc, nchw: iter(torch.from_numpy(nchw)),
+    "image and label": lambda nhwc, nchw: ((image, 3) for image in nchw),
+    "dicts": lambda nhwc, nchw: ({"image": image, "label": 1} for image in nhwc),
+    "pictures": lambda nhwc, nchw: (Image.fromarray(image) for image in nhwc),
+    "dicts of pictures": lambda nhwc, nchw: ({"img": Image.fromarray(image)} for image in nhwc),
+    "a map": lambda nhwc, nchw: map(torch.from_numpy, nchw),
+}
+
+
+@pytest.mark.parametrize("form", STREAMED)
+def test_streams_of_single_images(form, nhwc, nchw, monkeypatch):
+    monkeypatch.setattr("memgen_eval.data.batches.TOGETHER", 7)
+    assert np.array_equal(load(STREAMED[form](nhwc, nchw), like=(3, 8, 6)).array(), nchw)
+    assert len(load(STREAMED[form](nhwc, nchw), like=(3, 8, 6), num_images=9)) == 9
+    if "pictures" in form:
+        assert np.array_equal(load(STREAMED[form](nhwc, nchw)).array(), nchw)
+    else:
+        message = refusal(load, STREAMED[form](nhwc, nchw), argument="train")
+        assert (
+            "train, item 1" in message and "one colour image" in message and "wrap batches as (B, 3, H, W)" in message
+        )
+
+
+def test_streams_of_single_grey_images(grey):
+    expected = load(grey).checksum
+    for stream in (iter(grey), iter(grey[:, None]), ((image, 3) for image in grey), map(Image.fromarray, grey)):
+        assert load(stream).checksum == expected
+    for stream in (iter(grey), iter(grey[:, None]), iter(grey[..., None]), iter([grey[:16], grey[16:]])):
+        assert load(stream, like=(1, 8, 6)).checksum == expected
+    assert load(iter([grey[:16], grey[16:19], grey[19:]])).checksum == expected  # the first batch tells
+
+
+@pytest.mark.parametrize("argument", ["samples", "train"])
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (lambda a: np.ma.masked_array(a, a > 200), "a masked array"),
+        (lambda a: torch.from_numpy(a).to_sparse(), "a tensor of layout torch.sparse_coo"),
+        (lambda a: torch.zeros(4, 3, 8, 6, device="meta"), "a tensor on the device meta"),
+        (lambda a: scipy.sparse.csr_matrix(a.reshape(60, -1)), "a sparse csr_matrix: call its toarray()"),
+        (lambda a: OnDevice(), "a OnDevice that does not turn into a numpy array (TypeError: Use .get() first)"),
+    ],
+    ids=["masked", "sparse tensor", "meta", "sparse matrix", "on a device"],
+)
+def test_arrays_without_plain_values_are_named_with_their_set(make, said, argument, nchw):
+    for given in (make(nchw), iter([make(nchw)]), Images(make(nchw))):
+        message = refusal(load, given, argument=argument)
+        assert message.startswith(argument) and said in message
+
+
+class OnDevice:
+    """An array that does not leave its device unasked, as cupy's."""
+
+    def __array__(self, *_, **__):
+        raise TypeError("Use .get() first")
