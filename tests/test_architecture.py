@@ -60,6 +60,8 @@ WHEN_CALLED = {"report": {"render"}}  # Report.save and its page: the one way ba
 NO_TORCH = {"errors", "serialise", "results", "report", "gates", "metrics", "render"}
 NO_FILES = {"metrics"}
 FILES = {"glob", "io", "os", "pathlib", "shutil", "tempfile", "zipfile", "PIL", "safetensors"}
+FACTORIES = {"torch.tensor", "torch.as_tensor", "torch.empty", "torch.zeros", "torch.ones", "torch.full"}
+FACTORIES |= {"torch.arange", "torch.linspace", "torch.eye", "torch.rand", "torch.randn"}
 MAY_PRINT = {"cli", "__main__", "render", "shell"}
 
 # About 300 lines and about 50: a tenth more, so that a mend of three lines need not come with a new file.
@@ -179,6 +181,14 @@ def swallows(module: Module) -> Iterator[str]:
             yield f"{module.name}:{node.lineno} suppresses every exception"
 
 
+def unplaced(module: Module) -> Iterator[str]:
+    """Tensors of ours made on whatever device the caller has set as its default."""
+    for node in ast.walk(module.tree) if module.in_library else ():
+        made = isinstance(node, ast.Call) and ast.unparse(node.func) in FACTORIES
+        if isinstance(node, ast.Call) and made and "device" not in {keyword.arg for keyword in node.keywords}:
+            yield f"{module.name}:{node.lineno} makes a tensor without device="
+
+
 def calls(node: ast.AST) -> bool:
     return any(isinstance(inner, ast.Call) for inner in ast.walk(node))
 
@@ -217,7 +227,7 @@ def undeclared(module: Module) -> Iterator[str]:
 
 
 Rule = Callable[[Module], Iterator[str]]
-RULES: list[Rule] = [against_the_flow, forbidden_packages, prints, opens, swallows, too_long, undeclared]
+RULES: list[Rule] = [against_the_flow, forbidden_packages, prints, opens, swallows, unplaced, too_long, undeclared]
 
 
 def test_the_walk_finds_the_house() -> None:
@@ -253,6 +263,7 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (swallows, "memgen_eval.data.formats", "try:\n    f()\nexcept (OSError, Exception) as error:\n    ..."),
     (swallows, "memgen_eval.data.formats", "for x in y:\n    try:\n        f()\n    except:\n        continue"),
     (swallows, "memgen_eval.data.formats", "with contextlib.suppress(Exception):\n    f()"),
+    (unplaced, "memgen_eval.diffusion.inputs", "torch.as_tensor(sigma, dtype=torch.float64)"),
     (too_long, "memgen_eval.cli", LONG_FUNCTION),
     (too_long, "benchmarks.summary", LONG_FUNCTION),
     (too_long, "reference_models.demo", "x = 1\n" * (FILE_LINES + 1)),
@@ -267,6 +278,7 @@ KEPT: list[tuple[Rule, str, str]] = [
     (prints, "memgen_eval.render.table", "print('x')"),
     (swallows, "memgen_eval.evaluate", "try:\n    f()\nexcept Exception as error:\n    log(error)"),
     (swallows, "memgen_eval.evaluate", "try:\n    f()\nexcept OSError:\n    pass"),
+    (unplaced, "memgen_eval.diffusion.inputs", "torch.from_numpy(x), torch.zeros(3, device=x.device)"),
     (too_long, "memgen_eval.cli", LONG_DOCSTRING),
     (undeclared, "memgen_eval.data.formats", "import os\nfrom PIL import Image"),
 ]

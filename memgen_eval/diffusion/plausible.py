@@ -18,6 +18,7 @@ from memgen_eval.diffusion.runs import Run, as_rows, cosine, dot
 FAR = 25.0  # times the error of the best multiple of x: no trained denoiser
 ODD = 1.5  # times that error: reason enough to look at other conversions
 NEGLIGIBLE = 0.01  # error per value
+TRAINED = 0.7  # times that error: what no multiple of x has, and every trained denoiser at some sigma
 BETTER = 0.1  # by which the cosine with another conversion's target has to be larger
 NUM_COMPARED = 5  # noise levels at which conversions are compared
 
@@ -95,7 +96,8 @@ def _better_conversion(run: Run, inputs: NoisedImages, plain: Floats) -> str | N
     places = np.unique(np.linspace(0, len(run.sigmas) - 1, NUM_COMPARED).astype(int))
     own = _fit(run, inputs, run.denoiser, places)
     best = max((_fit(run, inputs, other, places) for other in run.denoiser.others()), key=lambda fit: fit.cosine)
-    if best.cosine < own.cosine + BETTER or (best.errors > FAR * np.maximum(plain[places], NEGLIGIBLE / FAR)).any():
+    shares = best.errors / np.maximum(plain[places], NEGLIGIBLE / FAR)
+    if best.cosine < own.cosine + BETTER or shares.max() > FAR or shares.min() > TRAINED:
         return None
     gains = own.errors / np.maximum(best.errors, NEGLIGIBLE * plain[places])
     most = int(np.argmax(gains))
