@@ -20,6 +20,7 @@ from scipy.stats import binomtest
 from checking import evaluated, run, strict_json
 from conftest import Kit, noise_images
 from memgen_eval import Report, evaluate
+from memgen_eval.render.html import render_html
 
 SHAPE = (8, 8, 3)
 
@@ -223,9 +224,10 @@ def test_hostile_error_texts_are_text_everywhere(tmp_path: Path) -> None:
     train = noise_images(0, 60, SHAPE)
     report = evaluated(noise_images(2, 40, SHAPE), train=train, features=hostile_features)
     assert "alert(1)" in report.skipped["novelty"]
-    assert_harmless(report._repr_html_())
+    assert_harmless(render_html(report))
     report.save(tmp_path / "r.md")
-    for text in (report._repr_html_(), str(report), (tmp_path / "r.md").read_text(encoding="utf-8")):
+    shown = (render_html(report), report._repr_html_(), str(report), (tmp_path / "r.md").read_text(encoding="utf-8"))
+    for text in shown:
         assert not re.search(r"[\x00-\x08\x0b-\x1f\x7f]", text)
         assert "alert(1)" in text
     assert "<script>" not in (tmp_path / "r.md").read_text(encoding="utf-8")

@@ -18,7 +18,7 @@ OF_BASELINE = ("test_distance_quantiles", "test_distance_median", "test_authenti
 def recall_note(all_found: NDArray[np.bool_], k: int, *, name: str) -> str:
     """For how many of the images checked, called `name`, the K nearest are the exact ones, with Wilson's interval."""
     found, checked = int(np.count_nonzero(all_found)), len(all_found)
-    low, high = wilson_interval(found, checked)
+    low, high = wilson_interval(found / checked, checked)
     share = f"{found:,} of {checked:,} checked {name} (95 %: {100 * low:.1f} to {100 * high:.1f} %)"
     return f"approximate search: the {k} nearest exact for {share}"
 

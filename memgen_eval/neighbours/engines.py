@@ -23,6 +23,8 @@ SMALL_WORK = 2e8  # operations below which threads and measurements cost more th
 _WORTH_IMPORTING_TORCH = 2e11
 _PROBE_QUERIES, _PROBE_REFERENCES, _PROBE_BYTES = 512, 4096, 12 * 2**20  # shapes of a search, on which ratios depend
 _PROBE_WIDTH = 4096  # at most
+_PIECE_QUERIES, _PIECE_REFERENCES = 16, 256  # a piece of the probe, which tells those that are out of the question:
+_HOPELESS = 16  # times slower than the fastest
 _PROBE_TURNS, _PROBE_SECONDS = 5, 0.1  # whichever is reached first
 _BY_NAME = {products.name: products for products in (NUMKONG, TORCH, NUMPY)}
 _logger = logging.getLogger("memgen_eval.neighbours")
@@ -140,19 +142,21 @@ def _automatic(work: float, width: int) -> Products:
 def _fastest(names: tuple[str, ...], width: int) -> Products:
     """The fastest of those installed that multiply exactly, measured once in a process for each width."""
     usable = [_BY_NAME[name] for name in names if installed(name) and is_exact(_BY_NAME[name])]
+    if len(usable) > 1:  # torch takes a minute for the whole probe where it has no kernel for this processor
+        seconds = _seconds(usable, width, _PIECE_QUERIES, _PIECE_REFERENCES)
+        usable = [products for products in usable if seconds[products.name] < _HOPELESS * min(seconds.values())]
     if len(usable) == 1:
         return usable[0]
-    seconds = _seconds(usable, width)
+    seconds = _seconds(usable, width, _PROBE_QUERIES, min(_PROBE_REFERENCES, _PROBE_BYTES // width))
     _logger.debug("seconds per probe of width %d: %s", width, seconds)
     return min(usable, key=lambda products: seconds[products.name])
 
 
-def _seconds(candidates: list[Products], width: int) -> dict[str, float]:
+def _seconds(candidates: list[Products], width: int, num_queries: int, num_references: int) -> dict[str, float]:
     """Shortest times of one product on all threads; turns alternate, so that a busy spell slows all of them."""
-    num_references = min(_PROBE_REFERENCES, _PROBE_BYTES // width)
     generator = np.random.default_rng(0)
     queries, references = (
-        generator.integers(-128, 128, (count, width), dtype=np.int8) for count in (_PROBE_QUERIES, num_references)
+        generator.integers(-128, 128, (count, width), dtype=np.int8) for count in (num_queries, num_references)
     )
     packed = {products.name: [products.pack(references)] for products in candidates}
     seconds = dict.fromkeys(packed, math.inf)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import logging
+import math
 import os
 import subprocess
 import sys
@@ -57,7 +58,7 @@ def test_self_test_sees_saturation_that_constants_hide(
         found = nearest_neighbours(images[:5], images, 3, engine="torch")
     assert "torch gives wrong integer products" in caplog.text
     assert same(found, nearest_neighbours(images[:5], images, 3, engine="numpy"))
-    monkeypatch.setattr(engines, "_seconds", lambda candidates, width: {products.name: 1.0 for products in candidates})
+    monkeypatch.setattr(engines, "_seconds", lambda candidates, *shape: {products.name: 1.0 for products in candidates})
     assert engines._fastest.__wrapped__(("torch", "numpy"), 50) is NUMPY
 
 
@@ -65,7 +66,7 @@ def test_fastest_is_taken_for_large_work_only(monkeypatch: pytest.MonkeyPatch) -
     seconds = {"numkong": 2.0, "torch": 1.0, "numpy": 3.0}
     widths: list[int] = []
 
-    def measure(candidates: list[Products], width: int) -> dict[str, float]:
+    def measure(candidates: list[Products], width: int, *shape: int) -> dict[str, float]:
         widths.append(width)
         return {products.name: seconds[products.name] for products in candidates}
 
@@ -79,7 +80,7 @@ def test_fastest_is_taken_for_large_work_only(monkeypatch: pytest.MonkeyPatch) -
     assert chosen(1e13) is TORCH
     seconds["numkong"] = 0.5
     assert chosen(1e13, 10**6) is NUMKONG
-    assert widths == [512, 4096]  # a power of two, and no row is longer in a probe
+    assert sorted(set(widths)) == [512, 4096]  # a power of two, and no row is longer in a probe
     monkeypatch.delitem(sys.modules, "torch")
     seconds["numkong"] = 2.0
     assert chosen(1e11) is NUMKONG  # not worth importing torch
@@ -108,9 +109,24 @@ def test_callers_autocast_changes_nothing() -> None:
 
 @pytest.mark.parametrize("width", [1, 257, 3072])
 def test_probe_measures(width: int) -> None:
-    seconds = engines._seconds([NUMKONG, TORCH], width)
+    seconds = engines._seconds([NUMKONG, TORCH], width, 16, 64)
     assert set(seconds) == {"numkong", "torch"}
-    assert all(0 < each < 60 for each in seconds.values())
+    assert all(0 < each < math.inf for each in seconds.values())
+
+
+def test_what_is_hopeless_on_a_piece_is_not_measured_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: list[tuple[set[str], int]] = []
+
+    def measure(candidates: list[Products], width: int, num_queries: int, num_references: int) -> dict[str, float]:
+        measured.append(({products.name for products in candidates}, num_queries))
+        return {products.name: slower if products is TORCH else 1.0 for products in candidates}
+
+    monkeypatch.setattr(engines, "_seconds", measure)
+    for slower, times in ((16.0, 1), (15.9, 2), (0.5, 2)):
+        measured.clear()
+        chosen = engines._fastest.__wrapped__(("numkong", "torch"), 3072)
+        assert chosen is (TORCH if slower < 1 else NUMKONG)
+        assert len(measured) == times and measured[0] == ({"numkong", "torch"}, 16)
 
 
 def test_description_names_library_and_version() -> None:
