@@ -40,14 +40,14 @@ NAMES = {"samples": "samples", "test": "test images"}
 
 
 def of_sets(sets: Sets) -> tuple[str, ...]:
-    """What samples and test images show beside the training set, before anything is searched.
+    """What samples and test images show next to the training set, before anything is searched.
 
     Raises
     ------
     InputError
         If floats without a range were taken to be in [-1, 1], and then fill other grey levels than the other set.
     """
-    train = sets.keep("appearance", lambda: _appearance(sets.train))
+    train = _train_appearance(sets)
     found: list[str] = []
     for argument, images in (("samples", sets.samples), ("test", sets.test)):
         if images is not None:
@@ -57,6 +57,10 @@ def of_sets(sets: Sets) -> tuple[str, ...]:
 
 def _appearance(images: ImageSet) -> Appearance:
     return appearance(images.take(looked_at(len(images))))
+
+
+def _train_appearance(sets: Sets) -> Appearance:
+    return sets.keep("appearance", lambda: _appearance(sets.train))
 
 
 def _beside_train(argument: str, images: ImageSet, train_images: ImageSet, train: Appearance) -> Iterator[str]:
@@ -134,9 +138,8 @@ def _read_again(samples: ImageSet, num_readings: int) -> NDArray[np.int64]:
 
 
 def _other_readings(sets: Sets) -> list[Reading]:
-    shape = sets.samples.shape
-    train, own = (_appearance(images).counts for images in (sets.train, sets.samples))
-    return [*turned(shape), *misstored(shape), *with_levels_of(train, own)]
+    shape, own = sets.samples.shape, _appearance(sets.samples)
+    return [*turned(shape), *misstored(shape), *with_levels_of(_train_appearance(sets).counts, own.counts)]
 
 
 def _copied(table: Neighbours, sets: Sets) -> NDArray[np.bool_]:
