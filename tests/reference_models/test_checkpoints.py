@@ -16,6 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from memgen_eval import InputError
+from memgen_eval.paths import TEMPORARY
 from reference_models import checkpoints
 from reference_models.checkpoints import (
     Checkpoint,
@@ -220,7 +221,7 @@ def test_run_files_that_exhaust_a_parser(run: Path, text: str) -> None:
 
 
 def test_a_training_that_was_killed_as_it_began_leaves_a_new_folder(tmp_path: Path, recipe: Recipe) -> None:
-    (tmp_path / ".run.json.12345.tmp").write_text('{"format": ')
+    (tmp_path / TEMPORARY.format("12345")).write_text('{"format": ')
     start_run(tmp_path, recipe)
     assert read_recipe(tmp_path) == recipe
 
