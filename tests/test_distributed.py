@@ -150,6 +150,11 @@ def failures() -> list[str]:
             raise MemoryError("too small")
         return x / (1 + sigma.reshape(-1, 1, 1, 1) ** 2)
 
+    def features(images: torch.Tensor) -> torch.Tensor:
+        if rank == 1:
+            raise MemoryError("too small")
+        return means(images)
+
     def fail(words: str) -> None:
         raise ValueError(words)
 
@@ -177,8 +182,8 @@ def failures() -> list[str]:
     refused(lambda: steps(lambda ranks: fail(f"rank {ranks.rank} failed first")))
     with mock.patch("memgen_eval.data.images.BLOCK_VALUES", 192 * 20):  # so that each rank has blocks of its own
         refused(lambda: evaluate(NOISE[:9], train=NOISE, features=lambda images: means(images)[:, rank:]))
-    skipped = evaluate(NOISE[:9], train=NOISE, denoiser=denoiser, num_denoiser_images=5, sigmas=[0.1]).skipped
-    return [*told, skipped["denoiser"]]
+    refused(lambda: evaluate(NOISE[:9], train=NOISE, denoiser=denoiser))  # given, it has to work
+    return [*told, evaluate(NOISE[:9], train=NOISE, features=features).skipped["novelty"]]
 
 
 def notices() -> list[str]:
@@ -312,9 +317,10 @@ def test_all_fail_alike(tmp_path: Path) -> None:
     assert re.fullmatch(
         rf"InputError: samples differs between ranks, \w+ on rank 1 and \w+ on rank 0: {every}", first[3]
     )
-    kept = "2 kept results on rank 1 and 1 kept results on rank 0"
+    kept = "3 kept results on rank 1 and 2 kept results on rank 0"  # the checksum of the content is one
     assert first[4] == f"InputError: reference differs between ranks, {kept}: {every}"
-    assert first[5] == "RuntimeError: rank 1: MemoryError: too small"
+    given = r"x, float32 \(64, 3, 8, 8\) on cpu, and float32 \(64,\) on cpu"
+    assert re.fullmatch(rf"InputError: rank 1: denoiser failed on {given}: MemoryError: too small", first[5])
     assert re.fullmatch(rf"RankError: ranks hold rows of different kinds, .*: {every}", first[6])
     assert first[7] == f"RankError: ranks have come to different steps (the end, rows): {every}"
     assert first[8] == "RuntimeError: rank 1: ZeroDivisionError: integer division or modulo by zero"
@@ -322,7 +328,8 @@ def test_all_fail_alike(tmp_path: Path) -> None:
     assert re.fullmatch(
         rf"RankError: ranks hold rows of different kinds, .*: {every}", first[10]
     )  # novelty is optional
-    assert first[11] == "RuntimeError: rank 1: MemoryError: too small"
+    assert first[11] == first[5]
+    assert re.fullmatch(r"rank 1: features failed on images of train, .* MemoryError: too small", first[12])
 
 
 def test_only_rank_0_warns(tmp_path: Path) -> None:

@@ -61,7 +61,7 @@ def check_plain(value: Any, *, label: str) -> None:
         import torch
 
         if value.device.type == "meta":
-            kind = "a tensor on the device meta, which holds no values: make it on a real one"
+            kind = "a tensor on the device meta, which holds no values: give a dense one on a real device"
         elif value.is_nested:
             kind = "a nested tensor: give images of one shape"
         elif value.layout != torch.strided:
