@@ -141,7 +141,7 @@ HANGING = "import ctypes\n\ndef test_hanging():\n    ctypes.PyDLL(None).pause() 
 
 
 def test_a_test_that_hangs_ends_the_run(tmp_path: Path) -> None:
-    assert tomllib.loads(text("pyproject.toml"))["tool"]["pytest"]["ini_options"]["faulthandler_timeout"] <= 300
+    assert tomllib.loads(text("pyproject.toml"))["tool"]["pytest"]["ini_options"]["faulthandler_timeout"] <= 900
     (tmp_path / "test_hanging.py").write_text(HANGING)
     command = [sys.executable, "-m", "pytest", "-c", str(ROOT / "pyproject.toml"), "-o", "faulthandler_timeout=0.5"]
     run = subprocess.run(
