@@ -380,7 +380,9 @@ def test_the_command_speaks_once(
         assert run(*command[2:]) == 1
         assert other.communicate(timeout=LONG) == ("", "") and other.returncode == 1
     two = capsys.readouterr()
-    assert (two.out, two.err) == (one.out, one.err)
+    said = [[line for line in found.err.splitlines() if ": wrote " not in line] for found in (one, two)]
+    assert (two.out, said[1]) == (one.out, said[0])
+    assert [two.err.count(f"wrote two.{suffix}") for suffix in ("json", "html")] == [1, 1]
     reports_ = [strict_json((folder / name).read_text()) for name in ("one.json", "two.json")]
     assert figures(reports_[0]) == figures(reports_[1])
     assert [report["provenance"]["ranks"] for report in reports_] == [1, 2]
