@@ -34,26 +34,18 @@ torch.randn(3_000_000).square().sum()  # OpenMP starts its threads
 torch.randn(600, 600) @ torch.randn(600, 600)
 """
 
+FORK = """
+process = multiprocessing.get_context("fork").Process(target=child)
+process.start()
+process.join(TIME)
+if process.is_alive():
+    process.kill()
+    sys.exit("hangs")
+sys.exit(process.exitcode)
+"""
 WAYS = {
-    "multiprocessing": """
-process = multiprocessing.get_context("fork").Process(target=child)
-process.start()
-process.join(TIME)
-if process.is_alive():
-    process.kill()
-    sys.exit("hangs")
-sys.exit(process.exitcode)
-""",
-    "after an evaluation": """
-child()
-process = multiprocessing.get_context("fork").Process(target=child)
-process.start()
-process.join(TIME)
-if process.is_alive():
-    process.kill()
-    sys.exit("hangs")
-sys.exit(process.exitcode)
-""",
+    "multiprocessing": FORK,
+    "after an evaluation": "child()" + FORK,
     "os.fork": """
 import memgen_eval.evaluate
 number = os.fork()
