@@ -83,8 +83,9 @@ def _beside_train(argument: str, images: ImageSet, train_images: ImageSet, train
     if single.mean() > max(SINGLE_COLOUR_SHARE, 2 * train_single.mean()):
         yield f"{np.count_nonzero(single):,} of {len(single):,} {name} have a single colour."
     clipped = images.arrival["clipped"]
-    if clipped is not None and clipped["share"] > CLIPPED_SHARE:
-        yield f"{clipped['share']:.0%} of the values of the {name} were clipped. Check the range they were read with."
+    if clipped is not None and clipped["far_share"] > CLIPPED_SHARE:
+        share = f"{clipped['far_share']:.0%} of the values of the {name}"
+        yield f"{share} lay far outside the range they were read with, and were clipped. Check the range."
     better = None if mismatch is not None else better_reading(own, train, turned(images.shape))
     if better is not None:
         yield f"The {name} resemble the training set more when they are read {better}. Check how they were written."

@@ -22,6 +22,7 @@ UNASKED: tuple[float, float] = (-1.0, 1.0)  # the range of floats that nobody ga
 NONE_BEYOND = 1.1
 DARK, DARK_SHARE = -0.1, 1e-3  # a smaller share of values this low may be the overshoot of images in [0, 1]
 WARN_SHARE = 0.05
+FAR_OUTSIDE = 0.1  # of the range's width: excursions of a trained model seldom are as large
 
 
 def layouts(shape: Sequence[int]) -> dict[Layout, Shape]:
@@ -155,13 +156,14 @@ def conversion_for(
 
 @dataclass(frozen=True)
 class Tally:
-    """Extremes of the raw values, how many there are, how many lie outside the range, and how many are below -0.1."""
+    """Extremes of the raw values, and how many there are: in all, outside the range, far outside it, below -0.1."""
 
     minimum: float
     maximum: float
     num_values: int
     num_beyond: int
-    num_dark: int = 0
+    num_far: int
+    num_dark: int
 
     def __add__(self, other: Tally) -> Tally:
         return Tally(
@@ -169,6 +171,7 @@ class Tally:
             max(self.maximum, other.maximum),
             self.num_values + other.num_values,
             self.num_beyond + other.num_beyond,
+            self.num_far + other.num_far,
             self.num_dark + other.num_dark,
         )
 
@@ -188,11 +191,14 @@ def tally(
         which = which_image(first + int(wrong.argmax()), names)
         raise InputError(f"{label}: {which} holds NaN or infinity; expected finite values: leave it out or fix it")
     low, high = value_range or (0.0, 255.0)
-    beyond = 0
-    if minimum < low or maximum > high:
-        beyond = int(np.count_nonzero((raw < low) | (raw > high)))
+
+    def num_outside(margin: float) -> int:
+        if minimum >= low - margin and maximum <= high + margin:
+            return 0
+        return int(np.count_nonzero((raw < low - margin) | (raw > high + margin)))
+
     dark = int(np.count_nonzero(raw < DARK)) if minimum < DARK else 0
-    return Tally(minimum, maximum, raw.size, beyond, dark)
+    return Tally(minimum, maximum, raw.size, num_outside(0), num_outside(FAR_OUTSIDE * (high - low)), dark)
 
 
 def out_of_hand(seen: Tally) -> bool:
@@ -236,7 +242,13 @@ def judge(
         return (), None
     low, high = value_range or UNASKED
     share = seen.num_beyond / seen.num_values
-    clipped = {"count": seen.num_beyond, "share": share, "minimum": seen.minimum, "maximum": seen.maximum}
+    clipped = {
+        "count": seen.num_beyond,
+        "share": share,
+        "far_share": seen.num_far / seen.num_values,
+        "minimum": seen.minimum,
+        "maximum": seen.maximum,
+    }
     note = (
         f"clipped to [{low:g}, {high:g}]: {seen.num_beyond} of {seen.num_values} values ({share:.2g} of them), "
         f"from {seen.minimum:.4g} to {seen.maximum:.4g}"

@@ -95,6 +95,7 @@ def test_with_a_range_what_lies_beyond_is_clipped_with_its_share_and_maximum(sig
     assert clipped == {
         "count": beyond,
         "share": beyond / signed.size,
+        "far_share": int((np.abs(signed) > 1.2).sum()) / signed.size,
         "minimum": float(signed.min()),
         "maximum": float(signed.max()),
     }
