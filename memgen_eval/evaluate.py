@@ -85,7 +85,7 @@ def evaluate(
     features : "pixels" or callable
         The space of novelty: from a uint8 tensor (B, C, H, W) to features (B, F).
     num_samples : int, optional
-        How many images are asked of a sampler (10,000 by default); of images given, the first so many (all by default).
+        How many images to ask of a sampler (10,000 by default), or to take of the images given (all by default).
     batch_size : int
         The most images that are asked of a sampler at once.
     value_range : (float, float), optional
@@ -116,7 +116,7 @@ def evaluate(
     Returns
     -------
     Report
-        Every figure with its interval and beside its baseline; what could not be measured is in `skipped`.
+        Every figure with its interval and its baseline's; what could not be measured is in `skipped`.
 
     Raises
     ------
@@ -180,8 +180,7 @@ def _reference(train: object, test: object | None, data_dir: str | Path | None) 
 def _load(
     request: _Request, reference: Reference, model: _Model, options: Options, stages: Stages, ranks: Ranks
 ) -> Sets:
-    quantize = options.quantize
-    num_samples = request.num_samples
+    quantize, num_samples = options.quantize, request.num_samples
     with stages.stage("reading the training set"):
         train = reference.train_set(quantize=quantize)
         test = reference.test_set(quantize=quantize)
@@ -215,8 +214,7 @@ def _load(
                 data_dir=request.data_dir,
                 num_images=num_samples,
             )
-    drawn = is_sampler(request.source)
-    return Sets(samples, train, test, reference, options, stages, ranks, drawn)
+    return Sets(samples, train, test, reference, options, stages, ranks, is_sampler(request.source))
 
 
 def _check_approximate(train: ImageSet, test: ImageSet | None) -> None:
@@ -251,7 +249,7 @@ def is_sampler(source: object) -> TypeGuard[Callable[..., object]]:
 
 @dataclass(frozen=True, eq=False)
 class _Model:
-    """What is known of the model beside its samples."""
+    """What is known of the model, its samples apart."""
 
     denoiser: Callable[..., Any] | None
     sampler: object
@@ -294,7 +292,7 @@ def _measure(sets: Sets, model: _Model) -> Found:
 
 
 def _probe(sets: Sets, model: _Model, skipped: dict[str, str]) -> Probe | None:
-    """The denoiser beside D* and D_G, for two families; the data alone where there is no denoiser."""
+    """The denoiser compared with D* and D_G, for two families; the data alone where there is no denoiser."""
     options = sets.options
     if not options.wants("denoiser") and (model.denoiser is None or not options.wants("gaussian")):
         skipped["denoiser"] = NOT_ASKED

@@ -99,7 +99,7 @@ def stack(images: list[NDArray[Any]], *, label: str) -> NDArray[Any]:
 
 
 def dataset_batches(dataset: Any, *, like: Shape | None, most: int | None, label: str) -> Iterator[NDArray[Any]]:
-    """Yield the images of a Dataset, or the first so many. A list of batches is one too.
+    """Yield the images of a Dataset, or `most` of them. A list of batches is one too.
 
     Raises
     ------
@@ -140,7 +140,7 @@ def items_of(source: Any, *, label: str) -> tuple[Callable[[int], NDArray[Any]],
 
 
 def few_items(num_items: int) -> list[int]:
-    """A few dozen items spread over so many."""
+    """The indices of a few dozen items, spread evenly over a set."""
     return np.unique(np.linspace(0, num_items - 1, FEW).astype(int)).tolist() if num_items else []
 
 
