@@ -23,7 +23,7 @@ from memgen_eval.metrics.resemblance import (
     better_reading,
     is_flat,
     level_mismatch,
-    looked_at,
+    spread_evenly,
 )
 from memgen_eval.metrics.statistics import auc, fisher_greater
 from memgen_eval.neighbours.table import Neighbours
@@ -56,7 +56,7 @@ def of_sets(sets: Sets) -> tuple[str, ...]:
 
 
 def _appearance(images: ImageSet) -> Appearance:
-    return appearance(images.take(looked_at(len(images))))
+    return appearance(images.take(spread_evenly(len(images))))
 
 
 def _train_appearance(sets: Sets) -> Appearance:
@@ -135,7 +135,7 @@ def of_other_readings(sets: Sets, searched: Searched) -> tuple[str, ...]:
 def _read_again(samples: ImageSet, num_readings: int) -> NDArray[np.int64]:
     """The indices of samples to be read again, spread evenly."""
     most = min(READ_AGAIN, max(16, READ_AGAIN_VALUES // (samples.num_values * num_readings)))
-    return np.unique(np.linspace(0, len(samples) - 1, min(most, len(samples))).round().astype(np.int64))
+    return spread_evenly(len(samples), most)
 
 
 def _other_readings(sets: Sets) -> list[Reading]:

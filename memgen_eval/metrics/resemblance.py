@@ -63,9 +63,9 @@ def appearance(images: NDArray[Any]) -> Appearance:
     return Appearance(np.stack(counts), float(np.median(contrasts)), block_means(images))
 
 
-def looked_at(num_images: int) -> NDArray[np.int64]:
-    """The indices of at most 2,048 images, spread evenly over a set."""
-    return np.unique(np.linspace(0, num_images - 1, min(num_images, LOOKED_AT)).round().astype(np.int64))
+def spread_evenly(num_images: int, most: int = LOOKED_AT) -> NDArray[np.int64]:
+    """The indices of at most `most` images, spread evenly over a set."""
+    return np.unique(np.linspace(0, num_images - 1, min(num_images, most)).round().astype(np.int64))
 
 
 @dataclass(frozen=True)
