@@ -19,7 +19,6 @@ from memgen_eval.metrics.memorization import copied
 from memgen_eval.metrics.other_readings import Reading, misstored, turned, with_levels_of
 from memgen_eval.metrics.resemblance import (
     Appearance,
-    appearance,
     better_reading,
     is_flat,
     level_mismatch,
@@ -27,7 +26,7 @@ from memgen_eval.metrics.resemblance import (
 )
 from memgen_eval.metrics.statistics import auc, fisher_greater
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.sets import Searched, Sets
+from memgen_eval.sets import Searched, Sets, appearance_of
 
 CLIPPED_SHARE = 0.05
 SINGLE_COLOUR_SHARE = 0.05
@@ -51,20 +50,19 @@ def of_sets(sets: Sets) -> tuple[str, ...]:
     found: list[str] = []
     for argument, images in (("samples", sets.samples), ("test", sets.test)):
         if images is not None:
-            found += _beside_train(argument, images, sets.train, train)
+            own = sets.appearance if images is sets.samples else appearance_of(images)
+            found += _beside_train(argument, images, own, sets.train, train)
     return tuple(found)
 
 
-def _appearance(images: ImageSet) -> Appearance:
-    return appearance(images.take(spread_evenly(len(images))))
-
-
 def _train_appearance(sets: Sets) -> Appearance:
-    return sets.keep("appearance", lambda: _appearance(sets.train))
+    return sets.keep("appearance", lambda: appearance_of(sets.train))
 
 
-def _beside_train(argument: str, images: ImageSet, train_images: ImageSet, train: Appearance) -> Iterator[str]:
-    name, own = NAMES[argument], _appearance(images)
+def _beside_train(
+    argument: str, images: ImageSet, own: Appearance, train_images: ImageSet, train: Appearance
+) -> Iterator[str]:
+    name = NAMES[argument]
     mismatch = level_mismatch(own, train)
     if mismatch is not None:
         narrower, word = (images, argument) if mismatch.narrower else (train_images, "train")
@@ -139,7 +137,7 @@ def _read_again(samples: ImageSet, num_readings: int) -> NDArray[np.int64]:
 
 
 def _other_readings(sets: Sets) -> list[Reading]:
-    shape, own = sets.samples.shape, _appearance(sets.samples)
+    shape, own = sets.samples.shape, sets.appearance
     return [*turned(shape), *misstored(shape), *with_levels_of(_train_appearance(sets).counts, own.counts)]
 
 

@@ -14,6 +14,7 @@ from memgen_eval.data.images import ImageSet
 from memgen_eval.distributed import Ranks
 from memgen_eval.features import extractor_checksum
 from memgen_eval.metrics.copies import Scale
+from memgen_eval.metrics.resemblance import Appearance, appearance, spread_evenly
 from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.options import Options
@@ -56,6 +57,11 @@ class Sets:
             if images is not None:
                 images.check_unchanged()
 
+    @cached_property
+    def appearance(self) -> Appearance:
+        """How the samples look."""
+        return appearance_of(self.samples)
+
     @property
     def references(self) -> References:
         """The training images, to be searched many times."""
@@ -84,6 +90,11 @@ class Sets:
             return tables.duplicate_tolerance(self.train, seed=seed, memory_budget=budget, ranks=ranks)
 
         return self.keep("tolerance", own)
+
+
+def appearance_of(images: ImageSet) -> Appearance:
+    """How some of the images of a set look."""
+    return appearance(images.take(spread_evenly(len(images))))
 
 
 @dataclass(frozen=True, eq=False)
