@@ -258,13 +258,13 @@ def test_the_account_of_each_set_says_what_was_read_and_assumed() -> None:
     inputs = report.provenance.inputs
     assert inputs["samples"]["account"] == (
         "50 images of 3 x 8 x 8 (array); float32 in N H W C, taken to be in [-1, 1] because no range was given; "
-        "grey levels 0 to 255 occur; 2 images repeat an earlier one (the first: image 7); "
+        "grey levels from 0 to 255; 2 images repeat an earlier one (the first: image 7); "
         "2 images have a single colour (the first: image 20); "
-        "clipped to [-1, 1]: 1 of 9600 values (0.0001 of them), from -1 to 1.05"
+        "clipped to [-1, 1]: 1 of 9,600 values (0.01 %), from -1 to 1.05"
     )
     assert inputs["samples"]["repeats"] == {"count": 2, "first": 7}
     assert inputs["samples"]["single_colour"] == {"count": 2, "first": 20}
-    assert inputs["train"]["account"].startswith("800 images of 3 x 8 x 8 (array); uint8 in N H W C; grey levels 0")
+    assert inputs["train"]["account"].startswith("800 images of 3 x 8 x 8 (array); uint8 in N H W C; grey levels from 0")
     for name in ("samples", "train", "test"):
         account = inputs[name]["account"]
         assert f"{name}: {account}" in str(report)

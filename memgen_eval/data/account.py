@@ -35,7 +35,7 @@ def _parts(images: ImageSet) -> Iterator[str]:
     source = "" if arrival["path"] is None else f" {quoted(arrival['path'])}"
     yield f"{len(images):,} images of {shape_text(images.shape)} ({arrival['form']}{source})"
     yield _values(arrival)
-    yield f"grey levels {found.minimum:.4g} to {found.maximum:.4g} occur"
+    yield f"grey levels from {found.minimum:.4g} to {found.maximum:.4g}"
     if found.grey:
         yield "all images are grey, in three equal channels"
     yield from _first_of(found.repeats, ("image repeats", "images repeat"), "an earlier one", images)

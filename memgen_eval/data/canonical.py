@@ -250,7 +250,7 @@ def judge(
         "maximum": seen.maximum,
     }
     note = (
-        f"clipped to [{low:g}, {high:g}]: {seen.num_beyond} of {seen.num_values} values ({share:.2g} of them), "
+        f"clipped to [{low:g}, {high:g}]: {seen.num_beyond:,} of {seen.num_values:,} values ({100 * share:.2g} %), "
         f"from {seen.minimum:.4g} to {seen.maximum:.4g}"
     )
     if share > WARN_SHARE:

@@ -148,10 +148,11 @@ def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str
     if label == "copies":
         opening = f"The samples hold copies of training images: {counts} (Fisher {_p(p_value)})."
     elif label == "no copying found":
-        bound, clean_p = largest_compatible_ratio(evidence).value, evidence.p_value_without_leaks
+        bound = clopper_pearson_upper(evidence.num_distinct_flagged, evidence.num_distinct_samples)
+        clean_p = evidence.p_value_without_leaks
         opening = (
             f"No copying found: {counts} (Fisher {_p(p_value if clean_p is None else clean_p)}). "
-            f"Up to {bound:.2%} of the samples could still be copies of the kind that this rule sees."
+            f"At most {100 * bound:.3g} % of the samples are such copies (95 % confidence)."
         )
     else:
         opening = f"Undecided: {'; '.join(doubts)}. {counts[0].upper()}{counts[1:]}."
@@ -166,7 +167,7 @@ def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str
 
 
 def _p(value: float) -> str:
-    return f"p = {value:.2g}" if value >= 1e-300 else "p < 1e-300"
+    return f"p = {value:.2g}".replace("e-0", "e-") if value >= 1e-300 else "p < 1e-300"
 
 
 def _images(number: int, noun: str) -> str:

@@ -176,6 +176,7 @@ def evidence(report: Report) -> list[tuple[str, str]]:
     if report.verdict is None:
         return []
     found, baseline = report.verdict.evidence, baseline_words(report)
+    p_value = report.verdict.p_value
 
     def counts(samples: int, others: int) -> str:
         return f"{samples:,} of {found.num_samples:,} samples, {others:,} of {found.num_baseline:,} {baseline}"
@@ -183,7 +184,7 @@ def evidence(report: Report) -> list[tuple[str, str]]:
     rule = f"flagged as copies (nearest training image under {numbers.threshold(report.settings.threshold)} as far as"
     lines = [
         (f"{rule} the next)", counts(found.num_flagged, found.num_flagged_baseline)),
-        ("chance of so large an excess (Fisher's exact test)", numbers.p_value(report.verdict.p_value)),
+        ("chance of this many flagged samples if none is a copy (Fisher's exact test)", numbers.p_value(p_value)),
         (
             f"near-identical to a training image{_tolerance(report)}, flagged or not",
             counts(found.num_near_identical, found.num_near_identical_baseline),
@@ -202,16 +203,18 @@ def evidence(report: Report) -> list[tuple[str, str]]:
 
 def _tolerance(report: Report) -> str:
     tolerance = report.settings.duplicate_tolerance
-    return "" if tolerance is None else f" (within {numbers.number(tolerance * numbers.GREY_LEVELS)} grey levels)"
+    if tolerance is None:
+        return ""
+    return f" (root mean square difference up to {numbers.number(tolerance * numbers.GREY_LEVELS)} grey levels)"
 
 
 def _bound(report: Report) -> list[tuple[str, str]]:
-    """The share of copies that these counts cannot rule out; nothing to say where copies were found."""
+    """The share of copies that these counts cannot rule out, where the verdict's sentence does not say it."""
     assert report.verdict is not None
     path = "memorization.largest_compatible_ratio"
     figure = find(report, path)
-    if report.verdict.label == "copies" or not isinstance(figure, Estimate):
+    if report.verdict.label != "undecided" or not isinstance(figure, Estimate):
         return []
     shown = numbers.show(figure, FIGURES[path].unit).value
     words = f"up to {shown} of the samples" if figure.value is not None else f"{shown}: {numbers.reason(figure)}"
-    return [("copies that these counts cannot rule out (95 %)", words)]
+    return [("copies that these counts cannot rule out (95 % confidence)", words)]

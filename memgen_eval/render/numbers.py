@@ -16,7 +16,6 @@ INTERVAL_DIGITS = 2
 MOST_DIGITS = 4
 PLAIN_DIGITS = 3
 MOST_DECIMALS = 6
-SMALL = 1e-3
 
 
 @dataclass(frozen=True)
@@ -114,7 +113,7 @@ def p_value(value: float) -> str:
     """`p = ...` as it is written in sentences."""
     if value < 1e-300:
         return "p < 1e-300"
-    return f"p = {value:.2e}".replace("e-0", "e-") if value < SMALL else f"p = {value:.3f}"
+    return f"p = {value:.2g}".replace("e-0", "e-")
 
 
 def threshold(value: float) -> str:
@@ -123,6 +122,5 @@ def threshold(value: float) -> str:
 
 
 def image_size(shape: tuple[int, ...]) -> str:
-    """An image's shape, as height x width x channels."""
-    channels, height, width = shape if len(shape) == 3 else (1, *shape)
-    return f"{height} x {width} x {channels}"
+    """An image's shape, as channels x height x width."""
+    return " x ".join(map(str, shape if len(shape) == 3 else (1, *shape)))

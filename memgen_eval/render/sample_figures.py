@@ -12,7 +12,7 @@ MEMORIZATION = {
         "memorization ratio",
         "share",
         "Share of samples flagged as copies: much nearer to one training image than to the next distinct one, "
-        "mirrored or not. More than in the baseline, where flags are chance, is bad.",
+        "mirrored or not. Chance flags some in the baseline too; a larger share than there is bad.",
     ),
     "plain_ratio": Figure(
         "memorization ratio, as published",
@@ -52,14 +52,14 @@ MEMORIZATION = {
     "carlini_absolute": Figure(
         "absolute distance rule",
         "share",
-        "Share of samples nearer to a training image than a fixed distance. High is bad; flat images pass it without "
-        "being copies.",
+        "Share of samples nearer to a training image than the duplicate tolerance. High is bad; flat images pass it "
+        "without being copies.",
     ),
     "carlini_patch": Figure(
         "patch distance rule",
         "share",
-        "Share of samples of which every patch is nearer to the training image than a fixed distance, so that a flat "
-        "background alone does not count. High is bad.",
+        "Share of samples of which every patch is nearer to the training image than the duplicate tolerance, so that "
+        "a flat background alone does not count. High is bad.",
     ),
     "feature_similarity": Figure(
         "feature similarity",
@@ -90,8 +90,9 @@ MEMORIZATION = {
     "num_near_identical": Figure(
         "near-identical samples",
         "count",
-        "Samples within a small fixed distance of a training image, the duplicate tolerance. A larger share than in "
-        "the baseline is bad. The ratio compares two distances, this looks at one: either count can be the larger.",
+        "Samples within the duplicate tolerance of a training image: unless set, a quarter of the usual distance "
+        "between training images. A larger share than in the baseline is bad. Either this count or that of the "
+        "flagged samples can be the larger.",
     ),
     "test_num_near_identical": Figure(
         "near-identical baseline images",
@@ -143,13 +144,13 @@ NOVELTY = {
         "novelty AUC",
         "number",
         "Chance that a sample is farther from the training set than a baseline image is (area under the ROC curve). "
-        "Below 0.5 is bad: copies, or merely blur or low contrast.",
+        "Below 0.5 is bad: copies, or merely blur or low contrast. Above 0.5 is not better: noise is far from all.",
     ),
     "relative_auc": Figure(
         "relative novelty AUC",
         "number",
         "The same chance for d1/d2, the distance to the nearest training image over that to the next. Below 0.5 is "
-        "suspicious; less fooled by blur and contrast, and blind to a few per cent of copies.",
+        "suspicious. It is less fooled by blur and contrast, and does not notice a few per cent of copies.",
     ),
     "ct": Figure(
         "data-copying test C_T",

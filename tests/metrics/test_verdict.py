@@ -187,7 +187,7 @@ def test_the_sentence_names_mirrored_images_and_counts() -> None:
 def test_an_acquittal_comes_with_one_bound_and_the_p_value_that_decided() -> None:
     found = judged(counted(434, 1), counted(1000, 11), leaked=5)
     assert found.label == "no copying found"
-    assert found.sentence.count("%") == 1 and "Up to 1.09% of the samples could still be copies" in found.sentence
+    assert "At most 1.09 % of the samples are such copies (95 % confidence)." in found.sentence
     assert (
         f"(Fisher p = {stats.fisher_exact([[1, 433], [11, 984]], alternative='greater').pvalue:.2g})" in found.sentence
     )

@@ -96,7 +96,7 @@ def test_the_order_of_the_page(full_page: str) -> None:
             "Copies found",
             "The samples hold copies of training images",
             "32 of 1,000 samples, 11 of 10,000 test images",
-            "p = 6.10e-27",
+            "chance of this many flagged samples",
             "near-identical to a training image",
             "near-identical samples",
             "Samples, smallest d1/d2 first",
