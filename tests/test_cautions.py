@@ -264,7 +264,9 @@ def test_the_account_of_each_set_says_what_was_read_and_assumed() -> None:
     )
     assert inputs["samples"]["repeats"] == {"count": 2, "first": 7}
     assert inputs["samples"]["single_colour"] == {"count": 2, "first": 20}
-    assert inputs["train"]["account"].startswith("800 images of 3 x 8 x 8 (array); uint8 in N H W C; grey levels from 0")
+    assert inputs["train"]["account"].startswith(
+        "800 images of 3 x 8 x 8 (array); uint8 in N H W C; grey levels from 0"
+    )
     for name in ("samples", "train", "test"):
         account = inputs[name]["account"]
         assert f"{name}: {account}" in str(report)
