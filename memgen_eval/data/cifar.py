@@ -1,15 +1,13 @@
 """CIFAR-10 as it is published: python batches, binary batches, and the archives of either.
 
-A python batch is a pickle: it is opened only if its MD5 is the published one, and even then nothing but numpy's own
-arrays can be built from it. A binary batch is not a pickle; its size and its labels are checked.
+A python batch is a pickle: it is opened only if its MD5 is the published one, and even then nothing is unpickled; the
+pixels and the names are strings in it. A binary batch is not a pickle; its size and its labels are checked.
 """
 
 from __future__ import annotations
 
 import gzip
 import hashlib
-import io
-import pickle
 import pickletools
 import tarfile
 from collections.abc import Iterable, Mapping
@@ -42,10 +40,10 @@ SPLITS: Mapping[Split, tuple[str, ...]] = {
     "test": ("test_batch",),
 }
 SHAPE = (3, 32, 32)
-RECORD = 1 + 3 * 32 * 32  # a label and the pixels
+NUM_PIXELS = 3 * 32 * 32
+RECORD = 1 + NUM_PIXELS  # a label and the pixels
 LARGEST_BATCH = 2**26  # bytes; a published batch has 31 million
 LARGEST_ARCHIVE = 2**28  # bytes unpacked; the published ones have 186 million
-LARGEST_MEMO = 2**20  # the number of a value in a pickle; the published batches have less than 2 ** 15
 MOST_MEMBERS = 1000  # of an archive; the published ones have 9
 PIECE = 2**14  # bytes that are unpacked at once
 
@@ -115,17 +113,19 @@ def _batch(
             f"{place(argument, path)}: MD5 {found}, expected the published {expected}; the file is cut or altered and "
             "is not opened: fetch it again"
         )
-    _check_memo(data)
-    batch = _NumpyOnly(io.BytesIO(data), encoding="bytes").load()
-    images: NDArray[np.uint8] = batch[b"data"].reshape(-1, *SHAPE)
-    return images, tuple(name.decode("ascii") for name in batch[b"filenames"])
+    return _python_batch(data, place(argument, path))
 
 
-def _check_memo(data: bytes) -> None:
-    """Refuse a pickle that numbers a value beyond any batch: memory for all lower numbers would be taken at once."""
-    for opcode, argument, _ in pickletools.genops(data):
-        if opcode.name in ("PUT", "BINPUT", "LONG_BINPUT") and argument > LARGEST_MEMO:  # type: ignore[operator]
-            raise pickle.UnpicklingError(f"a value numbered {argument}")
+def _python_batch(data: bytes, label: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The longest string of the pickle is all pixels; the strings that end in .png are the names."""
+    strings: list[Any] = [
+        argument for opcode, argument, _ in pickletools.genops(data) if opcode.name in ("BINSTRING", "SHORT_BINSTRING")
+    ]
+    names = tuple(text for text in strings if text.endswith(".png"))
+    pixels = max(strings, key=len, default="").encode("latin-1")
+    if not names or len(pixels) != NUM_PIXELS * len(names):
+        raise InputError(f"{label}: {len(names)} names, {len(pixels)} pixels; it is cut or not a CIFAR-10 batch")
+    return np.frombuffer(pixels, dtype=np.uint8).reshape(-1, *SHAPE), names
 
 
 def _binary_batch(data: bytes, label: str) -> NDArray[np.uint8]:
@@ -192,14 +192,3 @@ class _Bounded:
     def _check(self, position: int) -> None:
         if position > LARGEST_ARCHIVE:
             raise tarfile.ReadError(f"more than {LARGEST_ARCHIVE} bytes unpacked")
-
-
-class _NumpyOnly(pickle.Unpickler):
-    """Builds arrays of numbers and refuses every other name that a pickle may call."""
-
-    def find_class(self, module: str, name: str) -> Any:
-        if (module, name) == ("numpy.core.multiarray", "_reconstruct"):
-            return np.ndarray.__new__
-        if (module, name) in (("numpy", "ndarray"), ("numpy", "dtype")):
-            return getattr(np, name)
-        raise pickle.UnpicklingError(f"{module}.{name} has no place in a CIFAR-10 batch")
