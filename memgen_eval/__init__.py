@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from memgen_eval.evaluate import evaluate
     from memgen_eval.metrics.memorization import memorization_ratio
     from memgen_eval.metrics.novelty import authenticity, data_copying_test, partition
-    from memgen_eval.neighbours.approximate import ApproximateNeighbours, approximate_neighbours
     from memgen_eval.neighbours.duplicates import distinct_neighbours
     from memgen_eval.neighbours.search import nearest_neighbours
     from memgen_eval.neighbours.table import Neighbours
@@ -30,7 +29,6 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 __all__ = [
-    "ApproximateNeighbours",
     "Curve",
     "Estimate",
     "GateError",
@@ -45,7 +43,6 @@ __all__ = [
     "Report",
     "Sampler",
     "Verdict",
-    "approximate_neighbours",
     "authenticity",
     "data_copying_test",
     "distinct_neighbours",
@@ -62,7 +59,6 @@ __all__ = [
 ]
 
 _HOMES = {
-    "ApproximateNeighbours": "memgen_eval.neighbours.approximate",
     "Curve": "memgen_eval.report",
     "Estimate": "memgen_eval.report",
     "GateError": "memgen_eval.errors",
@@ -77,7 +73,6 @@ _HOMES = {
     "Report": "memgen_eval.report",
     "Sampler": "memgen_eval.diffusion.sampling",
     "Verdict": "memgen_eval.report",
-    "approximate_neighbours": "memgen_eval.neighbours.approximate",
     "authenticity": "memgen_eval.metrics.novelty",
     "data_copying_test": "memgen_eval.metrics.novelty",
     "distinct_neighbours": "memgen_eval.neighbours.duplicates",

@@ -11,7 +11,6 @@ from typing import Any, TypeGuard, TypeVar
 
 from memgen_eval import cautions, families
 from memgen_eval.assemble import Found, assemble
-from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import draw_samples
 from memgen_eval.data.sources import load_images
 from memgen_eval.diffusion.measurements import Probe
@@ -20,7 +19,6 @@ from memgen_eval.distributed import Ranks, joined
 from memgen_eval.errors import InputError, RankError, check_count
 from memgen_eval.features import features_name
 from memgen_eval.foreign import check_denoiser, foreign, is_module
-from memgen_eval.neighbours.approximate import check_approximate
 from memgen_eval.neighbours.threads import unforked_threads
 from memgen_eval.options import NOT_ASKED, NOT_BUILT, NUM_SAMPLES, Options, check_options, chosen_metrics
 from memgen_eval.reference import Reference
@@ -51,7 +49,6 @@ def evaluate(
     duplicate_tolerance: float | None = None,
     flip: bool = True,
     quantize: bool = True,
-    approximate: bool = False,
     sigmas: Sequence[float] | None = None,
     num_denoiser_images: int = 256,
     num_draws: int = 2,
@@ -99,10 +96,6 @@ def evaluate(
         Whether mirrored training images count as copied too.
     quantize : bool
         Whether floats are rounded to 256 grey levels first; False compares them as they are, in float64.
-    approximate : bool
-        Whether features are searched by `approximate_neighbours`, which pays for many evaluations against tens of
-        millions of training images or more. Notes on the figures of novelty give the recall; `authenticity` is left
-        out. Needs callable `features`, `test` and faiss.
     sigmas, num_denoiser_images, num_draws, denoiser_batch_size, device
         Noise levels, images, noise draws an image, batch and device for the denoiser. Without a denoiser its family is
         measured only if `metrics` names it: what the data alone tells.
@@ -133,7 +126,6 @@ def evaluate(
             duplicate_tolerance=duplicate_tolerance,
             flip=flip,
             quantize=quantize,
-            approximate=approximate,
             sigmas=None if sigmas is None else tuple(check_sigmas(sigmas).tolist()),
             num_denoiser_images=num_denoiser_images,
             num_draws=num_draws,
@@ -184,8 +176,6 @@ def _load(
     with stages.stage("reading the training set"):
         train = reference.train_set(quantize=quantize)
         test = reference.test_set(quantize=quantize)
-    if options.approximate:
-        _check_approximate(train, test)
     if model.denoiser is not None and (options.wants("denoiser") or options.wants("gaussian")):
         with ranks.together():  # before samples are drawn, which may take hours
             families.try_denoiser(train, model.denoiser, model.device, options)
@@ -215,13 +205,6 @@ def _load(
                 num_images=num_samples,
             )
     return Sets(samples, train, test, reference, options, stages, ranks, is_sampler(request.source))
-
-
-def _check_approximate(train: ImageSet, test: ImageSet | None) -> None:
-    """Before samples are drawn: what approximate search cannot do."""
-    if test is None:
-        raise InputError("approximate=True leaves no training image out, so there is no baseline: give test=")
-    check_approximate(len(train))
 
 
 def _determining(sets: Sets, checksums: dict[str, str | None], denoiser: object) -> dict[str, str]:

@@ -19,10 +19,8 @@ from memgen_eval.metrics.denoiser import measure_denoiser
 from memgen_eval.metrics.gaussian import MatchedSets, SampleFigures, measure_gaussian
 from memgen_eval.metrics.gaussian_curves import GaussianCurves, measure_gaussian_curves
 from memgen_eval.metrics.memorization import Copying
-from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
-from memgen_eval.metrics.recall import recall_note, with_notes
+from memgen_eval.metrics.novelty import Distances, measure_novelty, partition, with_notes
 from memgen_eval.metrics.statistics import permutation
-from memgen_eval.neighbours.approximate import ApproximateNeighbours, IndexedReferences
 from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.options import NOT_ASKED, Options
@@ -32,7 +30,6 @@ from memgen_eval.sets import GREY_LEVELS, Searched, Sets
 NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"
 NO_OTHERS = "needs another training image beside the nearest"
 REPEATS_LEFT_OUT = "{:,} samples that repeat another sample exactly are left out"
-APPROXIMATE = "needs an exact search among the training images, which approximate=True avoids"
 
 
 def memorization(sets: Sets, searched: Searched, cautions: tuple[str, ...]) -> tuple[Memorization, Verdict]:
@@ -112,18 +109,15 @@ def novelty(sets: Sets, searched: Searched | None) -> Novelty:
         samples, baseline = _distances(sets, space.train, [distinct, space.searched.baseline])
         found = measure_novelty(samples, baseline, reason=NO_BASELINE, seed=options.seed)
         left_out = (REPEATS_LEFT_OUT.format(np.count_nonzero(repeats)),) * bool(repeats.any())
-        notes = (*space.sample_notes, *left_out), (*space.baseline_notes, *(() if held is None else held.notes))
-        return with_notes(found, samples=notes[0], baseline=notes[1])
+        return with_notes(found, samples=left_out, baseline=() if held is None else held.notes)
 
 
 @dataclass(frozen=True, eq=False)
 class _Space:
-    """The training set in the space of the features, (n, ...), the searches made there, and notes on what they miss."""
+    """The training set in the space of the features, (n, ...), and the searches made there."""
 
     train: References
     searched: Searched
-    sample_notes: tuple[str, ...] = ()
-    baseline_notes: tuple[str, ...] = ()
 
 
 def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
@@ -135,8 +129,6 @@ def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
     train = sets.keep("features", embedded, bound_to=sets.extractor)
     k = min(2, len(train.rows))
     own = embed(sets.samples, features, argument="samples", ranks=ranks)
-    if sets.options.approximate:
-        return _approximated(sets, features, own, train)
     samples = tables.shared_neighbours(own, train, k, memory_budget=budget, ranks=ranks)
     if held is None:
         return _Space(train, Searched(samples, None))
@@ -152,35 +144,12 @@ def _embedded(sets: Sets, features: Callable[..., Any]) -> _Space:
     return _Space(train, Searched(samples, sets.keep("feature neighbours", baseline, bound_to=sets.extractor)))
 
 
-def _approximated(sets: Sets, features: Callable[..., Any], own: NDArray[np.float32], train: References) -> _Space:
-    """The same by approximate search."""
-    options, ranks, k = sets.options, sets.ranks, 2
-    indexed = sets.keep("index", lambda: IndexedReferences.of(train.rows, seed=options.seed), bound_to=sets.extractor)
-
-    def searched(queries: NDArray[np.float32]) -> ApproximateNeighbours:
-        return tables.shared_approximate(
-            queries, indexed, k, seed=options.seed, memory_budget=options.memory_budget, ranks=ranks
-        )
-
-    def baseline() -> ApproximateNeighbours:
-        assert sets.test is not None  # no evaluation begins without
-        assert sets.held_out is not None
-        return searched(embed(sets.test, features, argument="test", ranks=ranks)[sets.held_out.rows])
-
-    samples, test = searched(own), sets.keep("approximate neighbours", baseline, bound_to=sets.extractor)
-    sample_notes = (recall_note(samples.all_found, k, name="samples"),)
-    baseline_notes = (recall_note(test.all_found, k, name="test images"),)
-    return _Space(train, Searched(samples.neighbours, test.neighbours), sample_notes, baseline_notes)
-
-
 def _distances(sets: Sets, train: References, searched: list[Neighbours | None]) -> tuple[Distances, Distances | None]:
     """What the family needs to know of samples and baseline, searched among the training images of this space."""
     tables_ = [table for table in searched if table is not None]
     own: list[NDArray[np.float64]] | list[str] = [NO_OTHERS] * len(tables_)
     if not _wants_any(sets, "authenticity", "test_authenticity"):
         own = [NOT_ASKED] * len(tables_)
-    elif sets.options.approximate:
-        own = [APPROXIMATE] * len(tables_)
     elif len(train.rows) >= 2 + any(table.excluded is not None for table in tables_):
         budget, ranks = sets.options.memory_budget, sets.ranks
         own = tables.own_distances(tables_, train, memory_budget=budget, ranks=ranks)

@@ -40,7 +40,6 @@ class Options:
     duplicate_tolerance: float | None
     flip: bool
     quantize: bool
-    approximate: bool
     sigmas: tuple[float, ...] | None
     num_denoiser_images: int
     num_draws: int
@@ -103,10 +102,6 @@ def check_options(options: Options) -> Options:
         raise InputError(f"duplicate_tolerance is {tolerance!r}, expected a number from 0 to below 1 (units of [0, 1])")
     if isinstance(options.features, str) and options.features != "pixels":
         raise InputError(f"features is {options.features!r}, expected 'pixels' or a callable from images to features")
-    if options.approximate and options.features == "pixels":
-        raise InputError(
-            "approximate=True with features='pixels', which are searched exactly: give a callable features="
-        )
     return replace(
         options,
         threshold=threshold,

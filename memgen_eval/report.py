@@ -53,7 +53,7 @@ __all__ = [
     "Verdict",
 ]
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 FAMILIES = ("memorization", "novelty", "fidelity", "denoiser", "gaussian")
 
 

@@ -232,7 +232,6 @@ class Settings:
     duplicate_tolerance: float | None
     flip: bool
     quantize: bool
-    approximate: bool
     image_shape: tuple[int, ...]
     num_samples: int
     num_train: int

@@ -18,7 +18,6 @@ from memgen_eval.metrics.memorization import (
     repeated,
 )
 from memgen_eval.metrics.statistics import permutation, proportion
-from memgen_eval.neighbours.approximate import NUM_CHECKED, QUERIES_AT_ONCE, ApproximateNeighbours, IndexedReferences
 from memgen_eval.neighbours.budget import budget_bytes
 from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.duplicates import distinct_neighbours, neighbours_within
@@ -56,16 +55,6 @@ def shared_neighbours(
     left_out = None if exclude is None else exclude[mine]
     found = nearest_neighbours(queries[mine], references, k, exclude=left_out, flip=flip, memory_budget=memory_budget)
     return _gathered(found, ranks, queries, exclude)
-
-
-def shared_approximate(
-    queries: Pixels, indexed: IndexedReferences, k: int, *, seed: int, memory_budget: str | int, ranks: Ranks
-) -> ApproximateNeighbours:
-    """`approximate_neighbours`, each rank searching for its own queries, in the blocks of one process."""
-    mine = ranks.share(len(queries), QUERIES_AT_ONCE)
-    part = indexed.search(queries, k, mine=mine, num_checked=NUM_CHECKED, seed=seed, memory_budget=memory_budget)
-    table = _gathered(part.neighbours, ranks, queries, None)
-    return ApproximateNeighbours(table, ranks.gather(part.all_found))
 
 
 def _gathered(part: Neighbours, ranks: Ranks, queries: Pixels | None, excluded: Rows | None) -> Neighbours:

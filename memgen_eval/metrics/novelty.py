@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -31,6 +31,8 @@ from memgen_eval.report import Axis, Curve, Estimate, Novelty
 QUANTILES = tuple(j / 100 for j in range(1, 100))
 MIN_CELL_IMAGES = 20
 DISTINCT_ROWS = 1024
+OF_SAMPLES = ("distance_quantiles", "distance_median", "authenticity")
+OF_BASELINE = ("test_distance_quantiles", "test_distance_median", "test_authenticity")
 ONE_IMAGE = "an interval needs two images"
 
 Floats = NDArray[np.float64]
@@ -259,6 +261,17 @@ def measure_novelty(samples: Distances, baseline: Distances | None, *, reason: s
         authenticity=_authenticity(samples),
         test_authenticity=_authenticity(baseline),
     )
+
+
+def with_notes(family: Novelty, *, samples: tuple[str, ...], baseline: tuple[str, ...]) -> Novelty:
+    """The family with these notes on the figures that rest on samples, on the baseline, or on both."""
+    noted: dict[str, Any] = {}
+    for name in (field.name for field in fields(family)):
+        figure = getattr(family, name)
+        notes = samples * (name not in OF_BASELINE) + baseline * (name not in OF_SAMPLES)
+        if figure.value is not None:
+            noted[name] = replace(figure, notes=(*figure.notes, *notes))
+    return replace(family, **noted)
 
 
 def _both(first: Floats | None, second: Floats | None, measure: Any) -> Estimate:

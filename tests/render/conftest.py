@@ -59,7 +59,6 @@ def settings() -> Settings:
         duplicate_tolerance=0.0447,
         flip=True,
         quantize=True,
-        approximate=False,
         image_shape=(3, 32, 32),
         num_samples=1000,
         num_train=50_000,
