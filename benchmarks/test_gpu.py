@@ -13,8 +13,8 @@ from benchmarks import OURS
 from benchmarks.data import ImageSets
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.truth import Found, share_of_right_rows
-from memgen_eval.neighbours.device import decoded, make_tile, nearest_codes, prepare
-from memgen_eval.neighbours.frames import IntegerFrame
+from memgen_eval.compute.rows import IntegerFrame
+from memgen_eval.neighbours.cuda import decoded, make_tile, nearest_codes, prepare
 from memgen_eval.neighbours.search import nearest_neighbours
 
 K = 5

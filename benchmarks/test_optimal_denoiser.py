@@ -15,7 +15,7 @@ from benchmarks.machine import Peaks
 from benchmarks.peers import DENOISERS
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.truth import optimal_denoiser
-from memgen_eval.diffusion.noise import draw_noises
+from memgen_eval.diffusion.inputs import draw_noises
 
 TURNS = range(3)
 NUM_TRAIN = (1_000, 10_000, 50_000)

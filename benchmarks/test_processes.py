@@ -26,8 +26,8 @@ from benchmarks.stopwatch import Stopwatch
 from memgen_eval import nearest_neighbours
 from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import Ranks, joined, on_every_rank
-from memgen_eval.metrics.memorization import CARLINI_NEIGHBOURS
-from memgen_eval.neighbours.coded import References
+from memgen_eval.metrics.copy_rules import CARLINI_NEIGHBOURS
+from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.tables import copying, plain_table, shared_neighbours
 

@@ -5,99 +5,58 @@ The public names, and nothing else. Each is imported when it is first asked for.
 
 from __future__ import annotations
 
-import sys
 from importlib import import_module
-from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from memgen_eval.data.images import Images
-    from memgen_eval.diffusion.denoiser import from_epsilon, from_flow, from_score, from_v, from_x0
-    from memgen_eval.diffusion.gaussian import GaussianDenoiser
-    from memgen_eval.diffusion.optimal import OptimalDenoiser
-    from memgen_eval.diffusion.sampling import Sampler, sample
-    from memgen_eval.errors import GateError, InputError, MemgenError, RankError
-    from memgen_eval.evaluate import evaluate
-    from memgen_eval.metrics.memorization import memorization_ratio
-    from memgen_eval.metrics.novelty import authenticity, data_copying_test, partition
-    from memgen_eval.neighbours.duplicates import distinct_neighbours
-    from memgen_eval.neighbours.search import nearest_neighbours
-    from memgen_eval.neighbours.table import Neighbours
-    from memgen_eval.reference import Reference
-    from memgen_eval.report import Curve, Estimate, Report, Verdict
+    from memgen_eval.data.images import Images as Images
+    from memgen_eval.diffusion.denoiser import (
+        from_epsilon as from_epsilon,
+        from_flow as from_flow,
+        from_score as from_score,
+        from_v as from_v,
+        from_x0 as from_x0,
+    )
+    from memgen_eval.diffusion.gaussian import GaussianDenoiser as GaussianDenoiser
+    from memgen_eval.diffusion.optimal import OptimalDenoiser as OptimalDenoiser
+    from memgen_eval.diffusion.sampling import Sampler as Sampler, sample as sample
+    from memgen_eval.errors import (
+        GateError as GateError,
+        InputError as InputError,
+        MemgenError as MemgenError,
+        RankError as RankError,
+    )
+    from memgen_eval.evaluation import evaluate as evaluate
+    from memgen_eval.metrics.copy_rules import memorization_ratio as memorization_ratio
+    from memgen_eval.metrics.data_copying import data_copying_test as data_copying_test, partition as partition
+    from memgen_eval.metrics.novelty import authenticity as authenticity
+    from memgen_eval.neighbours.duplicates import distinct_neighbours as distinct_neighbours
+    from memgen_eval.neighbours.search import nearest_neighbours as nearest_neighbours
+    from memgen_eval.neighbours.table import Neighbours as Neighbours
+    from memgen_eval.reference import Reference as Reference
+    from memgen_eval.report import Curve as Curve, Estimate as Estimate, Report as Report, Verdict as Verdict
 
 __version__ = "0.1.0"
 
-__all__ = [
-    "Curve",
-    "Estimate",
-    "GateError",
-    "GaussianDenoiser",
-    "Images",
-    "InputError",
-    "MemgenError",
-    "Neighbours",
-    "OptimalDenoiser",
-    "RankError",
-    "Reference",
-    "Report",
-    "Sampler",
-    "Verdict",
-    "authenticity",
-    "data_copying_test",
-    "distinct_neighbours",
-    "evaluate",
-    "from_epsilon",
-    "from_flow",
-    "from_score",
-    "from_v",
-    "from_x0",
-    "memorization_ratio",
-    "nearest_neighbours",
-    "partition",
-    "sample",
-]
-
-_HOMES = {
-    "Curve": "memgen_eval.report",
-    "Estimate": "memgen_eval.report",
-    "GateError": "memgen_eval.errors",
-    "GaussianDenoiser": "memgen_eval.diffusion.gaussian",
-    "Images": "memgen_eval.data.images",
-    "InputError": "memgen_eval.errors",
-    "MemgenError": "memgen_eval.errors",
-    "Neighbours": "memgen_eval.neighbours.table",
-    "OptimalDenoiser": "memgen_eval.diffusion.optimal",
-    "RankError": "memgen_eval.errors",
-    "Reference": "memgen_eval.reference",
-    "Report": "memgen_eval.report",
-    "Sampler": "memgen_eval.diffusion.sampling",
-    "Verdict": "memgen_eval.report",
-    "authenticity": "memgen_eval.metrics.novelty",
-    "data_copying_test": "memgen_eval.metrics.novelty",
-    "distinct_neighbours": "memgen_eval.neighbours.duplicates",
-    "evaluate": "memgen_eval.evaluate",
-    "from_epsilon": "memgen_eval.diffusion.denoiser",
-    "from_flow": "memgen_eval.diffusion.denoiser",
-    "from_score": "memgen_eval.diffusion.denoiser",
-    "from_v": "memgen_eval.diffusion.denoiser",
-    "from_x0": "memgen_eval.diffusion.denoiser",
-    "memorization_ratio": "memgen_eval.metrics.memorization",
-    "nearest_neighbours": "memgen_eval.neighbours.search",
-    "partition": "memgen_eval.metrics.novelty",
-    "sample": "memgen_eval.diffusion.sampling",
+_NAMES = {
+    "data.images": ("Images",),
+    "diffusion.denoiser": ("from_epsilon", "from_flow", "from_score", "from_v", "from_x0"),
+    "diffusion.gaussian": ("GaussianDenoiser",),
+    "diffusion.optimal": ("OptimalDenoiser",),
+    "diffusion.sampling": ("Sampler", "sample"),
+    "errors": ("GateError", "InputError", "MemgenError", "RankError"),
+    "evaluation": ("evaluate",),
+    "metrics.copy_rules": ("memorization_ratio",),
+    "metrics.data_copying": ("data_copying_test", "partition"),
+    "metrics.novelty": ("authenticity",),
+    "neighbours.duplicates": ("distinct_neighbours",),
+    "neighbours.search": ("nearest_neighbours",),
+    "neighbours.table": ("Neighbours",),
+    "reference": ("Reference",),
+    "report": ("Curve", "Estimate", "Report", "Verdict"),
 }
-
-
-class _Package(ModuleType):
-    """Keeps the name `evaluate` for the function: importing the file of that name would bind the module to it."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (name in _HOMES and isinstance(value, ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package
+_HOMES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
+__all__ = sorted(_HOMES)  # noqa: PLE0605
 
 
 def __getattr__(name: str) -> Any:

@@ -9,8 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from memgen_eval.errors import InputError
-from memgen_eval.paths import as_path, is_stream
-from memgen_eval.shell import Parser
+from memgen_eval.shell import Parser, as_path, is_stream
 
 PROGRAM = "memgen-eval"
 RANGES = ("--range", "--train-range", "--test-range")

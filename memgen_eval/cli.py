@@ -12,9 +12,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 from memgen_eval.arguments import PROGRAM, input_files, output_files, parsed, parser, printed_output, value_range
 from memgen_eval.errors import GateError, InputError
-from memgen_eval.paths import as_path, check_outputs, is_stream
-from memgen_eval.shell import DONE, GATE_FAILED, run, say, tell, whole_process
-from memgen_eval.stages import Stages
+from memgen_eval.runtime import Stages
+from memgen_eval.shell import DONE, GATE_FAILED, as_path, check_outputs, is_stream, run, say, tell, whole_process
 
 if TYPE_CHECKING:
     from memgen_eval.gates import Gate
@@ -56,7 +55,7 @@ def _run(typed: list[str]) -> int:
         _write(report, files, arguments)
         _print(report, arguments)
     if arguments.profile:
-        from memgen_eval.render.profile import profile_table
+        from memgen_eval.render.progress import profile_table
 
         tell(profile_table(stages.seconds, time.perf_counter() - start))
     return _judge(report, gates)
@@ -80,7 +79,7 @@ def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -
 
     with stages.stage("imports"):
         from memgen_eval.data.images import Images
-        from memgen_eval.evaluate import evaluate
+        from memgen_eval.evaluation import evaluate
         from memgen_eval.render.progress import shown_on_terminal
 
     if arguments.test is None and arguments.test_range is not None:
@@ -125,10 +124,10 @@ def _text(flag: str, report: Report, arguments: argparse.Namespace) -> str:
 
         return render_html(report, images=not arguments.no_images)
     if flag == "--markdown":
-        from memgen_eval.render.markdown import render_markdown
+        from memgen_eval.render.table import render_markdown
 
         return render_markdown(report, full=arguments.full)
-    from memgen_eval.serialise import dumps
+    from memgen_eval.report import dumps
 
     return dumps(report.to_dict())
 

@@ -14,14 +14,15 @@ from memgen_eval.data.images import ImageSet
 from memgen_eval.diffusion.measurements import Probe
 from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, Moments, moments
 from memgen_eval.features import embed
-from memgen_eval.metrics.copies import Extras, measure_memorization
+from memgen_eval.metrics.copy_rules import Copying
+from memgen_eval.metrics.data_copying import partition
 from memgen_eval.metrics.denoiser import measure_denoiser
-from memgen_eval.metrics.gaussian import MatchedSets, SampleFigures, measure_gaussian
-from memgen_eval.metrics.gaussian_curves import GaussianCurves, measure_gaussian_curves
-from memgen_eval.metrics.memorization import Copying
-from memgen_eval.metrics.novelty import Distances, measure_novelty, partition, with_notes
+from memgen_eval.metrics.gaussian_denoiser import GaussianCurves, measure_gaussian_curves
+from memgen_eval.metrics.gaussian_samples import MatchedSets, SampleFigures, measure_gaussian
+from memgen_eval.metrics.memorization import Extras, measure_memorization
+from memgen_eval.metrics.novelty import Distances, measure_novelty, with_notes
 from memgen_eval.metrics.statistics import permutation
-from memgen_eval.neighbours.coded import References
+from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.report import Denoiser, Estimate, Gaussian, Memorization, Novelty, Verdict

@@ -14,7 +14,7 @@ from memgen_eval.data.images import ImageSet, block_rows
 from memgen_eval.data.tensors import is_tensor
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError, MemgenError, one_line
-from memgen_eval.foreign import modules_of
+from memgen_eval.runtime import modules_of
 
 FEW = 32  # images by whose features an extractor is known again
 

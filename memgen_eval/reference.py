@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+import hashlib
+import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
-from memgen_eval.data.content import content_of
+import numpy as np
+
+from memgen_eval.data import batches
 from memgen_eval.data.datasets import is_known, test_split
-from memgen_eval.data.images import ImageSet
+from memgen_eval.data.images import Images, ImageSet
 from memgen_eval.data.sources import load_images
+from memgen_eval.data.tensors import TensorRows, is_tensor, to_numpy
 
 Kept = TypeVar("Kept")
+ROWS_AT_ONCE = 4096
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +27,7 @@ class Reference:
 
     Pass it as ``train=`` instead of the set itself: what rests on the training set alone (its reading, the baseline's
     neighbours, moments, cells) is then computed once. Everything is computed anew once the images have changed
-    (`memgen_eval.data.content`), and features once the extractor has.
+    (`memgen_eval.reference`), and features once the extractor has.
 
     Parameters
     ----------
@@ -78,3 +84,44 @@ class Reference:
 
 def _own_test_split(train: object) -> str | None:
     return test_split(train) if isinstance(train, str) and is_known(train) else None
+
+
+def content_of(source: object) -> str:
+    """A checksum that changes with the content of a set of images.
+
+    Of an array or tensor all values; of files size, time and inode; of a Dataset, or the one in a DataLoader, a few
+    dozen items. Sets with a name never change, and what is read once, such as a generator, cannot.
+    """
+    digest = hashlib.sha256()
+    _add(digest, source)
+    return digest.hexdigest()
+
+
+def _add(digest: Any, source: Any) -> None:
+    if isinstance(source, Images):
+        digest.update(str(source.value_range).encode())
+        source = source.array
+    if isinstance(source, str | os.PathLike):
+        _add_files(digest, source)
+    elif batches.is_array(source):
+        rows: Any = TensorRows(source) if is_tensor(source) else to_numpy(source, label="array")
+        digest.update(f"{rows.shape} {rows.dtype.str}".encode())
+        for start in range(0, rows.shape[0] if rows.shape else 0, ROWS_AT_ONCE):
+            digest.update(np.ascontiguousarray(rows[start : start + ROWS_AT_ONCE]).reshape(-1).view(np.uint8).data)
+    else:
+        found = batches.items_of(source, label="Dataset")
+        read, num_items = found or (lambda _: np.empty(0), 0)
+        for i in batches.few_items(num_items):
+            digest.update(batches.value_bytes(read(i)))
+        digest.update(str(num_items).encode())
+
+
+def _add_files(digest: Any, text: str | os.PathLike[str]) -> None:
+    path = Path(text)
+    if is_known(text) or not path.exists():
+        digest.update(os.fsencode(path))
+        return
+    inside = [entry for entry in path.rglob("*") if entry.is_file()] if path.is_dir() else []
+    for entry in [path, *sorted(inside)]:
+        state = entry.stat()
+        digest.update(f"{os.fspath(entry)!r} {state.st_size} {state.st_mtime_ns} {state.st_ino}".encode())

@@ -5,13 +5,16 @@ Attributes, JSON paths and gates use the same words; `to_dict` holds JSON types 
 
 from __future__ import annotations
 
+import json
+import sys
+import types
+import typing
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from memgen_eval import serialise
-from memgen_eval.paths import as_path
+from memgen_eval.errors import InputError, reading
 from memgen_eval.results import (
     LABELS,
     Axis,
@@ -30,6 +33,10 @@ from memgen_eval.results import (
     Settings,
     Verdict,
 )
+from memgen_eval.shell import as_path
+
+if TYPE_CHECKING:
+    pass
 
 __all__ = [
     "FAMILIES",
@@ -52,9 +59,12 @@ __all__ = [
     "Settings",
     "Verdict",
 ]
-
 SCHEMA_VERSION = 3
 FAMILIES = ("memorization", "novelty", "fidelity", "denoiser", "gaussian")
+HIDDEN = frozenset({"gallery", "samples"})  # fields that never leave the process
+FIRST = "schema_version"
+LARGEST_REPORT = 2**24  # bytes; a report of ten thousand copies has two million
+LONGEST = 80  # characters of a value that a message repeats
 
 
 @dataclass(frozen=True)
@@ -83,17 +93,17 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON types, as the schema that ships with the package describes it; images are left out."""
-        return serialise.report_to_dict(self)
+        return report_to_dict(self)
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
         """The report that `to_dict` wrote. Raises InputError for anything else."""
-        return serialise.report_from_dict(cls, data)
+        return report_from_dict(cls, data)
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
         """Read a report from the JSON file that `save` wrote. Raises InputError naming the file."""
-        return serialise.load_report(cls, as_path(path))
+        return load_report(cls, as_path(path))
 
     def save(self, path: str | Path, *, images: bool = True) -> None:
         """Write the report as .json, .html or .md, whichever the suffix says; `images=False` leaves every image out."""
@@ -128,7 +138,7 @@ class Report:
     @property
     def displayed_sentence(self) -> str:
         """The verdict's sentence, with the file names of the images it speaks of."""
-        return serialise.sentence_with_names(self)
+        return sentence_with_names(self)
 
     def __repr__(self) -> str:
         label = "no verdict" if self.verdict is None else self.verdict.label
@@ -145,3 +155,148 @@ class Report:
         from memgen_eval.render.notebook import render_summary
 
         return render_summary(self)
+
+
+def to_json(value: Any) -> Any:
+    """Dataclasses, mappings and tuples as dicts and lists; everything else is a JSON scalar already."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: to_json(getattr(value, f.name)) for f in fields(value) if f.name not in HIDDEN}
+    if isinstance(value, Mapping):
+        return {str(key): to_json(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [to_json(item) for item in value]
+    return value
+
+
+def from_json(kind: Any, value: Any, where: str = "report") -> Any:
+    """The inverse of `to_json` for an annotation. Raises InputError naming the place that does not fit."""
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        if value is None:
+            return None
+        return from_json(next(a for a in arguments if a is not type(None)), value, where)
+    if is_dataclass(kind) and isinstance(kind, type):
+        return _dataclass_from_json(kind, value, where)
+    if origin is typing.Literal:
+        _expect(value in arguments, where, f"one of {', '.join(arguments)}")
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        _expect(isinstance(value, dict), where, "an object")
+        return {key: from_json(arguments[1], item, f"{where}[{key!r:.{LONGEST}}]") for key, item in value.items()}
+    if origin is tuple:
+        _expect(isinstance(value, list), where, "a list")
+        return tuple(from_json(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
+    if kind in (float, int, str, bool):
+        accepted: Any = (float, int) if kind is float else kind
+        _expect(isinstance(value, accepted) and (kind is bool or not isinstance(value, bool)), where, kind.__name__)
+        _expect(kind is not float or abs(value) <= sys.float_info.max, where, "a finite number")
+    return value
+
+
+def _dataclass_from_json(kind: type, value: Any, where: str) -> Any:
+    _expect(isinstance(value, dict), where, "an object")
+    hints = typing.get_type_hints(kind)
+    known = [f for f in fields(kind) if f.name not in HIDDEN]
+    unknown = sorted(set(value) - {f.name for f in known})
+    _expect(not unknown, where, f"no field {', '.join(unknown):.{LONGEST}}")
+    missing = sorted({f.name for f in known} - set(value))
+    _expect(not missing, where, f"a field {', '.join(missing)}")
+    return kind(**{name: from_json(hints[name], item, f"{where}.{name}") for name, item in value.items()})
+
+
+def _expect(holds: bool, where: str, what: str) -> None:
+    if not holds:
+        raise InputError(f"{where}: expected {what}; this is not a report that memgen-eval wrote")
+
+
+def report_to_dict(report: Report) -> dict[str, Any]:
+    """See `Report.to_dict`."""
+    data = to_json(report)
+    return {FIRST: data.pop(FIRST), **data}
+
+
+def report_from_dict(kind: type[Report], data: Mapping[str, Any]) -> Report:
+    """See `Report.from_dict`."""
+    version = data.get(FIRST) if isinstance(data, Mapping) else None
+    if version != SCHEMA_VERSION:
+        expected = f"expected {SCHEMA_VERSION}; evaluate again with this version"
+        raise InputError(f"report: schema_version is {version!r:.{LONGEST}}, {expected}")
+    report: Report = from_json(kind, dict(data))
+    return report
+
+
+def load_report(kind: type[Report], path: Path) -> Report:
+    """See `Report.load`."""
+    expected = "give the file that --json wrote"
+    with reading(str(path), "not a readable JSON report", expected):
+        if not path.exists():
+            raise InputError(f"{path}: no such file; give the JSON report that --json wrote")
+        if not path.is_file():
+            raise InputError(f"{path}: is not a file; {expected}")
+        if path.stat().st_size > LARGEST_REPORT:
+            raise InputError(f"{path}: {path.stat().st_size} bytes; no report is as large: {expected}")
+        try:
+            return report_from_dict(kind, json.loads(path.read_text(encoding="utf-8")))
+        except InputError as error:
+            raise InputError(f"{path}: {error}") from None
+
+
+def dumps(data: Mapping[str, Any]) -> str:
+    """Strict JSON text (no NaN, no infinity), in UTF-8 characters, with a final newline."""
+    return json.dumps(data, allow_nan=False, ensure_ascii=False, indent=2) + "\n"
+
+
+def sentence_with_names(report: Report) -> str:
+    """See `Report.displayed_sentence`."""
+    if report.verdict is None:
+        return "No verdict: " + report.skipped.get("verdict", "it was not asked for") + "."
+    sentence, named = report.verdict.sentence, report.verdict.evidence.first_near_identical
+    if named is None:
+        return sentence
+    names = report.provenance.names
+    parts = (
+        (f"sample {named.sample_index}", names.get("samples", {}).get(str(named.sample_index))),
+        (f"training image {named.train_index}", names.get("train", {}).get(str(named.train_index))),
+    )
+    files = [f"{what} is {name}" for what, name in parts if name is not None]
+    return f"{sentence} ({'; '.join(files)})" if files else sentence
+
+
+def schema() -> dict[str, Any]:
+    """The JSON schema (draft 2020-12) of `Report.to_dict`, derived from the dataclasses."""
+    definitions: dict[str, Any] = {}
+    body = _object_schema(Report, definitions)
+    body["properties"][FIRST] = {"const": SCHEMA_VERSION}
+    title = f"memgen-eval report, version {SCHEMA_VERSION}"
+    dialect = "https://json-schema.org/draft/2020-12/schema"
+    return {"$schema": dialect, "title": title, **body, "$defs": dict(sorted(definitions.items()))}
+
+
+def _object_schema(kind: type, definitions: dict[str, Any]) -> dict[str, Any]:
+    """A dataclass as an object that holds every field and no other; those it refers to are put into `definitions`."""
+    hints = typing.get_type_hints(kind)
+    names = [f.name for f in fields(kind) if f.name not in HIDDEN]
+    return {
+        "type": "object",
+        "description": (kind.__doc__ or "").split("\n")[0],
+        "properties": {name: _schema_of(hints[name], definitions) for name in names},
+        "required": names,
+        "additionalProperties": False,
+    }
+
+
+def _schema_of(kind: Any, definitions: dict[str, Any]) -> dict[str, Any]:
+    origin, arguments = typing.get_origin(kind), typing.get_args(kind)
+    if origin in (types.UnionType, typing.Union):
+        return {"anyOf": [_schema_of(a, definitions) for a in arguments]}
+    if is_dataclass(kind) and isinstance(kind, type):
+        if kind.__name__ not in definitions:
+            definitions[kind.__name__] = _object_schema(kind, definitions)
+        return {"$ref": f"#/$defs/{kind.__name__}"}
+    if origin is tuple:
+        return {"type": "array", "items": _schema_of(arguments[0], definitions)}
+    if origin is typing.Literal:
+        return {"enum": list(arguments)}
+    if isinstance(origin, type) and issubclass(origin, Mapping):
+        return {"type": "object", "additionalProperties": _schema_of(arguments[1], definitions)}
+    scalars = {float: "number", int: "integer", str: "string", bool: "boolean", type(None): "null"}
+    return {"type": scalars[kind]} if kind in scalars else {}

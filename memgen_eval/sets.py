@@ -13,13 +13,13 @@ from memgen_eval import tables
 from memgen_eval.data.images import ImageSet
 from memgen_eval.distributed import Ranks
 from memgen_eval.features import extractor_checksum
-from memgen_eval.metrics.copies import Scale
-from memgen_eval.metrics.resemblance import Appearance, appearance, spread_evenly
-from memgen_eval.neighbours.coded import References
+from memgen_eval.metrics.memorization import Scale
+from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.options import Options
 from memgen_eval.reference import Reference
-from memgen_eval.stages import Stages
+from memgen_eval.resemblance.appearance import Appearance, appearance, spread_evenly
+from memgen_eval.runtime import Stages
 
 GREY_LEVELS = 255.0
 

@@ -7,21 +7,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.data.images import ImageSet
-from memgen_eval.data.survey import repeats_among
+from memgen_eval.compute.resources import budget_bytes
+from memgen_eval.data.images import ImageSet, repeats_among
 from memgen_eval.distributed import ALONE, Ranks
-from memgen_eval.metrics.copies import Baseline
-from memgen_eval.metrics.memorization import (
-    CARLINI_NEIGHBOURS,
-    Copying,
-    largest_patch_distances,
-    repeated,
-)
+from memgen_eval.metrics.copy_rules import CARLINI_NEIGHBOURS, Copying, largest_patch_distances, repeated
+from memgen_eval.metrics.memorization import Baseline
 from memgen_eval.metrics.statistics import permutation, proportion
-from memgen_eval.neighbours.budget import budget_bytes
-from memgen_eval.neighbours.coded import References
 from memgen_eval.neighbours.duplicates import distinct_neighbours, neighbours_within
-from memgen_eval.neighbours.pruned import code_together
+from memgen_eval.neighbours.pruning import References, code_together
 from memgen_eval.neighbours.search import both_orientations, mirrored, nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.report import Estimate

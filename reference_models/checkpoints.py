@@ -19,9 +19,9 @@ from safetensors import safe_open
 from safetensors.torch import save
 from torch import Tensor
 
-from memgen_eval.data.torch_files import check_header
+from memgen_eval.data.tensors import check_header
 from memgen_eval.errors import InputError, one_line, reading
-from memgen_eval.paths import locked, remove_leftovers, write_whole
+from memgen_eval.shell import locked, remove_leftovers, write_whole
 from reference_models.precond import Preconditioned
 from reference_models.recipes import Recipe
 from reference_models.train import TrainingState, new_model, new_state

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from memgen_eval.diffusion.sampling import Sampler
 from memgen_eval.errors import InputError
-from memgen_eval.paths import check_writable, write_whole
+from memgen_eval.shell import check_writable, write_whole
 from reference_models.precond import Preconditioned
 
 BLOCK = 64  # images to a call of the model

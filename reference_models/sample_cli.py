@@ -8,8 +8,7 @@ from collections.abc import Sequence
 from typing import NoReturn
 
 from memgen_eval.errors import InputError
-from memgen_eval.paths import as_path, check_outputs
-from memgen_eval.shell import DONE, Parser, run, whole_process
+from memgen_eval.shell import DONE, Parser, as_path, check_outputs, run, whole_process
 from reference_models.bars import bar
 
 PROGRAM = "memgen-sample"

@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from memgen_eval.errors import InputError
-from memgen_eval.paths import as_path
-from memgen_eval.shell import DONE, Parser, run, tell, whole_process
+from memgen_eval.shell import DONE, Parser, as_path, run, tell, whole_process
 from reference_models.bars import bar
 
 if TYPE_CHECKING:

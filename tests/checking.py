@@ -9,7 +9,7 @@ from jsonschema import Draft202012Validator
 
 from memgen_eval import Report, evaluate
 from memgen_eval.cli import main
-from memgen_eval.serialise import dumps, schema
+from memgen_eval.report import dumps, schema
 
 SCHEMA = Draft202012Validator(schema())
 

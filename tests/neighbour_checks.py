@@ -8,8 +8,8 @@ import pytest
 import torch
 
 import oracles
-from memgen_eval.neighbours import bound, codes, pruned
-from memgen_eval.neighbours.products import installed
+from memgen_eval.compute.products import installed
+from memgen_eval.neighbours import bound, pruning, quantizers
 from memgen_eval.neighbours.table import Neighbours
 
 ENGINES = [
@@ -17,20 +17,20 @@ ENGINES = [
     for name in ("numkong", "torch", "faiss", "numpy")
 ] + [pytest.param("cuda", id="cuda" if torch.cuda.is_available() else "cuda's code on the processor")]
 
-# With these, searches of any size take codes, in small tiles.
+# With these, searches of any size take quantizers, in small tiles.
 EVERYTHING_CODED: list[tuple[Any, str, float]] = [
-    (codes, "_LEADING_WORK", 0),
-    (codes, "_MORE_LEADING_WORK", 0),
-    (codes, "_FEWEST_ROWS", 0),
-    (codes, "_WHOLE_WORK", 0),
-    (codes, "_FEWEST_VALUES", 1),
-    (codes, "_REFERENCES_PER_NEIGHBOUR", 1),
-    (codes, "_VALUES_PER_DIRECTION", 0),
-    (codes, "_DIRECTIONS", 12),
-    (codes, "_MORE_DIRECTIONS", 20),
-    (pruned, "_MOST_TILE_ROWS", 70),
-    (pruned, "_FEWEST_TILE_ROWS", 1),
-    (pruned, "_MOST_COMPARED", 2),
+    (quantizers, "_LEADING_WORK", 0),
+    (quantizers, "_MORE_LEADING_WORK", 0),
+    (quantizers, "_FEWEST_ROWS", 0),
+    (quantizers, "_WHOLE_WORK", 0),
+    (quantizers, "_FEWEST_VALUES", 1),
+    (quantizers, "_REFERENCES_PER_NEIGHBOUR", 1),
+    (quantizers, "_VALUES_PER_DIRECTION", 0),
+    (quantizers, "_DIRECTIONS", 12),
+    (quantizers, "_MORE_DIRECTIONS", 20),
+    (pruning, "_MOST_TILE_ROWS", 70),
+    (pruning, "_FEWEST_TILE_ROWS", 1),
+    (pruning, "_MOST_COMPARED", 2),
     (bound, "_MOST_PASSING", 2),
 ]
 

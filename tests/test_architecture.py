@@ -17,47 +17,54 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("memgen_eval", "reference_models")
 BESIDE = ("benchmarks", "tests")  # in no wheel
 
-LEAVES = {"__version__", "errors", "paths", "report", "results", "serialise"}  # what every room may import
+LEAVES = {"__version__", "errors", "report", "results", "shell"}  # what every room may import
 STAGES = {"data", "features", "neighbours", "diffusion", "metrics"}  # the flow, from images to figures
 UPSTREAM: dict[str, set[str]] = {
     # leaves
     "errors": set(),
-    "paths": set(),
-    "serialise": set(),
+    "shell": set(),
     "results": set(),
     "report": {"gates"},
     "gates": set(),
     # the flow
-    "data": {"distributed", "foreign"},
-    "features": {"data", "distributed", "foreign"},
-    "neighbours": {"data", "distributed"},
-    "diffusion": {"data", "distributed", "foreign", "neighbours"},
-    "metrics": {"diffusion", "neighbours"},
+    "compute": set(),
+    "data": {"distributed", "runtime"},
+    "features": {"data", "distributed", "runtime"},
+    "neighbours": {"compute", "data", "distributed"},
+    "diffusion": {"compute", "data", "distributed", "neighbours", "runtime"},
+    "metrics": {"compute", "diffusion", "neighbours"},
+    "resemblance": {"compute", "data", "metrics", "neighbours", "sets", "tables"},
     "render": {"gates"},
     # the corridor and its steps
     "distributed": set(),
-    "stages": set(),
-    "foreign": set(),
+    "runtime": set(),
     "options": {"gates", "metrics"},
-    "provenance": {"data"},
     "reference": {"data"},
-    "tables": STAGES | {"distributed"},
-    "sets": STAGES | {"distributed", "options", "reference", "stages", "tables"},
-    "cautions": {"data", "metrics", "neighbours", "sets", "tables"},
+    "tables": STAGES | {"compute", "distributed"},
+    "sets": STAGES | {"distributed", "options", "reference", "resemblance", "runtime", "tables"},
     "families": STAGES | {"distributed", "options", "sets", "tables"},
-    "assemble": {"data", "features", "neighbours", "options", "provenance", "sets"},
-    "evaluate": STAGES
-    | {"assemble", "cautions", "distributed", "families", "foreign", "options", "reference", "sets", "stages"},
+    "build_report": {"compute", "data", "features", "neighbours", "options", "sets"},
+    "evaluation": STAGES
+    | {
+        "build_report",
+        "compute",
+        "distributed",
+        "families",
+        "options",
+        "reference",
+        "resemblance",
+        "runtime",
+        "sets",
+    },
     # the doors
-    "shell": set(),
-    "arguments": {"options", "shell"},
-    "cli": {"arguments", "data", "distributed", "evaluate", "gates", "options", "render", "shell", "stages"},
+    "arguments": {"options"},
+    "cli": {"arguments", "data", "distributed", "evaluation", "gates", "options", "render", "runtime"},
     "__main__": {"cli"},
-    "__init__": STAGES | {"evaluate", "reference"},
+    "__init__": STAGES | {"evaluation", "reference"},
 }
 WHEN_CALLED = {"report": {"render"}}  # Report.save and its page: the one way back, inside functions only
 
-NO_TORCH = {"errors", "serialise", "results", "report", "gates", "metrics", "render"}
+NO_TORCH = {"errors", "results", "report", "gates", "metrics", "render"}
 NO_FILES = {"metrics"}
 FILES = {"glob", "io", "os", "pathlib", "shutil", "tempfile", "zipfile", "PIL", "safetensors"}
 FACTORIES = {"torch.tensor", "torch.as_tensor", "torch.empty", "torch.zeros", "torch.ones", "torch.full"}
@@ -245,24 +252,24 @@ LONG_DOCSTRING = 'def f():\n    """One.\n' + "\n" * 400 + '    """\n'
 
 BROKEN: list[tuple[Rule, str, str]] = [
     (against_the_flow, "memgen_eval.metrics.novelty", "from memgen_eval.data.images import Images"),
-    (against_the_flow, "memgen_eval.metrics.novelty", "def f():\n    import memgen_eval.evaluate"),
+    (against_the_flow, "memgen_eval.metrics.novelty", "def f():\n    import memgen_eval.evaluation"),
     (against_the_flow, "memgen_eval.neighbours.search", "from memgen_eval.metrics import statistics"),
-    (against_the_flow, "memgen_eval.data.formats", "from memgen_eval import evaluate"),
+    (against_the_flow, "memgen_eval.data.sources", "from memgen_eval import evaluate"),
     (against_the_flow, "memgen_eval.report", "from memgen_eval.render.table import plain_table"),
-    (against_the_flow, "memgen_eval.evaluate", "from memgen_eval.cli import entry"),
+    (against_the_flow, "memgen_eval.evaluation", "from memgen_eval.cli import entry"),
     (against_the_flow, "memgen_eval.data.datasets", "import reference_models.demo"),
     (against_the_flow, "memgen_eval.diffusion.optimal", "from benchmarks.truth import optimal_denoiser"),
     (against_the_flow, "memgen_eval.utils", ""),
-    (forbidden_packages, "memgen_eval.metrics.memorization", "def f():\n    import torch"),
+    (forbidden_packages, "memgen_eval.metrics.copy_rules", "def f():\n    import torch"),
     (forbidden_packages, "memgen_eval.gates", "from torch import Tensor"),
-    (forbidden_packages, "memgen_eval.metrics.gaussian", "from pathlib import Path"),
+    (forbidden_packages, "memgen_eval.metrics.gaussian_samples", "from pathlib import Path"),
     (forbidden_packages, "tests.test_x", "import torchvision.datasets"),
-    (prints, "memgen_eval.data.formats", "print('read')"),
+    (prints, "memgen_eval.data.sources", "print('read')"),
     (opens, "memgen_eval.metrics.novelty", "open('x')"),
-    (swallows, "memgen_eval.data.formats", "try:\n    f()\nexcept Exception:\n    pass"),
-    (swallows, "memgen_eval.data.formats", "try:\n    f()\nexcept (OSError, Exception) as error:\n    ..."),
-    (swallows, "memgen_eval.data.formats", "for x in y:\n    try:\n        f()\n    except:\n        continue"),
-    (swallows, "memgen_eval.data.formats", "with contextlib.suppress(Exception):\n    f()"),
+    (swallows, "memgen_eval.data.sources", "try:\n    f()\nexcept Exception:\n    pass"),
+    (swallows, "memgen_eval.data.sources", "try:\n    f()\nexcept (OSError, Exception) as error:\n    ..."),
+    (swallows, "memgen_eval.data.sources", "for x in y:\n    try:\n        f()\n    except:\n        continue"),
+    (swallows, "memgen_eval.data.sources", "with contextlib.suppress(Exception):\n    f()"),
     (unplaced, "memgen_eval.diffusion.inputs", "torch.as_tensor(sigma, dtype=torch.float64)"),
     (too_long, "memgen_eval.cli", LONG_FUNCTION),
     (too_long, "benchmarks.summary", LONG_FUNCTION),
@@ -274,13 +281,13 @@ KEPT: list[tuple[Rule, str, str]] = [
     (against_the_flow, "memgen_eval.report", "def save():\n    from memgen_eval.render.files import save_report"),
     (against_the_flow, "memgen_eval.metrics.novelty", "from memgen_eval.neighbours.table import Neighbours"),
     (against_the_flow, "reference_models.demo", "from memgen_eval import evaluate"),
-    (forbidden_packages, "memgen_eval.neighbours.engines", "def f():\n    import torch"),
+    (forbidden_packages, "memgen_eval.compute.engines", "def f():\n    import torch"),
     (prints, "memgen_eval.render.table", "print('x')"),
-    (swallows, "memgen_eval.evaluate", "try:\n    f()\nexcept Exception as error:\n    log(error)"),
-    (swallows, "memgen_eval.evaluate", "try:\n    f()\nexcept OSError:\n    pass"),
+    (swallows, "memgen_eval.evaluation", "try:\n    f()\nexcept Exception as error:\n    log(error)"),
+    (swallows, "memgen_eval.evaluation", "try:\n    f()\nexcept OSError:\n    pass"),
     (unplaced, "memgen_eval.diffusion.inputs", "torch.from_numpy(x), torch.zeros(3, device=x.device)"),
     (too_long, "memgen_eval.cli", LONG_DOCSTRING),
-    (undeclared, "memgen_eval.data.formats", "import os\nfrom PIL import Image"),
+    (undeclared, "memgen_eval.data.sources", "import os\nfrom PIL import Image"),
 ]
 
 

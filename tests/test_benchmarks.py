@@ -16,7 +16,7 @@ from benchmarks.data import features, made_sets
 from benchmarks.memory_probe import STATUS, watched
 from benchmarks.peers import DENOISERS, OURS, SEARCHES
 from denoiser_oracles import in_model_units, optimal
-from memgen_eval.neighbours.products import installed
+from memgen_eval.compute.products import installed
 
 NEEDS_FAISS = pytest.mark.skipif(not installed("faiss"), reason="faiss is not installed")
 METHODS = [pytest.param(name, marks=NEEDS_FAISS if "faiss" in name else ()) for name in SEARCHES]

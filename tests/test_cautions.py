@@ -16,8 +16,7 @@ from checking import evaluated
 from conftest import Pixels, noise_images
 from memgen_eval import Images, InputError, Report, evaluate
 from memgen_eval.data.sources import load_images
-from memgen_eval.metrics.other_readings import turned
-from memgen_eval.metrics.resemblance import Appearance, appearance, better_reading, is_flat, level_mismatch
+from memgen_eval.resemblance.appearance import Appearance, appearance, better_reading, is_flat, level_mismatch, turned
 
 SIZE = 8
 

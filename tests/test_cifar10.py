@@ -15,9 +15,9 @@ from checking import evaluated
 from conftest import Cifar10, Pixels
 from memgen_eval import Reference, Report, Verdict, tables
 from memgen_eval.data.sources import load_images
-from memgen_eval.metrics.memorization import copied
+from memgen_eval.metrics.copy_rules import copied
 from memgen_eval.metrics.verdict import Counted, judge
-from memgen_eval.neighbours.coded import References
+from memgen_eval.neighbours.pruning import References
 
 Squares = NDArray[np.int64]
 NUM_COPIES, NUM_FRESH, NUM_TEST = 100, 1000, 500

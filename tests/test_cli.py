@@ -21,12 +21,12 @@ import numpy as np
 import pytest
 from scipy.stats import binomtest
 
-import memgen_eval.evaluate
+import memgen_eval.evaluation
 from checking import run, strict_json
 from conftest import Kit, noise_images
 from memgen_eval import GateError, InputError, Report
 from memgen_eval.render.progress import shown_on_terminal
-from memgen_eval.stages import Stages, report_progress
+from memgen_eval.runtime import Stages, report_progress
 
 ROOT = Path(__file__).parent.parent
 B0 = ("mix.npz", "--train", "tr.npz", "--test", "te.npz")
@@ -227,7 +227,7 @@ def test_a_fault_of_ours_is_three(
     def broken(*arguments: object, **keywords: object) -> Report:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(sys.modules["memgen_eval.evaluate"], "evaluate", broken)
+    monkeypatch.setattr(sys.modules["memgen_eval.evaluation"], "evaluate", broken)
     assert run(*SMALL) == 3
     err = capsys.readouterr().err
     assert "ZeroDivisionError: ours" in err and "Traceback" in err and "report it" in err
@@ -245,7 +245,7 @@ def test_interrupted_is_130(folder: Path, capsys: pytest.CaptureFixture[str], mo
     def interrupted(*arguments: object, **keywords: object) -> Report:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(sys.modules["memgen_eval.evaluate"], "evaluate", interrupted)
+    monkeypatch.setattr(sys.modules["memgen_eval.evaluation"], "evaluate", interrupted)
     assert run(*SMALL, "--json", "never.json") == 130
     assert capsys.readouterr().err == "memgen-eval: interrupted\n"
     assert not Path("never.json").exists()
@@ -270,9 +270,9 @@ def test_an_interrupt_while_it_reads_ends_it_with_130(folder: Path, tmp_path: Pa
 WAITING = """
 import pathlib, signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # tests that run in the background inherit that it is ignored
-import memgen_eval.evaluate
+import memgen_eval.evaluation
 from memgen_eval.cli import entry
-module, ready = sys.modules["memgen_eval.evaluate"], pathlib.Path(sys.argv[1])
+module, ready = sys.modules["memgen_eval.evaluation"], pathlib.Path(sys.argv[1])
 def evaluate(*arguments, **keywords):
     while not ready.exists():
         time.sleep(0.01)

@@ -33,9 +33,9 @@ from hard_rows import smooth
 from memgen_eval import InputError, RankError, Reference, Sampler, distributed, evaluate, nearest_neighbours
 from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import Ranks, joined
-from memgen_eval.neighbours import coded
-from memgen_eval.neighbours.coded import References
-from memgen_eval.neighbours.codes import Leading
+from memgen_eval.neighbours import pruning
+from memgen_eval.neighbours.pruning import References
+from memgen_eval.neighbours.quantizers import Leading
 from memgen_eval.tables import shared_neighbours
 from neighbour_checks import EVERYTHING_CODED
 
@@ -121,17 +121,17 @@ def exchanges() -> list[str]:
 
 def codes() -> list[str]:
     """Searches by codes that ranks make together: what is found, and how often a rank fits and how much it codes."""
-    fit, encode, told = Leading.fit, coded.encode, []
+    fit, encode, told = Leading.fit, pruning.encode, []
     with ExitStack() as patched, joined() as ranks:
         for module, name, value in EVERYTHING_CODED:
             patched.enter_context(mock.patch.object(module, name, value))
         fits = patched.enter_context(mock.patch.object(Leading, "fit", side_effect=fit))
-        coding = patched.enter_context(mock.patch.object(coded, "encode", side_effect=encode))
+        coding = patched.enter_context(mock.patch.object(pruning, "encode", side_effect=encode))
         references = References(smooth(900))
         for queries, k, exclude in ((smooth(70, 1), 3, None), (smooth(70, 2), 1, None), (smooth(900)[:70], 2, ROWS)):
             found = shared_neighbours(queries, references, k, exclude=exclude, memory_budget="512MiB", ranks=ranks)
             told.append(hashlib.sha256(found.squared_distances.tobytes() + found.indices.tobytes()).hexdigest())
-        rows = [call.args[3] - call.args[2] for call in coding.call_args_list]
+        rows = [call.args[3] - call.args[2] for call in coding.call_args_list if call.args[1] is references.rows]
         told.append(str(ranks.exchange("work", (fits.call_count, rows))))
     return told
 

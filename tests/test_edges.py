@@ -19,10 +19,10 @@ from memgen_eval import InputError, memorization_ratio, tables
 from memgen_eval.data.sources import load_images
 from memgen_eval.diffusion.moments import moments
 from memgen_eval.distributed import ALONE
-from memgen_eval.metrics.copies import Extras, Scale, measure_memorization
-from memgen_eval.metrics.gaussian import MatchedSets, measure_gaussian
-from memgen_eval.neighbours.coded import References
+from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
+from memgen_eval.metrics.memorization import Extras, Scale, measure_memorization
 from memgen_eval.neighbours.duplicates import NO_NEIGHBOUR
+from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.render.gallery import pairs
 from memgen_eval.report import Estimate

@@ -19,7 +19,7 @@ from checking import checked, evaluated, figures
 from conftest import Pixels, noise_images
 from memgen_eval import Estimate, Images, InputError, Reference, Report, evaluate, tables
 from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
-from memgen_eval.render.markdown import render_markdown
+from memgen_eval.render.table import render_markdown
 
 SHAPE = (8, 8, 3)
 TRAIN, TEST = noise_images(0, 500, SHAPE), noise_images(1, 320, SHAPE)

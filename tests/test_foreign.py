@@ -18,7 +18,7 @@ from checking import evaluated
 from conftest import noise_images
 from memgen_eval import InputError, evaluate, from_epsilon, from_v, sample
 from memgen_eval.diffusion.calling import device_of
-from memgen_eval.foreign import foreign, modules_of
+from memgen_eval.runtime import foreign, modules_of
 
 SHAPE = (8, 8, 3)
 TRAIN, SAMPLES = noise_images(0, 60, SHAPE), noise_images(1, 50, SHAPE)

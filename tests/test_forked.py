@@ -47,7 +47,7 @@ WAYS = {
     "multiprocessing": FORK,
     "after an evaluation": "child()" + FORK,
     "os.fork": """
-import memgen_eval.evaluate
+import memgen_eval.evaluation
 number = os.fork()
 if number == 0:
     signal.alarm(TIME)

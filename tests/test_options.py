@@ -11,7 +11,7 @@ import torch
 from checking import evaluated, figures
 from conftest import noise_images
 from memgen_eval import InputError, evaluate
-from memgen_eval.neighbours.budget import budget_bytes
+from memgen_eval.compute.resources import budget_bytes
 from memgen_eval.options import MAX_SEED, check_measurable, check_seed
 
 SHAPE = (6, 6)

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from memgen_eval.errors import InputError
-from memgen_eval.paths import (
+from memgen_eval.shell import (
     TEMPORARY,
     as_path,
     check_outputs,
@@ -131,7 +131,7 @@ def test_a_full_device() -> None:
 def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
     """The system itself refuses to write on, as it does when a disk is full: a file of half the content is left."""
     code = (
-        "import resource; from pathlib import Path; from memgen_eval.paths import write_whole\n"
+        "import resource; from pathlib import Path; from memgen_eval.shell import write_whole\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000)); write_whole(Path('r.json'), bytes(2000))"
     )
     (tmp_path / "r.json").write_text("old")

@@ -180,7 +180,7 @@ def test_an_error_that_speaks_of_memory_in_passing_is_a_fault(capsys: pytest.Cap
 
 WRITING = """
 import os, pathlib, time
-from memgen_eval import paths
+from memgen_eval import shell
 from memgen_eval.shell import whole_process
 def main():
     def wait(descriptor):

@@ -93,13 +93,6 @@ def test_an_unknown_name_is_an_attribute_error() -> None:
         getattr(memgen_eval, "evaluat")  # noqa: B009
 
 
-@pytest.mark.parametrize("first", ["import memgen_eval.evaluate", "import memgen_eval.cli", "memgen_eval.Report"])
-def test_evaluate_stays_the_function_when_its_file_is_imported(first: str) -> None:
-    script = f"import memgen_eval\n{first}\nfrom memgen_eval import evaluate\nprint(type(evaluate).__name__)"
-    run = subprocess.run([sys.executable, "-c", script], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert run.stdout == "function\n"
-
-
 def test_readme_names_the_two_commands_first() -> None:
     commands = re.findall(r"^make \w+", text("README.md"), re.MULTILINE)
     assert commands == ["make demo", "make test"]

@@ -14,7 +14,7 @@ from torch.utils.data import TensorDataset
 from checking import evaluated, figures
 from conftest import noise_images
 from memgen_eval import Images, Reference
-from memgen_eval.data.content import content_of
+from memgen_eval.reference import content_of
 
 SHAPE = (8, 8, 3)
 TRAIN, TEST, SAMPLES = (noise_images(seed, count, SHAPE) for seed, count in ((0, 120), (1, 60), (2, 70)))

@@ -13,8 +13,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from made_reports import full_report
-from memgen_eval.report import FAMILIES
-from memgen_eval.serialise import dumps, schema
+from memgen_eval.report import FAMILIES, dumps, schema
 
 WRITE = "write it anew: the one line stands in CONTRIBUTING.md, under 'Add a metric'"
 SHIPPED = files("memgen_eval") / "report.schema.json"

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from checking import evaluated
 from conftest import Pixels, noise_images
 from memgen_eval import Report, Verdict
-from memgen_eval.metrics.memorization import copied
+from memgen_eval.metrics.copy_rules import copied
 from memgen_eval.metrics.verdict import Counted, judge
 from memgen_eval.neighbours.table import Neighbours
 

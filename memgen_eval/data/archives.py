@@ -17,11 +17,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data import pictures
+from memgen_eval.data.files import members_of, stamp_of, stamp_of_file
 from memgen_eval.data.images import Images, Shape
-from memgen_eval.data.messages import listed, place, quoted
-from memgen_eval.data.stamps import stamp_of, stamp_of_file
-from memgen_eval.data.zips import members_of
-from memgen_eval.errors import InputError, reading
+from memgen_eval.errors import InputError, listed, place, quoted, reading
 
 LARGEST_MEMBER = 2**27  # bytes of an unpacked image file: what claims more is a bomb
 

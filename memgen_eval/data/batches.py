@@ -13,10 +13,9 @@ from numpy.typing import NDArray
 
 from memgen_eval.data import pictures
 from memgen_eval.data.images import Shape
-from memgen_eval.data.messages import shape_text
 from memgen_eval.data.tensors import check_plain, is_tensor, to_numpy
-from memgen_eval.errors import InputError
-from memgen_eval.foreign import member, misplaced
+from memgen_eval.errors import InputError, shape_text
+from memgen_eval.runtime import member, misplaced
 
 KEYS = ("img", "image", "images", "pixel_values")
 FEW = 48  # items of a Dataset that are looked at by themselves

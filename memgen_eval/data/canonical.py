@@ -12,8 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data.images import Shape, check_image_size
-from memgen_eval.data.messages import range_remedy, shape_text, which_image
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, range_remedy, shape_text, which_image
 
 Layout = Literal["NHW", "NCHW", "NHWC"]
 Kind = Literal["uint8", "integer", "float"]

@@ -1,28 +1,58 @@
-"""Sets that have a name: `digits`, which comes with scikit-learn, and `cifar10`, from a folder or the web."""
+"""Sets that have a name: `digits`, which comes with scikit-learn, and `cifar10`, from a folder or the web.
+
+A python batch of CIFAR-10 is a pickle: it is opened only if its MD5 is the published one, and even then nothing is
+unpickled; the pixels and the names are strings in it. Of a binary batch size and labels are checked.
+"""
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import os
+import pickletools
+import tarfile
 import tempfile
+from collections.abc import Iterable, Mapping
+from functools import partial
+from itertools import islice
 from pathlib import Path
+from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
-from memgen_eval.data import cifar
-from memgen_eval.data.download import fetch
+from memgen_eval.data.files import fetch
 from memgen_eval.data.images import Images
-from memgen_eval.data.messages import listed, quoted
-from memgen_eval.errors import InputError
-from memgen_eval.paths import as_path
+from memgen_eval.errors import InputError, listed, place, quoted, reading
+from memgen_eval.shell import as_path
 
 KNOWN = ("cifar10", "digits")
-
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_MD5 = "c58f30108f718f92721af3b95e74349a"
 NUM_TEST_DIGITS = 500
-
-_SPLITS: dict[str, cifar.Split] = {"train": "train", "test": "test", "val": "test"}
+_SPLITS: dict[str, Split] = {"train": "train", "test": "test", "val": "test"}
+Split = Literal["train", "test"]
+PYTHON_FOLDER, BINARY_FOLDER = "cifar-10-batches-py", "cifar-10-batches-bin"
+ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
+PUBLISHED: Mapping[str, str] = {
+    "data_batch_1": "c99cafc152244af753f735de768cd75f",
+    "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+    "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+    "data_batch_4": "634d18415352ddfa80567beed471001a",
+    "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+    "test_batch": "40351d587109b95175f43aff81a1287e",
+}
+SPLITS: Mapping[Split, tuple[str, ...]] = {
+    "train": tuple(name for name in PUBLISHED if name.startswith("data_")),
+    "test": ("test_batch",),
+}
+SHAPE = (3, 32, 32)
+NUM_PIXELS = 3 * 32 * 32
+RECORD = 1 + NUM_PIXELS  # a label and the pixels
+LARGEST_BATCH = 2**26  # bytes; a published batch has 31 million
+LARGEST_ARCHIVE = 2**28  # bytes unpacked; the published ones have 186 million
+MOST_MEMBERS = 1000  # of an archive; the published ones have 9
+PIECE = 2**14  # bytes that are unpacked at once
 
 
 def is_known(name: object) -> bool:
@@ -62,7 +92,7 @@ def load_named(name: str, *, data_dir: str | Path | None, argument: str = "train
     return _digits(split) if known == "digits" else _cifar10(split, data_dir, argument)
 
 
-def _parse(name: str) -> tuple[str, cifar.Split] | None:
+def _parse(name: str) -> tuple[str, Split] | None:
     """The set and its split."""
     known, separator, split = name.lower().replace("cifar-10", "cifar10").replace("-", ":").partition(":")
     if known not in KNOWN or (separator and split not in _SPLITS):
@@ -70,7 +100,7 @@ def _parse(name: str) -> tuple[str, cifar.Split] | None:
     return known, _SPLITS[split] if separator else "train"
 
 
-def _digits(split: cifar.Split) -> Images:
+def _digits(split: Split) -> Images:
     from sklearn.datasets import load_digits
 
     levels = np.rint(load_digits().images * (255 / 16)).astype(np.uint8)[:, None]  # (N, 1, 8, 8)
@@ -80,30 +110,30 @@ def _digits(split: cifar.Split) -> Images:
 
 
 def _cifar10(
-    split: cifar.Split, data_dir: str | Path | None, argument: str, *, url: str = CIFAR10_URL, md5: str = CIFAR10_MD5
+    split: Split, data_dir: str | Path | None, argument: str, *, url: str = CIFAR10_URL, md5: str = CIFAR10_MD5
 ) -> Images:
     named = data_dir or os.environ.get("MEMGEN_DATA") or None
     folder = as_path(named) if named else cache_folder()
-    found = cifar.find(folder)
+    found = find(folder)
     if found is None and named:
         raise InputError(
-            f"{argument}: no CIFAR-10 in {quoted(folder)}; expected {cifar.PYTHON_FOLDER}/, {cifar.BINARY_FOLDER}/ or "
-            f"{cifar.ARCHIVES[0]} there"
+            f"{argument}: no CIFAR-10 in {quoted(folder)}; expected {PYTHON_FOLDER}/, {BINARY_FOLDER}/ or "
+            f"{ARCHIVES[0]} there"
         )
     if found is None:
         found = _downloaded(folder, argument, url=url, md5=md5)
-    return cifar.read(found, split=split, argument=argument)
+    return read(found, split=split, argument=argument)
 
 
 def _downloaded(folder: Path, argument: str, *, url: str, md5: str) -> Path:
     """The archive in the cache folder, or in the system's temporary one where the cache cannot be written to."""
-    target = _writable(folder) / cifar.ARCHIVES[0]
+    target = _writable(folder) / ARCHIVES[0]
     if not target.is_file():
         try:
             fetch(url, target, md5=md5)
         except InputError as error:
             raise InputError(
-                f"{argument}: {error}; provide {cifar.ARCHIVES[0]} or {cifar.PYTHON_FOLDER}/ in {quoted(folder)}, or "
+                f"{argument}: {error}; provide {ARCHIVES[0]} or {PYTHON_FOLDER}/ in {quoted(folder)}, or "
                 "name the folder that holds it (--data-dir, MEMGEN_DATA)"
             ) from error
     return target
@@ -131,3 +161,149 @@ def _writable(folder: Path) -> Path:
 
 def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"memgen-eval-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+
+
+def find(folder: Path) -> Path | None:
+    """The batches in or below a folder: a folder of batches or an archive; None if there are none."""
+    for candidate in (folder / PYTHON_FOLDER, folder, folder / BINARY_FOLDER):
+        if is_batch_folder(candidate):
+            return candidate
+    return next((folder / name for name in ARCHIVES if (folder / name).is_file()), None)
+
+
+def is_batch_folder(folder: Path) -> bool:
+    """Whether a folder holds batches of either version."""
+    return any((folder / name).is_file() for batch in PUBLISHED for name in (batch, f"{batch}.bin"))
+
+
+def is_python_batch(path: Path) -> bool:
+    """Whether a file has the name of a python batch."""
+    return path.name in PUBLISHED
+
+
+def read(path: Path, *, split: Split, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
+    """One split from a folder of batches or from an archive of them.
+
+    Raises
+    ------
+    InputError
+        If a batch is missing, cut or altered: the message names it, with the checksum found and the published one.
+    """
+    with reading(place(argument, path), "cut or altered", "fetch it again"):
+        if path.is_dir():
+            binary = not any((path / name).is_file() for name in PUBLISHED)
+            names = [f"{name}.bin" if binary else name for name in SPLITS[split]]
+            contents: Iterable[tuple[str, bytes]] = ((name, _bytes(path / name, argument)) for name in names)
+            form = "CIFAR-10 binary batches" if binary else "CIFAR-10 python batches"
+        else:
+            contents = _unpack(path, SPLITS[split], argument).items()
+            form = "CIFAR-10 archive"
+        parts = [_batch(path / name, data, argument, checksums) for name, data in contents]
+    files = [name for _, names in parts for name in names]
+    return Images(
+        np.concatenate([images for images, _ in parts]),
+        names=files or None,
+        form=form,
+        path=str(path),
+        notes=(f"the {split} batches",),
+    )
+
+
+def read_file(path: Path, *, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
+    """A single batch, python or binary."""
+    with reading(place(argument, path), "cut or altered", "fetch it again"):
+        images, names = _batch(path, _bytes(path, argument), argument, checksums)
+    return Images(images, names=names or None, form="CIFAR-10 batch", path=str(path))
+
+
+def _batch(
+    path: Path, data: bytes, argument: str, checksums: Mapping[str, str]
+) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The images of a batch and their names; of a binary one, which has no names, none."""
+    if path.suffix == ".bin":
+        return _binary_batch(data, place(argument, path)), ()
+    expected, found = checksums[path.name], hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if found != expected:
+        raise InputError(
+            f"{place(argument, path)}: MD5 {found}, expected the published {expected}; the file is cut or altered and "
+            "is not opened: fetch it again"
+        )
+    return _python_batch(data, place(argument, path))
+
+
+def _python_batch(data: bytes, label: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+    """The longest string of the pickle is all pixels; the strings that end in .png are the names."""
+    strings: list[Any] = [
+        argument for opcode, argument, _ in pickletools.genops(data) if opcode.name in ("BINSTRING", "SHORT_BINSTRING")
+    ]
+    names = tuple(text for text in strings if text.endswith(".png"))
+    pixels = max(strings, key=len, default="").encode("latin-1")
+    if not names or len(pixels) != NUM_PIXELS * len(names):
+        raise InputError(f"{label}: {len(names)} names, {len(pixels)} pixels; it is cut or not a CIFAR-10 batch")
+    return np.frombuffer(pixels, dtype=np.uint8).reshape(-1, *SHAPE), names
+
+
+def _binary_batch(data: bytes, label: str) -> NDArray[np.uint8]:
+    records = np.frombuffer(data, dtype=np.uint8)
+    if not len(records) or len(records) % RECORD:
+        raise InputError(
+            f"{label}: {len(data)} bytes; expected a multiple of {RECORD}: it is cut or not a CIFAR-10 batch"
+        )
+    records = records.reshape(-1, RECORD)
+    if records[:, 0].max() > 9:
+        raise InputError(f"{label}: a label of {records[:, 0].max()}; expected 0 to 9: it is not a CIFAR-10 batch")
+    return records[:, 1:].reshape(-1, *SHAPE)
+
+
+def _bytes(path: Path, argument: str) -> bytes:
+    if not path.is_file():
+        raise InputError(f"{argument}: {quoted(path)} is missing; fetch {ARCHIVES[0]} again and unpack it")
+    if path.stat().st_size > LARGEST_BATCH:
+        raise InputError(f"{place(argument, path)}: {path.stat().st_size} bytes; no CIFAR-10 batch is as large")
+    return path.read_bytes()
+
+
+def _unpack(path: Path, batches: Iterable[str], argument: str) -> dict[str, bytes]:
+    """The wanted members of an archive, in the order of the batches; nothing is written to disk."""
+    label = place(argument, path)
+    wanted = {name: name.removesuffix(".bin") for batch in batches for name in (batch, f"{batch}.bin")}
+    found: dict[str, tuple[str, bytes]] = {}
+    with gzip.open(path) as unpacked:
+        bounded: Any = _Bounded(unpacked)  # all of a file that tarfile asks for
+        archive = tarfile.TarFile(fileobj=bounded)
+        for member in islice(archive, MOST_MEMBERS):
+            name = Path(member.name).name
+            if name in wanted and member.isfile() and member.size <= LARGEST_BATCH:
+                stream = archive.extractfile(member)
+                assert stream is not None  # it is a file
+                found[wanted[name]] = name, b"".join(iter(partial(stream.read, PIECE), b""))
+                if len(found) == len(wanted) // 2:
+                    break
+    missing = [batch for batch in batches if batch not in found]
+    if missing:
+        raise InputError(f"{label}: holds no {missing[0]}; expected {ARCHIVES[0]} as published")
+    return {found[batch][0]: found[batch][1] for batch in batches}
+
+
+class _Bounded:
+    """An unpacked archive as tarfile reads it: to a length that no published one has, and never much at once."""
+
+    def __init__(self, stream: gzip.GzipFile) -> None:
+        self.stream = stream
+
+    def read(self, size: int) -> bytes:
+        if size > PIECE:
+            raise tarfile.ReadError(f"a header of {size} bytes")
+        self._check(self.tell() + size)
+        return self.stream.read(size)
+
+    def seek(self, position: int) -> int:
+        self._check(position)
+        return self.stream.seek(position)
+
+    def tell(self) -> int:
+        return self.stream.tell()
+
+    def _check(self, position: int) -> None:
+        if position > LARGEST_ARCHIVE:
+            raise tarfile.ReadError(f"more than {LARGEST_ARCHIVE} bytes unpacked")

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -11,17 +12,14 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.data.messages import quoted
-from memgen_eval.data.scratch import scratch
-from memgen_eval.data.stamps import Stamp
-from memgen_eval.data.survey import Survey, survey
-from memgen_eval.errors import InputError
+from memgen_eval.data.files import Stamp, scratch
+from memgen_eval.errors import InputError, quoted
 
 Shape = tuple[int, int, int]  # (C, H, W)
-
 BLOCK_VALUES = 2**23  # values in a block: 8 MiB of uint8, 32 MiB once it is float32
 LARGEST_IMAGE = 2**24  # values: a block of 16 larger ones, as float32, leaves no memory for anything else
 IN_MEMORY = 2**29  # bytes: larger sets stay where they are and are converted block by block, or once to a file
+Bools = NDArray[np.bool_]
 
 
 class Rows(Protocol):
@@ -197,3 +195,67 @@ class ImageSet:
     def _own(block: Any) -> NDArray[Any]:
         # Pages of a read-only file are copied: torch warns of arrays that it could not write to.
         return np.require(block, requirements=["C", "W"])
+
+
+@dataclass(frozen=True, eq=False)
+class Survey:
+    """What is known of a set once all of it was read.
+
+    Attributes
+    ----------
+    checksum : SHA-256 of type, shape and canonical pixels: the same whatever form the images arrived in
+    originals : the first image that equals each in every value, itself if there is no earlier one, (N,)
+    constant : of a single colour, (N,)
+    grey : whether all channels of every image are equal; False for one channel
+    minimum, maximum : the darkest and the brightest value, in grey levels
+    """
+
+    checksum: str
+    originals: NDArray[np.int64]
+    constant: Bools
+    grey: bool
+    minimum: float
+    maximum: float
+
+    @property
+    def repeats(self) -> Bools:
+        """Whether each image equals an earlier one, (N,)."""
+        return self.originals < np.arange(len(self.originals))
+
+    @property
+    def duplicated(self) -> Bools:
+        """Whether each image equals another one, (N,)."""
+        return np.bincount(self.originals, minlength=len(self.originals))[self.originals] > 1
+
+
+def repeats_among(originals: NDArray[np.int64]) -> Bools:
+    """Whether each of some images equals an earlier one of them, by what `Survey.originals` holds of them, (B,)."""
+    repeats = np.ones(len(originals), dtype=bool)
+    repeats[np.unique(originals, return_index=True)[1]] = False
+    return repeats
+
+
+def survey(blocks: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Survey:
+    """Read blocks (B, C, H, W) of a set of this shape, (N, C, H, W), once."""
+    checksum = hashlib.sha256(f"{dtype.name} {shape}\n".encode())
+    first: dict[bytes, int] = {}
+    originals = np.empty(shape[0], dtype=np.int64)
+    lows, highs = np.empty(shape[:2], dtype=dtype), np.empty(shape[:2], dtype=dtype)  # (N, C)
+    grey, at = shape[1] > 1, 0
+    for block in blocks:
+        stored = block.astype(dtype.newbyteorder("<"), copy=False)
+        checksum.update(stored.data)
+        for i, image in enumerate(stored, start=at):
+            originals[i] = first.setdefault(hashlib.sha256(image.data).digest(), i)
+        planes = block.reshape(*block.shape[:2], -1)  # (B, C, H * W)
+        lows[at : at + len(block)], highs[at : at + len(block)] = planes.min(axis=2), planes.max(axis=2)
+        grey = grey and bool((planes == planes[:, :1]).all())
+        at += len(block)
+    return Survey(
+        checksum=checksum.hexdigest(),
+        originals=originals,
+        constant=(lows == highs).all(axis=1),
+        grey=grey,
+        minimum=float(lows.min()),
+        maximum=float(highs.max()),
+    )

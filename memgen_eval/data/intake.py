@@ -24,9 +24,8 @@ from memgen_eval.data.canonical import (
     tally,
 )
 from memgen_eval.data.images import IN_MEMORY, Images, ImageSet, Rows, Shape, block_bounds
-from memgen_eval.data.messages import place, range_remedy, shape_text
 from memgen_eval.data.tensors import TensorRows, is_tensor
-from memgen_eval.errors import InputError
+from memgen_eval.errors import InputError, place, range_remedy, shape_text
 
 logger = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from memgen_eval.data.images import Images, ImageSet, Shape
 from memgen_eval.data.intake import Expected, take_stream
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError, check_count, one_line
-from memgen_eval.foreign import member, parameter_of
+from memgen_eval.runtime import member, parameter_of
 
 RANDOMNESS = ("seeds", "generator")  # the first of these that the signature names is given
 

@@ -3,23 +3,39 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+import stat
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from memgen_eval.data import batches
+from memgen_eval.data import archives, arrays, batches, datasets, pictures, tensors
 from memgen_eval.data.archives import Pictures
 from memgen_eval.data.canonical import checked_range
 from memgen_eval.data.datasets import is_known, known_names, load_named
-from memgen_eval.data.formats import read_path
 from memgen_eval.data.images import Images, ImageSet, Shape
 from memgen_eval.data.intake import Expected, take_array, take_stream
-from memgen_eval.data.messages import quoted
 from memgen_eval.data.tensors import TensorRows, check_plain, is_tensor, to_numpy
-from memgen_eval.errors import InputError
-from memgen_eval.foreign import member, misplaced
-from memgen_eval.paths import as_path
+from memgen_eval.errors import InputError, place, quoted, reading
+from memgen_eval.runtime import member, misplaced
+from memgen_eval.shell import as_path
+
+EXPECTED = ".npz, .npy, .pt, .safetensors, .zip, a folder of images, or CIFAR-10 batches"
+WRITE_AGAIN = "it may be cut or altered: write it again"
+Reader = Callable[..., Images]
+ARRAY_FILES: Mapping[str, Reader] = {
+    ".npz": arrays.read_npz,
+    ".npy": arrays.read_npy,
+    ".pt": tensors.read_pt,
+    ".pth": tensors.read_pt,
+    ".safetensors": tensors.read_safetensors,
+}
+SPECIAL: Mapping[int, str] = {
+    stat.S_IFIFO: "a FIFO",
+    stat.S_IFSOCK: "a socket",
+    stat.S_IFCHR: "a device",
+    stat.S_IFBLK: "a device",
+}
 
 
 def load_images(
@@ -133,3 +149,49 @@ def _remedy(source: object, argument: str) -> str:
     if callable(source) and argument != "samples":
         return "only samples may be drawn from a sampler: give the images"
     return "expected an array, a tensor, a path, a known name, a Dataset, or an iterable of batches"
+
+
+def read_path(path: Path, *, argument: str, like: Shape | None) -> Images:
+    """The images at a path, as they are given there.
+
+    Raises
+    ------
+    InputError
+        If there is nothing, or nothing that can be read.
+    """
+    label = place(argument, path)
+    with reading(label, f"not a readable {path.suffix.lower()} file", WRITE_AGAIN):
+        if not path.exists():
+            raise InputError(f"{argument}: {quoted(path)} does not exist; expected {EXPECTED}")
+        status = path.stat()
+        if special := SPECIAL.get(stat.S_IFMT(status.st_mode)):
+            raise InputError(f"{label}: is {special}, which is never opened; expected {EXPECTED}")
+        if path.is_dir():
+            return _read_folder(path, argument=argument, like=like)
+        if status.st_size == 0:
+            raise InputError(f"{label}: the file is empty; expected {EXPECTED}")
+        return _read_file(path, argument=argument, like=like)
+
+
+def _read_folder(path: Path, *, argument: str, like: Shape | None) -> Images:
+    if datasets.is_batch_folder(path):
+        return datasets.read(path, split=_split(argument), argument=argument)
+    return archives.read_folder(path, argument=argument, like=like)
+
+
+def _read_file(path: Path, *, argument: str, like: Shape | None) -> Images:
+    name, suffix = path.name.lower(), path.suffix.lower()
+    if suffix in ARRAY_FILES:
+        return ARRAY_FILES[suffix](path, argument=argument)
+    if suffix == ".zip":
+        return archives.read_zip(path, argument=argument, like=like)
+    if name.endswith((".tar.gz", ".tgz")):
+        return datasets.read(path, split=_split(argument), argument=argument)
+    if suffix == ".bin" or datasets.is_python_batch(path):
+        return datasets.read_file(path, argument=argument)
+    hint = "; put a single image into a folder" if suffix in pictures.SUFFIXES else ""
+    raise InputError(f"{place(argument, path)}: not a known format; expected {EXPECTED}{hint}")
+
+
+def _split(argument: str) -> datasets.Split:
+    return "test" if argument == "test" else "train"

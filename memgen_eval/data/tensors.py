@@ -1,18 +1,47 @@
-"""Torch tensors of any device and type as rows of numpy arrays, without importing torch for those who have none."""
+"""Torch's tensors and files as numpy arrays; a pickle is followed to its end before torch is asked to load it."""
 
 from __future__ import annotations
 
+import pickle
+import pickletools
+import struct
 import sys
+import warnings
+import zipfile
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.errors import InputError, one_line
+from memgen_eval.data.arrays import Entry, read_images
+from memgen_eval.data.files import check_member, members_of, stamp_of_file
+from memgen_eval.data.images import IN_MEMORY, Images, Rows
+from memgen_eval.errors import InputError, one_line, place, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
+
+ZIP_START = b"PK\x03\x04"  # by these bytes torch tells its newer files from its older ones
+OLDER_PICKLES = 5  # at the beginning of an older file: a magic number, a version, the system, the object, its storages
+LONGEST_HEADER = 2**24  # bytes of JSON in a safetensors file
+LARGEST = 2**21  # bytes; the pickle of ten thousand tensors has a million and a half
+MOST_PARTS = 2**24  # of all values together
+NAME = 0  # what stands on the stack for a class or a function: no value has so few parts
+PLAIN = frozenset(
+    f"{module}.{name}"
+    for module, names in {
+        "collections": ("OrderedDict", "Counter"),
+        "_codecs": ("encode",),
+        "builtins": ("set", "complex"),
+        "__builtin__": ("set", "complex"),
+    }.items()
+    for name in names
+)
 
 
 def is_tensor(value: object) -> bool:
@@ -107,3 +136,164 @@ class TensorRows:
         if isinstance(key, np.ndarray):
             key = torch.from_numpy(np.array(key)).to(self.tensor.device)
         return to_numpy(self.tensor[key], label="tensor")
+
+
+def read_pt(path: Path, *, argument: str) -> Images:
+    """A tensor saved by torch, or the images among several; read with ``weights_only=True``, which runs no code.
+
+    Raises
+    ------
+    InputError
+        If the file holds more than tensors, or if a checksum in it is wrong.
+    """
+    import torch
+
+    label = place(argument, path)
+    stamp = stamp_of_file(label, path)
+    num_bytes = path.stat().st_size
+    try:
+        is_zip = _check_pickles(path, label)
+        mapped = is_zip and num_bytes > IN_MEMORY
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # of old protocols and storage types: the file is what it is
+            found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
+    except pickle.UnpicklingError as error:
+        raise InputError(
+            f"{label}: holds more than tensors, and is not unpickled; save the tensor of images alone (torch.save)"
+        ) from error
+    entries = {name: _tensor_entry(tensor, num_bytes, label) for name, tensor in _tensors(found)}
+    rows, notes = read_images(entries, label)
+    stamp.check()
+    return Images(rows, form="pt", path=str(path), notes=notes, stamp=stamp if mapped else None)
+
+
+def read_safetensors(path: Path, *, argument: str) -> Images:
+    """The images of a safetensors file: `arr_0`, `images` or `samples`, or the only tensor of an image's shape."""
+    from safetensors import safe_open
+
+    label = place(argument, path)
+    stamp = stamp_of_file(label, path)
+    num_bytes = path.stat().st_size
+    check_header(path)
+    in_memory = num_bytes <= IN_MEMORY
+
+    def read(file: Any, name: str) -> Rows:
+        tensor = file.get_tensor(name)
+        return TensorRows(tensor.clone() if in_memory else tensor)
+
+    with safe_open(path, framework="pt") as file:
+        entries = {}
+        for name in file.keys():  # noqa: SIM118 - the file is not a mapping
+            header = file.get_slice(name)
+            shape, dtype = tuple(header.get_shape()), str(header.get_dtype())
+            entries[name] = Entry(shape, dtype, False, partial(read, file, name))
+        rows, notes = read_images(entries, label)
+    stamp.check()
+    return Images(rows, form="safetensors", path=str(path), notes=notes, stamp=None if in_memory else stamp)
+
+
+def check_header(path: Path) -> None:
+    """Raise ValueError if a safetensors file gives its header a length that it does not have, or an absurd one."""
+    with path.open("rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+    if length > min(LONGEST_HEADER, path.stat().st_size - 8):
+        raise ValueError(f"a header of {length} bytes")
+
+
+def _check_pickles(path: Path, label: str) -> bool:
+    """Whether a file is of torch's newer form, a zip; its checksums and its pickles are looked at first."""
+    with path.open("rb") as file:
+        start = file.read(OLDER_PICKLES * LARGEST)
+    if not start.startswith(ZIP_START):
+        stream = BytesIO(start)
+        for _ in range(OLDER_PICKLES):
+            check_pickle(stream)
+        return False
+    with zipfile.ZipFile(path) as archive:
+        for info in members_of(archive, label):
+            if info.compress_type != zipfile.ZIP_STORED:
+                raise InputError(f"{label}: {quoted(info.filename)} is compressed; save it again with torch.save")
+            check_member(archive, info)
+            if info.filename.endswith("/data.pkl"):
+                check_pickle(BytesIO(archive.read(info)))
+    return True
+
+
+def _tensors(found: Any) -> Iterator[tuple[str, Any]]:
+    """The tensors of what was saved, by name, or by their place in a list."""
+    import torch
+
+    if not isinstance(found, Mapping | list | tuple):
+        found = {"the tensor": found}
+    for name, value in found.items() if isinstance(found, Mapping) else enumerate(found):
+        if isinstance(value, torch.Tensor):
+            yield str(name), value
+
+
+def _tensor_entry(tensor: Any, num_bytes: int, label: str) -> Entry:
+    shape = tuple(tensor.shape)
+    if tensor.numel() * tensor.element_size() > num_bytes:
+        raise InputError(
+            f"{label}: a tensor of shape {shape} in a file of {num_bytes} bytes: it repeats itself; save its "
+            "contiguous() form"
+        )
+    return Entry(shape, str(tensor.dtype).removeprefix("torch."), False, lambda: TensorRows(tensor))
+
+
+def check_pickle(file: IO[bytes]) -> None:
+    """Follow one pickle to its end, in time that grows with its length, and see that torch may be asked to load it.
+
+    Raises
+    ------
+    pickle.UnpicklingError
+        If it names anything outside torch but plain containers, calls what it has not named, or holds values that are
+        small in the file and endless when they are walked through, as tuples of shared tuples are.
+    ValueError, and others of pickletools
+        If it is not a pickle.
+    """
+    stack: list[int] = []  # how many parts each value has, those that are shared each time
+    marks: list[int] = []
+    memo: dict[int, int] = {}
+    total = 0
+    argument: Any
+    for opcode, argument, position in pickletools.genops(file):
+        if position is not None and position > LARGEST:
+            raise pickle.UnpicklingError(f"a pickle of more than {LARGEST} bytes")
+        name = opcode.name
+        if name == "MARK":
+            marks.append(len(stack))
+        elif name in ("BINPUT", "LONG_BINPUT"):
+            memo[argument] = stack[-1]
+        elif name in ("BINGET", "LONG_BINGET"):
+            stack.append(memo[argument])
+        elif name == "GLOBAL":
+            _check_name(argument)
+            stack.append(NAME)
+        else:
+            parts = _popped(opcode, stack, marks)
+            if name in ("REDUCE", "NEWOBJ") and parts[0] != NAME:
+                raise pickle.UnpicklingError("calls what is not a function")
+            size = 1 + sum(parts)
+            total += size
+            if total > MOST_PARTS:
+                raise pickle.UnpicklingError(f"values of more than {MOST_PARTS} parts")
+            stack.extend([size] * len(opcode.stack_after))
+
+
+def _check_name(argument: str) -> None:
+    module, _, name = argument.partition(" ")
+    if module.split(".")[0] != "torch" and f"{module}.{name}" not in PLAIN:
+        raise pickle.UnpicklingError(f"names {argument!r}")
+
+
+def _popped(opcode: pickletools.OpcodeInfo, stack: list[int], marks: list[int]) -> list[int]:
+    """The values that an opcode takes from the stack, the deepest first."""
+    before = opcode.stack_before
+    depth = len(before)
+    if pickletools.markobject in before:
+        depth = len(stack) - marks.pop() + before.index(pickletools.markobject)
+    if depth > len(stack):
+        raise pickle.UnpicklingError("takes more than the stack holds")
+    parts = stack[len(stack) - depth :]
+    del stack[len(stack) - depth :]
+    return parts

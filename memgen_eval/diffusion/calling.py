@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from memgen_eval.errors import InputError, MemgenError, one_line
-from memgen_eval.foreign import member, parameter_of
+from memgen_eval.runtime import member, parameter_of
 
 
 def call_denoiser(denoiser: Any, x: Tensor, sigma: Tensor) -> Tensor:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.diffusion.noised import NoisedImages
+from memgen_eval.diffusion.inputs import NoisedImages
 from memgen_eval.diffusion.optimal import OptimalDenoiser
 from memgen_eval.distributed import ALONE, Ranks
 

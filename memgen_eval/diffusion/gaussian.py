@@ -12,11 +12,19 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memgen_eval.diffusion.blocks import BLOCK_ROWS, padded, working_device
-from memgen_eval.diffusion.inputs import GREY, as_images, centred_rows, check_noisy, levels_of
+from memgen_eval.compute.resources import single_thread
+from memgen_eval.diffusion.inputs import (
+    BLOCK_ROWS,
+    GREY,
+    as_images,
+    centred_rows,
+    check_noisy,
+    levels_of,
+    padded,
+    working_device,
+)
 from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, moments
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours.threads import single_thread
 
 NEGLIGIBLE = 1e-12  # eigenvalues below this share of the largest are rounding
 MAX_ROWS_AT_ONCE = 8192  # a training set of fewer images than half its dimensions is decomposed through their products

@@ -1,8 +1,10 @@
-"""Training images as rows, and what the built-in denoisers accept at their door."""
+"""What denoisers are given: images as rows, noise for each image, grids of noise levels, blocks of fixed shape."""
 
 from __future__ import annotations
 
 import math
+import zlib
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +16,11 @@ from memgen_eval.errors import InputError
 
 GREY = 127.5  # uint8 u is u / 127.5 - 1 to a denoiser: (u - 127.5) / 127.5, and u - 127.5 is exact in float32
 _CHECKED_VALUES = 2**22
+GRID = 2.0**-17  # on it float32 holds all of a draw exactly, so that products with integers can be exact too
+NUM_SIGMAS = 15
+SIGMA_LOW = 0.02
+SIGMA_HIGH = 80.0
+BLOCK_ROWS = 64  # images that are worked on together; the last block is padded, so that no sum depends on their number
 
 
 def as_images(images: Any, name: str) -> NDArray[Any]:
@@ -82,3 +89,106 @@ def check_noisy(x: Tensor, sigma: float | Tensor, shape: tuple[int, ...]) -> Ten
     if not (torch.isfinite(levels) & (levels > 0)).all():
         raise InputError("sigma holds a value that is not positive and finite: give noise levels above 0")
     return levels.expand(len(x))
+
+
+def draw_noise(shape: tuple[int, ...], *, seed: int, name: str, index: int, draw: int = 0) -> NDArray[np.float32]:
+    """Standard normal noise of one image, in multiples of 2^-17.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Of the image.
+    seed, name, index, draw
+        The run's seed, the set, the image's index in it (from 0), and which of its draws.
+    """
+    key = (seed, zlib.crc32(name.encode()), index, draw)
+    values = np.random.default_rng(key).standard_normal(shape)
+    return (np.rint(values / GRID) * GRID).astype(np.float32)
+
+
+def draw_noises(
+    shape: tuple[int, ...], indices: NDArray[np.int64], *, seed: int, name: str, draw: int = 0
+) -> NDArray[np.float32]:
+    """`draw_noise` of several images, (B, *shape)."""
+    return np.stack([draw_noise(shape, seed=seed, name=name, index=int(i), draw=draw) for i in indices])
+
+
+def draw_order(num_images: int, *, seed: int, name: str) -> NDArray[np.int64]:
+    """A permutation of a set's images; any number of its first entries are a uniform draw without replacement."""
+    return np.random.default_rng((seed, zlib.crc32(name.encode()))).permutation(num_images)
+
+
+@dataclass(frozen=True, eq=False)
+class NoisedImages:
+    """Input t is image ``indices[t % N]`` of a set (M, ...) with noise draw ``t // N``; T = N * num_draws of them."""
+
+    images: NDArray[Any]
+    indices: NDArray[np.int64]
+    num_draws: int
+    seed: int
+    name: str
+
+    def __len__(self) -> int:
+        return len(self.indices) * self.num_draws
+
+    def take(self, inputs: NDArray[np.integer[Any]]) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        """Clean images, as they are stored, and standard normal noise of these inputs, (B, ...) each."""
+        draws, places = np.divmod(inputs, len(self.indices))
+        chosen = self.indices[places]
+        noises = [
+            draw_noise(self.images.shape[1:], seed=self.seed, name=self.name, index=int(index), draw=int(draw))
+            for index, draw in zip(chosen, draws, strict=True)
+        ]
+        return np.array(self.images[chosen]), np.stack(noises)
+
+    def in_model_units(self, images: NDArray[Any]) -> NDArray[np.float64]:
+        """Images (B, ...) as rows (B, D), data in [-1, 1]."""
+        return centred_rows(images) / levels_of(images)
+
+
+def sigma_grid(
+    num_sigmas: int = NUM_SIGMAS, *, low: float = SIGMA_LOW, high: float = SIGMA_HIGH
+) -> NDArray[np.float64]:
+    """Noise levels spaced evenly in their logarithm, both ends included, float64 (S,)."""
+    return check_sigmas(np.geomspace(low, high, num_sigmas))
+
+
+def check_sigmas(sigmas: Any) -> NDArray[np.float64]:
+    """A grid of noise levels as float64 (S,).
+
+    Raises
+    ------
+    InputError
+        Unless they are one or more numbers, positive and finite in float32, each larger than the one before.
+    """
+    try:
+        grid = np.asarray(sigmas, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InputError(f"sigmas is {sigmas!r}: give noise levels such as [0.1, 1, 10]") from None
+    if grid.ndim != 1 or grid.size == 0:
+        raise InputError(f"sigmas has shape {grid.shape}: give a list of at least one noise level")
+    with np.errstate(over="ignore", under="ignore"):
+        told = grid.astype(np.float32)  # what a denoiser is told
+    wrong = grid[~(np.isfinite(told) & (told > 0))]
+    if wrong.size:
+        raise InputError(
+            f"sigmas holds {wrong[0]:g}: noise levels are positive and finite in float32, in units of data in [-1, 1]"
+        )
+    if (np.diff(told) <= 0).any():
+        place = int(np.argmax(np.diff(told) <= 0))
+        raise InputError(
+            f"sigmas has {grid[place + 1]:g} after {grid[place]:g}: give noise levels in increasing order, each once"
+        )
+    return grid
+
+
+def padded(rows: Tensor, num_rows: int = BLOCK_ROWS) -> Tensor:
+    """(B, ...) with zeros after it, (num_rows, ...)."""
+    if len(rows) == num_rows:
+        return rows
+    return torch.cat([rows, rows.new_zeros(num_rows - len(rows), *rows.shape[1:])])
+
+
+def working_device(device: torch.device) -> torch.device:
+    """`device` itself where it knows float64, else the CPU."""
+    return torch.device("cpu") if device.type == "mps" else device

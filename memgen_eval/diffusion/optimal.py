@@ -13,17 +13,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memgen_eval.diffusion.blocks import BLOCK_ROWS
-from memgen_eval.diffusion.inputs import as_images, centred_rows, check_noisy, levels_of
+from memgen_eval.compute.engines import integer_products, threads_for
+from memgen_eval.compute.products import Products
+from memgen_eval.compute.resources import Share, sharing, single_thread, unforked_threads
+from memgen_eval.compute.rows import dimension
+from memgen_eval.diffusion.inputs import BLOCK_ROWS, as_images, centred_rows, check_noisy, check_sigmas, levels_of
 from memgen_eval.diffusion.posterior import Posterior, Scratch, Staged, Sums, finish, fold, joined, mix
-from memgen_eval.diffusion.queries import Queries
-from memgen_eval.diffusion.sigmas import check_sigmas
-from memgen_eval.diffusion.training_tiles import Tile, float_tiles, integer_norms, integer_tiles
+from memgen_eval.diffusion.tiles import Queries, Tile, float_tiles, integer_norms, integer_tiles
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours.arrays import dimension
-from memgen_eval.neighbours.engines import integer_products, threads_for
-from memgen_eval.neighbours.products import Products
-from memgen_eval.neighbours.threads import Share, sharing, single_thread, unforked_threads
 
 RESIDENT_VALUES = 2**24  # the largest set, in values, that stays converted between calls
 PASS_VALUES = 2**24  # values of running sums that one pass over the training set carries: 128 MiB

@@ -11,9 +11,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memgen_eval.diffusion.denoiser import ConvertedDenoiser
-from memgen_eval.diffusion.measurements import Floats
-from memgen_eval.diffusion.noised import NoisedImages
-from memgen_eval.diffusion.runs import Run, as_rows, cosine, dot
+from memgen_eval.diffusion.inputs import NoisedImages
+from memgen_eval.diffusion.measurements import Floats, Run, as_rows, cosine, dot
 
 FAR = 25.0  # times the error of the best multiple of x: no trained denoiser
 ODD = 1.5  # times that error: reason enough to look at other conversions

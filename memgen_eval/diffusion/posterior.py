@@ -12,10 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memgen_eval.diffusion.fixed_point import to_digits, undo_digits
-from memgen_eval.diffusion.queries import Seen
-from memgen_eval.diffusion.training_tiles import FloatTile, IntegerTile, Tile
-from memgen_eval.neighbours.products import Products
+from memgen_eval.compute.products import Products
+from memgen_eval.diffusion.tiles import FloatTile, IntegerTile, Seen, Tile, to_digits, undo_digits
 
 DROPPED_MASS = 1e-9  # what the weights left out may add up to, as a share of the whole
 TOLERANCE = 2.0**-20  # what rounding the weights of a tile may change at most, as a share of the whole

@@ -13,7 +13,7 @@ from memgen_eval.diffusion.calling import device_of
 from memgen_eval.diffusion.collapse import collapse_sigmas
 from memgen_eval.diffusion.denoiser import ConvertedDenoiser
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
-from memgen_eval.diffusion.inputs import as_images
+from memgen_eval.diffusion.inputs import NoisedImages, as_images, check_sigmas, draw_noise, draw_order, sigma_grid
 from memgen_eval.diffusion.measurements import (
     AgainstGaussian,
     AgainstOptimal,
@@ -24,19 +24,19 @@ from memgen_eval.diffusion.measurements import (
     Path,
     Probe,
     Projections,
+    Run,
+    Structure,
+    as_rows,
+    cosine,
+    dot,
 )
 from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE
-from memgen_eval.diffusion.noise import draw_noise, draw_order
-from memgen_eval.diffusion.noised import NoisedImages
 from memgen_eval.diffusion.optimal import OptimalDenoiser
 from memgen_eval.diffusion.plausible import note_variance, odd_error, odd_sigma
-from memgen_eval.diffusion.runs import Run, as_rows, cosine, dot
 from memgen_eval.diffusion.sampling import Sampler
-from memgen_eval.diffusion.sigmas import check_sigmas, sigma_grid
-from memgen_eval.diffusion.structure import Structure
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError, check_count
-from memgen_eval.foreign import foreign
+from memgen_eval.runtime import foreign
 
 BLOCK_VALUES = 2**24  # values of D* held at once, over its sigmas: 128 MiB
 NUM_PATHS = 64

@@ -13,9 +13,9 @@ from torch import Tensor
 
 from memgen_eval.diffusion.calling import call_denoiser, device_of
 from memgen_eval.diffusion.denoiser import Denoiser
-from memgen_eval.diffusion.noise import draw_noises
+from memgen_eval.diffusion.inputs import draw_noises
 from memgen_eval.errors import InputError, check_count
-from memgen_eval.foreign import check_denoiser, foreign
+from memgen_eval.runtime import check_denoiser, foreign
 
 Solver = Literal["heun", "euler"]
 SOLVERS = ("heun", "euler")

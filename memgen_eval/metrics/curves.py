@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.metrics.statistics import LEVEL, bootstrap, percentile_interval, percentile_method
-from memgen_eval.report import Axis, Curve
+from memgen_eval.results import Axis, Curve
 
 Floats = NDArray[np.float64]
 

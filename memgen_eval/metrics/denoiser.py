@@ -18,7 +18,7 @@ from memgen_eval.metrics.curves import (
     sigma_axis,
 )
 from memgen_eval.metrics.statistics import bootstrap, percentile_interval, percentile_method
-from memgen_eval.report import Axis, Curve, Denoiser, Estimate
+from memgen_eval.results import Axis, Curve, Denoiser, Estimate
 
 MIN_SPAN = 1e-3  # mean square of D* - D_G per value below which no index is defined
 MIN_ERROR = 1e-10  # mean squared error of D_G per value below which it is rounding: nothing is relative to it

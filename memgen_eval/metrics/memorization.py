@@ -1,214 +1,227 @@
-"""Which samples are copies of training images, and how often images that cannot be copies look like it.
-
-Tables of neighbours in, figures out. Distances are in the units of the tables; a report scales them.
-"""
+"""The memorization family and the verdict, put together from neighbours of samples and of the baseline."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from fractions import Fraction
-from typing import Any
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.errors import InputError
-from memgen_eval.metrics.statistics import NO_IMAGES, check_share, proportion
-from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.report import Axis, Curve, Estimate
+from memgen_eval.metrics.copy_rules import (
+    Copying,
+    carlini_ratio,
+    copied,
+    distance_ratios,
+    memorization_ratio,
+    ratio_curve,
+)
+from memgen_eval.metrics.statistics import count_estimate, proportion, proportion_difference
+from memgen_eval.metrics.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio
+from memgen_eval.results import Curve, Estimate, Match, Memorization, Verdict
 
-CARLINI_ALPHA = 0.5
-CARLINI_NEIGHBOURS = 50
-CURVE_THRESHOLDS = tuple(j / 30 for j in range(1, 30))  # holds 1/3
-PATCH_GRID = 4  # tiles a side, 16 in all, as Carlini et al. cut their images
-UNDEFINED = "{} images have no training neighbour beside duplicates of the first: undefined, counted as not copied"
-
+MAX_COPIES = 10_000
+NUM_CLOSEST = 32
 Bools = NDArray[np.bool_]
 
 
 @dataclass(frozen=True, eq=False)
-class Copying:
-    """What is known of one set of images beside the training set.
+class Scale:
+    """What turns distances of a table into report units: `unit` to [0, 1] per value, `grey` to grey levels."""
 
-    Attributes
-    ----------
-    plain : Neighbours, (N, K)
-        In the orientation given.
-    nearest : Neighbours, (N, K)
-        To the nearer of both orientations of each training image, unless mirroring was switched off.
-    distinct : Neighbours, (N, 2)
-        Of `nearest`: the first, and the nearest that does not duplicate the first.
-    closest : Neighbours, (N, K)
-        To the nearer of both orientations, whether mirroring was switched off or not.
-    near_identical : bool, (N,)
-        Within the duplicate tolerance of a training image, in either orientation.
-    repeats : bool, (N,)
-        Equal to an earlier image of the set.
+    unit: float
+    grey: float
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Images that cannot have been copied: what is known of them, (m,), and what they are called.
+
+    `rows` are their indices in the set they come from; `leaked` marks those that the training set holds all the same;
+    `notes` say what was left out of them.
     """
 
-    plain: Neighbours
-    nearest: Neighbours
-    distinct: Neighbours
-    closest: Neighbours
-    near_identical: Bools
-    repeats: Bools
-
-    def __len__(self) -> int:
-        return len(self.nearest)
-
-    @property
-    def identical(self) -> Bools:
-        """Equal to a training image in every value, (N,)."""
-        equal: Bools = self.closest.squared_distances[:, 0] == 0
-        return equal
+    copying: Copying
+    rows: NDArray[np.int64]
+    leaked: Bools
+    name: str
+    leak: str
+    notes: tuple[str, ...] = ()
 
 
-def ratio_below(squared_first: NDArray[Any], squared_second: NDArray[Any], threshold: float) -> Bools:
-    """``first == 0`` or ``first / second < threshold`` from squared distances, (N,) and (N,) -> (N,).
+@dataclass(frozen=True, eq=False)
+class Extras:
+    """Figures that need pixels or further searches: see the fields of the same names in `Memorization`."""
 
-    Integers are compared as integers where the threshold is a fraction of small numbers (1/3 is), so that no rounding
-    decides a tie.
-    """
-    fraction = Fraction(threshold).limit_denominator(1000)
-    if squared_first.dtype.kind != "i" or float(fraction) != threshold:
-        below = np.sqrt(squared_first.astype(np.float64)) < threshold * np.sqrt(squared_second.astype(np.float64))
-    else:
-        p2, q2 = fraction.numerator**2, fraction.denominator**2
-        largest = max(int(squared_first.max(initial=0)), int(squared_second.max(initial=0)))
-        exact: type = np.int64 if largest * q2 < 2**63 else object  # python integers never overflow
-        below = (squared_first.astype(exact) * q2 < squared_second.astype(exact) * p2).astype(bool)
-    zero: Bools = squared_first == 0
-    return zero | below
+    carlini_patch: Estimate
+    repetition: Estimate
+    test_repetition: Estimate
 
 
-def copied(neighbours: Neighbours, *, threshold: float) -> Bools:
-    """The images that the ratio rule calls copies, bool (N,); see `memorization_ratio`."""
-    first, second = neighbours.squared_distances[:, 0], neighbours.squared_distances[:, 1]
-    return ratio_below(first, second, threshold)
-
-
-def distance_ratios(neighbours: Neighbours) -> NDArray[np.float64]:
-    """``d1 / d2`` of each image, in [0, 1], (N, K >= 2) -> (N,); 0 where ``d1 = 0``.
-
-    Where every training image is a duplicate of the first: 0 for a copy, 1 otherwise.
-    """
-    first, second = neighbours.distances[:, 0], neighbours.distances[:, 1]
-    alone = (neighbours.indices[:, 1] < 0) & ~undefined_ratios(neighbours)
-    ratios = np.zeros(len(neighbours))
-    np.divide(first, second, out=ratios, where=(first > 0) & ~alone)
-    return ratios
-
-
-def undefined_ratios(neighbours: Neighbours) -> Bools:
-    """Images that have no distinct second neighbour and are not copies either, (N,)."""
-    first, second = neighbours.squared_distances[:, 0], neighbours.squared_distances[:, 1]
-    undefined: Bools = (neighbours.indices[:, 1] < 0) & (first == second) & (first > 0)
-    return undefined
-
-
-def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3, repeats: Bools | None = None) -> Estimate:
-    """Share of samples much nearer to one training image than to any other.
-
-    A sample counts as a copy if ``distance_1 == 0`` or ``distance_1 / distance_2 < threshold``, strictly [1]_ [2]_.
-    Pass `distinct_neighbours(...)` for a second neighbour that does not duplicate the first, the plain neighbours for
-    the published rule (which calls an exact copy of an exact duplicate 0/0; here it is a copy).
-    0: no copies; 1: every sample is one. A perfect sampler does not give 0 in low dimension but about
-    ``threshold ** D``: compare with the same share for test images.
+def measure_memorization(
+    samples: Copying,
+    baseline: Baseline | None,
+    extras: Extras,
+    *,
+    threshold: float,
+    tolerance: float,
+    scale: Scale,
+    cautions: tuple[str, ...],
+    reason: str,
+) -> tuple[Memorization, Verdict]:
+    """The family and the verdict.
 
     Parameters
     ----------
-    neighbours : Neighbours, (N, K >= 2)
-        Training neighbours of each sample, nearest first.
+    samples : Copying, (N,)
+        Neighbours of the samples.
+    baseline : Baseline or None, (m,)
+        The same of images that cannot have been copied.
+    extras : Extras
+        What was found in the pixels.
     threshold : float
-        Between 0 and 1.
-    repeats : bool, (N,), optional
-        Samples that repeat an earlier one exactly: they count in the share and not in the interval.
-
-    Returns
-    -------
-    Estimate
-        In [0, 1]; the interval is Wilson's at 95 %; ``count`` is the number of samples that repeat no other. A note
-        counts samples whose ratio is undefined.
-
-    Raises
-    ------
-    InputError
-        If there are fewer than two neighbours, or the threshold is not between 0 and 1.
-
-    References
-    ----------
-    .. [1] Yoon, Choi, Kwon & Ryu, "Diffusion Probabilistic Models Generalize when They Fail to Memorize", 2023.
-    .. [2] Gu et al., "On Memorization in Diffusion Models", TMLR 2025, section 2.
+        Of the ratio rule.
+    tolerance : float
+        Of duplicates, in the units of the tables.
+    scale : Scale
+        From the units of the tables to those of a report.
+    cautions : tuple of str
+        Why the images may not be what was meant.
+    reason : str
+        Why there is no baseline, where there is none.
     """
-    check_share("threshold", threshold)
-    if neighbours.indices.shape[1] < 2:
-        raise InputError(
-            "neighbours hold one column, expected two or more: search with k=2 or pass distinct_neighbours()"
-        )
-    num_undefined = int(np.count_nonzero(undefined_ratios(neighbours)))
-    notes = (UNDEFINED.format(num_undefined),) if num_undefined else ()
-    return proportion(copied(neighbours, threshold=threshold), repeats=repeats, notes=notes)
+    flagged, repeats = copied(samples.distinct, threshold=threshold), samples.repeats
+    matches = _matches(samples, np.arange(len(samples)), scale)
+    order = _by_closeness(matches)
+    flagged_matches = [matches[i] for i in order if flagged[i]]
+    counted = Counted(flagged, samples.near_identical, samples.closest.distances[:, 0])
+    verdict = _verdict(counted, samples, baseline, scale, cautions, threshold)
+    ratio = memorization_ratio(samples.distinct, threshold=threshold, repeats=repeats)
+    control = _control(baseline, threshold, scale, reason)
+    distinct = len({match.train_index for match in flagged_matches})
+    cut = (f"only the first {MAX_COPIES:,} of {len(flagged_matches):,} copies are listed",)
+    undefined_feature = Estimate.undefined("needs a feature extractor for copy detection; none is measured here")
+    family = Memorization(
+        ratio=ratio,
+        plain_ratio=_plain_ratio(samples, threshold),
+        test_ratio=control.ratio,
+        excess=proportion_difference(ratio, control.ratio),
+        ratio_curve=ratio_curve(samples.distinct, repeats=repeats),
+        test_ratio_curve=control.curve,
+        carlini=carlini_ratio(samples.nearest, repeats=repeats),
+        test_carlini=control.carlini,
+        carlini_absolute=_absolute(samples, tolerance, scale),
+        carlini_patch=extras.carlini_patch,
+        feature_similarity=undefined_feature,
+        test_feature_similarity=undefined_feature,
+        repetition=extras.repetition,
+        test_repetition=extras.test_repetition,
+        num_distinct_copied=count_estimate(
+            distinct, count=len(flagged_matches), notes=cut if len(flagged_matches) > MAX_COPIES else ()
+        ),
+        num_near_identical=count_estimate(counted.num_near_identical, count=len(samples)),
+        test_num_near_identical=control.num_near_identical,
+        largest_compatible_ratio=largest_compatible_ratio(verdict.evidence),
+        detectable_ratio=detectable_ratio(verdict.evidence),
+        copies=tuple(flagged_matches[:MAX_COPIES]),
+        closest=tuple(matches[i] for i in order[:NUM_CLOSEST]),
+        test_closest=control.closest,
+    )
+    return family, verdict
 
 
-def ratio_curve(neighbours: Neighbours, *, repeats: Bools | None = None) -> Curve:
-    """`memorization_ratio` against its threshold, at 29 thresholds between 0 and 1; undefined for no images."""
-    if len(neighbours) == 0:
-        return Curve.undefined(NO_IMAGES)
-    shares = [proportion(copied(neighbours, threshold=c), repeats=repeats) for c in CURVE_THRESHOLDS]
-    return Curve(
-        value=tuple(s.value for s in shares),
-        low=tuple(s.low for s in shares),
-        high=tuple(s.high for s in shares),
-        method="Wilson 95 %, pointwise",
-        count=shares[0].count,
-        notes=shares[0].notes,
-        x=Axis("threshold c of d1/d2", "", CURVE_THRESHOLDS),
+def _verdict(
+    counted: Counted,
+    samples: Copying,
+    baseline: Baseline | None,
+    scale: Scale,
+    cautions: tuple[str, ...],
+    threshold: float,
+) -> Verdict:
+    near = np.flatnonzero(counted.near_identical)
+    none = np.zeros(0, dtype=bool)
+    base = Counted(none, none, np.zeros(0))
+    if baseline is not None:
+        known = baseline.copying
+        flagged = copied(known.distinct, threshold=threshold)
+        base = Counted(flagged, known.near_identical, known.closest.distances[:, 0])
+    return judge(
+        counted,
+        base,
+        leaked=none if baseline is None else baseline.leaked,
+        repeats=samples.repeats,
+        cautions=cautions,
+        first_near_identical=_match(samples, int(near[0]), scale) if len(near) else None,
+        name="baseline images" if baseline is None else baseline.name,
     )
 
 
-def carlini_ratio(neighbours: Neighbours, *, repeats: Bools | None = None) -> Estimate:
-    """Share of samples nearer to one training image than half the mean distance to the nearest 50.
+@dataclass(frozen=True)
+class _Control:
+    """The baseline's side of the family."""
 
-    ``d_1 / (0.5 * mean(d_1, ..., d_50)) <= 1``. Less hurt by duplicates in the training set than the ratio of the
-    first two. Undefined for fewer than 51 training images.
-
-    References
-    ----------
-    .. [1] Carlini et al., "Extracting Training Data from Diffusion Models", USENIX Security 2023, section 5.
-    """
-    if neighbours.indices.shape[1] <= CARLINI_NEIGHBOURS:
-        return Estimate.undefined(f"needs more than {CARLINI_NEIGHBOURS} training images")
-    distances = neighbours.distances[:, :CARLINI_NEIGHBOURS]  # (N, 50)
-    return proportion(distances[:, 0] <= CARLINI_ALPHA * distances.mean(axis=1), repeats=repeats)
+    ratio: Estimate
+    curve: Curve
+    carlini: Estimate
+    num_near_identical: Estimate
+    closest: tuple[Match, ...]
 
 
-def largest_patch_distances(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
-    """The largest root mean square difference over a 4 x 4 grid of patches, (P, C, H, W) twice -> (P,), grey levels.
+def _control(baseline: Baseline | None, threshold: float, scale: Scale, reason: str) -> _Control:
+    if baseline is None:
+        undefined = Estimate.undefined(reason)
+        return _Control(undefined, Curve.undefined(reason), undefined, undefined, ())
+    copying, num_leaked = baseline.copying, int(np.count_nonzero(baseline.leaked))
+    leaks = (f"{num_leaked:,} of {len(copying):,} {baseline.name} {baseline.leak}",) if num_leaked else ()
+    notes = (*leaks, *baseline.notes)
+    ratio = memorization_ratio(copying.distinct, threshold=threshold)
+    matches = _matches(copying, baseline.rows, scale)
+    return _Control(
+        ratio=replace(ratio, notes=ratio.notes + notes),
+        curve=ratio_curve(copying.distinct),
+        carlini=carlini_ratio(copying.nearest),
+        num_near_identical=count_estimate(
+            int(np.count_nonzero(copying.near_identical)), count=len(copying), notes=notes
+        ),
+        closest=tuple(matches[i] for i in _by_closeness(matches)[:NUM_CLOSEST]),
+    )
 
-    A flat background that two images share does not make them near: the worst patch counts.
-    """
-    squares = (first.astype(np.float64) - second.astype(np.float64)) ** 2  # (P, C, H, W)
-    means = [
-        tile.mean(axis=(1, 2, 3))
-        for row in np.array_split(squares, min(PATCH_GRID, squares.shape[2]), axis=2)
-        for tile in np.array_split(row, min(PATCH_GRID, squares.shape[3]), axis=3)
-    ]
-    largest: NDArray[np.float64] = np.max(means, axis=0)
-    return np.sqrt(largest)
+
+def _plain_ratio(samples: Copying, threshold: float) -> Estimate:
+    if samples.plain.indices.shape[1] < 2:
+        return Estimate.undefined("needs two training images")
+    return memorization_ratio(samples.plain, threshold=threshold, repeats=samples.repeats)
 
 
-def repeated(
-    to_others: Neighbours, to_baseline: Neighbours, *, threshold: float, repeats: Bools | None = None
-) -> Estimate:
-    """Share of images nearer to another image of their set than `threshold` times to any baseline image.
+def _absolute(samples: Copying, tolerance: float, scale: Scale) -> Estimate:
+    """Share of samples with d1 strictly below the duplicate tolerance."""
+    if tolerance == 0:
+        return Estimate.undefined("the duplicate tolerance is 0: no distance is below it")
+    note = f"threshold {tolerance * scale.unit:.4g} ({tolerance * scale.grey:.3g} grey levels), the duplicate tolerance"
+    return proportion(samples.nearest.distances[:, 0] < tolerance, repeats=samples.repeats, notes=(note,))
 
-    Collapse onto images that are not in the training set ("spurious" states) shows here. Both tables are (M, >= 1),
-    from sets of one size: a larger set holds nearer neighbours. Compare with the same share for two halves of the
-    baseline.
 
-    References
-    ----------
-    .. [1] Pham et al., "Memorization to Generalization: Emergence of Diffusion Models from Associative Memory", 2025.
-    """
-    near, far = to_others.squared_distances[:, 0], to_baseline.squared_distances[:, 0]
-    return proportion(ratio_below(near, far, threshold), repeats=repeats)
+def _match(copying: Copying, row: int, scale: Scale) -> Match:
+    """A near-identical image beside the training image that it is nearest to in either orientation."""
+    distance, flipped = float(copying.closest.distances[row, 0]), copying.closest.flipped
+    return Match(
+        sample_index=row,
+        train_index=int(copying.closest.indices[row, 0]),
+        distance=distance * scale.unit,
+        grey_levels=distance * scale.grey,
+        ratio=float(distance_ratios(copying.distinct)[row]),
+        flipped=flipped is not None and bool(flipped[row, 0]),
+    )
+
+
+def _matches(copying: Copying, rows: NDArray[np.int64], scale: Scale) -> list[Match]:
+    """Each image beside its nearest training image, in the order of the set."""
+    nearest, ratios = copying.nearest, distance_ratios(copying.distinct)
+    flipped = np.zeros(len(copying), dtype=bool) if nearest.flipped is None else nearest.flipped[:, 0]
+    distances = nearest.distances[:, 0]
+    columns = (rows, nearest.indices[:, 0], distances * scale.unit, distances * scale.grey, ratios, flipped)
+    return [Match(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
+
+
+def _by_closeness(matches: list[Match]) -> list[int]:
+    """Positions by ratio, then distance, then index."""
+    return sorted(range(len(matches)), key=lambda i: (matches[i].ratio, matches[i].distance, matches[i].sample_index))

@@ -9,9 +9,9 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.compute.resources import workers
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours.threads import workers
-from memgen_eval.report import Estimate
+from memgen_eval.results import Estimate
 
 LEVEL = 0.95
 Z = 1.959963984540054  # the normal quantile at 97.5 %

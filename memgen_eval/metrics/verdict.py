@@ -13,7 +13,7 @@ from memgen_eval.metrics.statistics import (
     rate_seen_with_power,
     smallest_significant,
 )
-from memgen_eval.report import Estimate, Evidence, Label, Match, Verdict
+from memgen_eval.results import Estimate, Evidence, Label, Match, Verdict
 
 COPIES_P_VALUE = 1e-5  # the interval of the excess would cry copy in 2 to 7 % of fresh sets
 ACQUITTAL_P_VALUE = 0.05

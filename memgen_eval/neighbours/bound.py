@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.neighbours.codes import Codes
-from memgen_eval.neighbours.exact import may_be_within, row_distances
-from memgen_eval.neighbours.threads import Share
+from memgen_eval.compute.resources import Share
+from memgen_eval.neighbours.distances import may_be_within, row_distances
+from memgen_eval.neighbours.quantizers import Codes
 from memgen_eval.neighbours.topk import TopK, keys_below
 
 PAIR_BYTES = 16

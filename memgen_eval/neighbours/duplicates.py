@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.compute.rows import as_array, check_pair, dimension
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours.arrays import as_array, check_pair, dimension
-from memgen_eval.neighbours.exact import block_distances, pair_distances
+from memgen_eval.neighbours.distances import block_distances, pair_distances
 from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
 

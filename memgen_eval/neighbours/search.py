@@ -9,17 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.compute.engines import Engine, check_engine
+from memgen_eval.compute.resources import CHUNK_ROWS, MIN_ROWS, budget_bytes
+from memgen_eval.compute.rows import FloatFrame, as_array, check_pair, dimension, mirrored
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours.arrays import as_array, check_pair, dimension, mirrored
-from memgen_eval.neighbours.budget import MIN_ROWS, budget_bytes
-from memgen_eval.neighbours.coded import References
-from memgen_eval.neighbours.engines import Engine, check_engine
-from memgen_eval.neighbours.exact import block_distances, distance_dtype, pair_distances, squared_distances
-from memgen_eval.neighbours.frames import FloatFrame
-from memgen_eval.neighbours.propose import Proposal, nearest_integers, propose_floats
-from memgen_eval.neighbours.pruned import nearest_by_codes
+from memgen_eval.neighbours.candidates import Proposal, nearest_integers, propose_floats
+from memgen_eval.neighbours.distances import block_distances, distance_dtype, pair_distances, squared_distances
+from memgen_eval.neighbours.pruning import References, nearest_by_codes
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.neighbours.threads import CHUNK_ROWS
 from memgen_eval.neighbours.topk import TopK
 
 __all__ = ["both_orientations", "merge_orientations", "mirrored", "nearest_neighbours", "squared_distances"]

@@ -39,6 +39,17 @@ class Neighbours:
     def __len__(self) -> int:
         return len(self.indices)
 
+    def __getitem__(self, rows: Any) -> Neighbours:
+        """Those of some queries: a slice, a mask or indices."""
+        return replace(
+            self,
+            squared_distances=self.squared_distances[rows],
+            indices=self.indices[rows],
+            flipped=None if self.flipped is None else self.flipped[rows],
+            queries=None if self.queries is None else self.queries[rows],
+            excluded=None if self.excluded is None else self.excluded[rows],
+        )
+
     @property
     def distances(self) -> NDArray[np.float64]:
         """Euclidean distances, float64, (N, K), in the units of the arrays searched times `factor`."""

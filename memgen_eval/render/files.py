@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from memgen_eval.errors import InputError
-from memgen_eval.paths import write_whole
-from memgen_eval.render.text import encodable
-from memgen_eval.serialise import dumps
+from memgen_eval.render.numbers import encodable
+from memgen_eval.report import dumps
+from memgen_eval.shell import write_whole
 
 if TYPE_CHECKING:
     from memgen_eval.report import Report
@@ -46,7 +46,7 @@ def _content(report: Report, path: Path, *, images: bool) -> str:
 
         return render_html(report, images=images)
     if suffix in MARKDOWN:
-        from memgen_eval.render.markdown import render_markdown
+        from memgen_eval.render.table import render_markdown
 
         return render_markdown(report)
     raise InputError(f"{path}: a report is written as .json, .html, .htm or .md; give a name that ends in one of them")

@@ -9,25 +9,25 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from memgen_eval.render import numbers
-from memgen_eval.render.accounts import accounts
 from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
 from memgen_eval.render.charts import SECTIONS, Chart
-from memgen_eval.render.comparisons import CHOICES, compare
 from memgen_eval.render.gallery import Pair, Side, pairs
 from memgen_eval.render.headlines import (
+    COMPARISONS,
     NO_BASELINE,
+    accounts,
     at,
     baseline_is_test,
     baseline_words,
+    compare,
     evidence,
     headlines,
     skipped,
     summary,
 )
-from memgen_eval.render.numbers import Shown
+from memgen_eval.render.numbers import Shown, visible
 from memgen_eval.render.plots import draw
-from memgen_eval.render.readings import readings
-from memgen_eval.render.text import visible
+from memgen_eval.render.table import readings
 from memgen_eval.report import Curve, Estimate, Report
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def render_html(report: Report, *, images: bool = True) -> str:
         "walls": [_wall(side, listed) for side, listed in pairs(report, images=images).items()],
         "images": images,
         "drawings": {family: _drawings(charts, report) for family, charts in SECTIONS.items()},
-        "comparisons": {family: compare(report, family) for family in CHOICES},
+        "comparisons": {family: compare(report, family) for family in COMPARISONS},
         "readings": readings(report),
         "rows": {family: _rows(report, family) for family in FAMILY_TITLES},
         "skipped": [(", ".join(names), why) for names, why in skipped(report)],

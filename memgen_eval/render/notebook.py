@@ -5,10 +5,9 @@ from __future__ import annotations
 import html
 from collections.abc import Iterable
 
-from memgen_eval.render.accounts import accounts
-from memgen_eval.render.headlines import headlines, skipped
-from memgen_eval.render.readings import readings
-from memgen_eval.render.text import visible
+from memgen_eval.render.headlines import accounts, headlines, skipped
+from memgen_eval.render.numbers import visible
+from memgen_eval.render.table import readings
 from memgen_eval.report import Report
 
 COLUMNS = ("figure", "value", "95 % interval", "compare with")

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import math
+import re
+import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -16,6 +19,17 @@ INTERVAL_DIGITS = 2
 MOST_DIGITS = 4
 PLAIN_DIGITS = 3
 MOST_DECIMALS = 6
+_SCALES: dict[Unit, tuple[float, str]] = {
+    "share": (100, " %"),
+    "points": (100, " pp"),
+    "count": (1, ""),
+    "feature distance": (1, ""),
+    "number": (1, ""),
+    "sigma": (1, ""),
+}
+HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
+JOINERS = frozenset("\u200c\u200d")  # several scripts cannot be written without these two
+MARKDOWN = re.compile(r"([\\`*_{}\[\]|~#!>])")
 
 
 @dataclass(frozen=True)
@@ -54,16 +68,6 @@ def show(estimate: Estimate, unit: Unit) -> Shown:
 def reason(figure: Estimate | Curve) -> str:
     """Why a figure has no value."""
     return figure.notes[0] if figure.notes else "no reason was given"
-
-
-_SCALES: dict[Unit, tuple[float, str]] = {
-    "share": (100, " %"),
-    "points": (100, " pp"),
-    "count": (1, ""),
-    "feature distance": (1, ""),
-    "number": (1, ""),
-    "sigma": (1, ""),
-}
 
 
 def _with_suffix(parts: tuple[float, float | None, float | None], scale: float, suffix: str) -> Shown:
@@ -124,3 +128,39 @@ def threshold(value: float) -> str:
 def image_size(shape: tuple[int, ...]) -> str:
     """An image's shape, as channels x height x width."""
     return " x ".join(map(str, shape if len(shape) == 3 else (1, *shape)))
+
+
+def visible(text: str) -> str:
+    r"""`text` with every control, direction and surrogate character spelled out (ESC as ``\x1b``), the rest as is."""
+    return text if text.isprintable() else "".join(map(_visible_character, text))
+
+
+def _visible_character(character: str) -> str:
+    if character in JOINERS or unicodedata.category(character) not in HIDDEN_CATEGORIES:
+        return character
+    return character.encode("unicode_escape").decode("ascii")
+
+
+def escape_markdown(text: str) -> str:
+    """`text` as plain words in GitHub's markdown, inside a table or out of it: no markup, no HTML, one line."""
+    return MARKDOWN.sub(r"\\\1", html.escape(visible(text), quote=False).replace("&gt;", ">"))
+
+
+def encodable(text: str, encoding: str) -> str:
+    r"""`text` with each character that `encoding` lacks as ``\uXXXX``, in pairs beyond 16 bits: JSON stays JSON."""
+    if _fits(text, encoding):
+        return text
+    return "".join(character if _fits(character, encoding) else _units(character) for character in text)
+
+
+def _fits(text: str, encoding: str) -> bool:
+    try:
+        text.encode(encoding)
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
+def _units(character: str) -> str:
+    pairs = character.encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{pairs[i : i + 4]}" for i in range(0, len(pairs), 4))

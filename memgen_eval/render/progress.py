@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
 
@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LOGGER = "memgen_eval"
+NAMES = ("stage", "else", "all")
 
 
 class _Bars(logging.Handler):
@@ -58,3 +59,13 @@ def shown_on_terminal(stream: TextIO) -> Iterator[None]:
             bars.finish()
             logger.removeHandler(bars)
             logger.setLevel(level)
+
+
+def profile_table(seconds: Mapping[str, float], total: float) -> str:
+    """A line a stage with its seconds and its share of `total`, in ASCII; what no stage took is "else"."""
+    rest = {NAMES[1]: max(total - sum(seconds.values()), 0.0), NAMES[2]: total}
+    width = max(map(len, (*NAMES, *seconds)))
+    lines = [f"{NAMES[0]:<{width}}  seconds  share"]
+    for name, value in (*seconds.items(), *rest.items()):
+        lines.append(f"{name:<{width}}  {value:7.2f}  {100 * value / total if total else 0:3.0f} %")
+    return "\n".join(lines)

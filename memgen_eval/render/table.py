@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING, TextIO
+from collections.abc import Iterable, Sequence
+from itertools import groupby
+from typing import TYPE_CHECKING, Literal, TextIO
 
 from memgen_eval.errors import InputError
 from memgen_eval.render import numbers
-from memgen_eval.render.accounts import accounts
 from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
-from memgen_eval.render.headlines import headlines, skipped, summary
-from memgen_eval.render.numbers import Shown
-from memgen_eval.render.readings import readings
-from memgen_eval.render.text import encodable, visible
-from memgen_eval.report import Curve, Estimate, Report
+from memgen_eval.render.headlines import accounts, at, evidence, headlines, skipped, summary
+from memgen_eval.render.numbers import Shown, encodable, escape_markdown, visible
+from memgen_eval.report import Curve, Denoiser, Estimate, Report
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -23,6 +22,12 @@ HEADLINE_COLUMNS: Row = ("figure", "value", "95 % interval", "compare with")
 FULL_COLUMNS: Row = ("figure", "value", "95 % interval", "count and notes")
 GAP = "  "
 NAMED = 2  # skipped figures named for each reason; the page names all
+Place = Literal["nearer", "level", "farther", "undefined"]
+WORDS: dict[Place, str] = {
+    "level": "no clear difference at",
+    "farther": "farther away at",
+    "undefined": "not compared at",
+}
 
 
 def plain_table(report: Report, *, full: bool = False) -> str:
@@ -163,3 +168,107 @@ def _rich_table(columns: Row, rows: list[Row]) -> Table:
     for row in rows:
         table.add_row(*map(Text, row))
     return table
+
+
+def render_markdown(report: Report, *, full: bool = False) -> str:
+    """The verdict with its evidence, the headlines beside their controls, what curves say, what was skipped.
+
+    All figures too if `full`.
+    """
+    label = "no verdict" if report.verdict is None else report.verdict.label
+    blocks = [f"## memgen-eval: {label}", _list(f"Caution: {caution}" for caution in report.cautions)]
+    blocks += [escape_markdown(report.displayed_sentence)]
+    blocks += [_list(f"{name}: {account}" for name, account in accounts(report))]
+    blocks += [_list(f"{name}: {found}" for name, found in evidence(report)), _headlines(report)]
+    blocks += [_list(readings(report))]
+    if full:
+        blocks += [_family(report, family) for family in FAMILY_TITLES if getattr(report, family) is not None]
+    lines = [f"{', '.join(names)}: {why}" for names, why in skipped(report)]
+    blocks += ["### Skipped", _list(lines or ["nothing"])]
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _list(lines: Iterable[str]) -> str:
+    return "\n".join(f"- {escape_markdown(line)}" for line in lines)
+
+
+def _table(columns: tuple[str, ...], rows: Sequence[tuple[str, ...]]) -> str:
+    if not rows:
+        return ""
+    lines = [columns, ("---",) * len(columns), *(tuple(map(escape_markdown, row)) for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _headlines(report: Report) -> str:
+    rows = [
+        (line.label, line.shown.value, line.shown.interval, line.reason or line.control) for line in headlines(report)
+    ]
+    return _table(("figure", "value", "95 % interval", "compare with"), rows)
+
+
+def _family(report: Report, family: str) -> str:
+    figures = [(path, figure) for path, figure in report.figures() if path.startswith(f"{family}.")]
+    rows = [_row(report, path, figure) for path, figure in figures]
+    table = _table(("figure", "value", "95 % interval", "count", "notes"), rows)
+    return f"### {FAMILY_TITLES[family]}\n\n{table}"
+
+
+def _row(report: Report, path: str, figure: Estimate | Curve) -> tuple[str, ...]:
+    unit = unit_of(path, report.settings.features)
+    shown = summary(figure, unit) if isinstance(figure, Curve) else numbers.show(figure, unit)
+    count = "" if figure.count is None else f"{figure.count:,}"
+    return (FIGURES[path].label, shown.value, shown.interval, count, "; ".join(figure.notes))
+
+
+def readings(report: Report) -> list[str]:
+    """Sentences on the charts of the denoiser; none without one."""
+    if report.denoiser is None:
+        return []
+    curve, label = report.denoiser.error_train, FIGURES["denoiser.error_train"].label
+    oddities = [f"{label[0].upper()}{label[1:]}: {note}." for note in curve.notes if curve.value is not None]
+    sentence = against_gaussian(report.denoiser)
+    return oddities if sentence is None else [sentence, *oddities]
+
+
+def against_gaussian(family: Denoiser) -> str | None:
+    """At which sigma the model beats the Wiener denoiser D_G, on test images, or training ones without a test set.
+
+    It does where the interval of the relative error lies below 1, and does not where it lies above; where it holds 1
+    there is no clear difference. None where the relative error was not measured at all.
+    """
+    on_test = family.relative_error_test.value is not None
+    curve = family.relative_error_test if on_test else family.relative_error_train
+    if curve.x is None or not any(value is not None for value in curve.value or ()):
+        return None
+    places = [_place(curve, index) for index in range(len(curve.x.values))]
+    where = {place: _ranges(places, place, curve.x.values) for place in places}
+    nearer = where.get("nearer")
+    than = "nearer to the clean image than D_G (mean and covariance only)"
+    if nearer is None:
+        first = f"nowhere {than}"
+    else:
+        first = f"{than} at {'every sigma' if len(where) == 1 else f'sigma {nearer}'}"
+    others = [f"{words} {where[place]}" for place, words in WORDS.items() if place in where]
+    images = "test images" if on_test else "training images (there is no test set)"
+    return f"On noised {images} the model is {'; '.join([first, *others])}."
+
+
+def _place(curve: Curve, index: int) -> Place:
+    point = at(curve, index)
+    if point.value is None:
+        return "undefined"
+    if point.high is not None and point.high < 1:
+        return "nearer"
+    return "farther" if point.low is not None and point.low > 1 else "level"
+
+
+def _ranges(places: list[Place], wanted: Place, sigmas: tuple[float, ...]) -> str:
+    """The sigmas of a kind: neighbours of the grid as a range."""
+    runs = [
+        [sigma for _, sigma in run]
+        for place, run in groupby(zip(places, sigmas, strict=True), lambda pair: pair[0])
+        if place == wanted
+    ]
+    ends = [[f"{sigma:.3g}" for sigma in (run[0], run[-1])[: len(run)]] for run in runs]
+    *before, last = [" to ".join(pair) for pair in ends]
+    return f"{', '.join(before)} and {last}" if before else last

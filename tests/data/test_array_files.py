@@ -14,8 +14,7 @@ from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file as save_torch
 
 from memgen_eval import InputError
-from memgen_eval.data import images as images_module
-from memgen_eval.data import numpy_files
+from memgen_eval.data import arrays, images as images_module
 from memgen_eval.data.sources import load_images
 
 
@@ -92,7 +91,7 @@ def test_small_arrays_are_read_and_large_ones_are_mapped(nchw, tmp_path, monkeyp
     np.save(tmp_path / "a.npy", nchw)
     for name in ("a.npz", "a.npy"):
         assert not is_mapped(load(tmp_path / name).source)
-    monkeypatch.setattr(numpy_files, "IN_MEMORY", nchw.nbytes - 1)
+    monkeypatch.setattr(arrays, "IN_MEMORY", nchw.nbytes - 1)
     for name in ("a.npz", "a.npy"):
         assert is_mapped(load(tmp_path / name).source)
 
@@ -247,7 +246,7 @@ def test_what_is_no_file_that_can_be_read(tmp_path):
 
 
 def test_a_long_extra_field_shifts_the_mapped_data(nhwc, tmp_path, monkeypatch):
-    monkeypatch.setattr(numpy_files, "IN_MEMORY", 0)
+    monkeypatch.setattr(arrays, "IN_MEMORY", 0)
     np.savez(tmp_path / "a.npz", nhwc)
     plain = npy_bytes(nhwc)
     info = zipfile.ZipInfo("arr_0.npy")
@@ -277,7 +276,7 @@ def test_batches_saved_together_are_joined_in_their_order_and_noted(nhwc, nchw, 
 def test_large_batches_are_joined_in_a_temporary_file(nhwc, nchw, tmp_path, monkeypatch):
     np.savez(tmp_path / "a.npz", nhwc[:20], nhwc[20:])
     monkeypatch.setattr(images_module, "IN_MEMORY", 1000)
-    monkeypatch.setattr(numpy_files, "IN_MEMORY", 1000)
+    monkeypatch.setattr(arrays, "IN_MEMORY", 1000)
     assert np.array_equal(load(tmp_path / "a.npz").array(), nchw)
 
 

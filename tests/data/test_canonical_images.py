@@ -8,8 +8,7 @@ import pytest
 import torch
 
 from memgen_eval import InputError
-from memgen_eval.data import images as images_module
-from memgen_eval.data import intake, numpy_files
+from memgen_eval.data import arrays, images as images_module, intake
 from memgen_eval.data.images import Images, block_rows
 from memgen_eval.data.sources import load_images
 from memgen_eval.data.tensors import TensorRows
@@ -86,7 +85,7 @@ def test_an_array_that_is_canonical_is_not_copied(nchw):
 
 
 def test_what_is_read_may_be_written_to_and_never_reaches_the_file(nchw, tmp_path, monkeypatch):
-    monkeypatch.setattr(numpy_files, "IN_MEMORY", 0)
+    monkeypatch.setattr(arrays, "IN_MEMORY", 0)
     np.save(tmp_path / "a.npy", nchw)
     mapped = load(tmp_path / "a.npy")
     assert not mapped.array().flags.writeable

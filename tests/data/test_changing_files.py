@@ -14,8 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memgen_eval import InputError, evaluate
-from memgen_eval.data import images as images_module
-from memgen_eval.data import intake, numpy_files, torch_files
+from memgen_eval.data import arrays, images as images_module, intake, tensors
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.sources import load_images
 
@@ -101,7 +100,7 @@ def first_file(path: Path) -> Path:
 @pytest.fixture
 def in_place(monkeypatch: pytest.MonkeyPatch) -> None:
     """No set is small enough for memory."""
-    for module in (images_module, intake, numpy_files, torch_files):
+    for module in (images_module, intake, arrays, tensors):
         monkeypatch.setattr(module, "IN_MEMORY", 0)
 
 

@@ -23,10 +23,10 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memgen_eval import InputError, nearest_neighbours, tables
-from memgen_eval.data import archives, images, pickles
+from memgen_eval.data import archives, images, tensors
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.sources import load_images
-from memgen_eval.neighbours.coded import References
+from memgen_eval.neighbours.pruning import References
 
 Pixels = NDArray[np.uint8]
 LIMIT = 10  # seconds, far above what any case takes, far below what a hanging one does
@@ -241,9 +241,9 @@ def test_pickles_that_build_what_no_tensor_needs(pickled: bytes, form: str, tmp_
 def test_a_long_pickle_is_looked_at_in_linear_time(tmp_path: Path, alarm: None) -> None:
     """Two hundred thousand entries, of which half a million opcodes are followed."""
     listed = b"\x80\x02](" + b"K\x01\x85" * 200_000 + b"e."
-    pickles.check_pickle(io.BytesIO(listed))
+    tensors.check_pickle(io.BytesIO(listed))
     with pytest.raises(pickle.UnpicklingError, match="more than"):
-        pickles.check_pickle(io.BytesIO(b"\x80\x02" + (b"U\xff" + bytes(255)) * 10_000))
+        tensors.check_pickle(io.BytesIO(b"\x80\x02" + (b"U\xff" + bytes(255)) * 10_000))
 
 
 def test_a_tensor_that_is_larger_than_its_file(tmp_path: Path) -> None:

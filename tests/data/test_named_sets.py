@@ -16,11 +16,11 @@ import numpy as np
 import pytest
 
 from memgen_eval import InputError
-from memgen_eval.data import cifar, datasets, download
+from memgen_eval.data import datasets, files
 from memgen_eval.data.images import Images
 from memgen_eval.data.sources import load_images
 
-BATCHES = [*cifar.SPLITS["train"], *cifar.SPLITS["test"]]
+BATCHES = [*datasets.SPLITS["train"], *datasets.SPLITS["test"]]
 STRING_CODES = {"SHORT_BINBYTES": b"U", "BINBYTES": b"T"}
 
 
@@ -87,8 +87,8 @@ def published(made, monkeypatch):
     """The made batches take the place of the published ones."""
     images, files = made
     sums = {name: hashlib.md5(data).hexdigest() for name, data in files.items()}
-    monkeypatch.setattr(cifar.read, "__kwdefaults__", {"checksums": sums})
-    monkeypatch.setattr(cifar.read_file, "__kwdefaults__", {"checksums": sums})
+    monkeypatch.setattr(datasets.read, "__kwdefaults__", {"checksums": sums})
+    monkeypatch.setattr(datasets.read_file, "__kwdefaults__", {"checksums": sums})
     return images, files
 
 
@@ -110,7 +110,7 @@ def data_folder(request, published, tmp_path):
 
 def test_cifar10_is_found_in_every_form(data_folder, published):
     images, _ = published
-    train = np.concatenate([images[name] for name in cifar.SPLITS["train"]])
+    train = np.concatenate([images[name] for name in datasets.SPLITS["train"]])
     assert np.array_equal(load("cifar10", data_dir=data_folder).array(), train)
     assert np.array_equal(load("cifar10:test", data_dir=str(data_folder)).array(), images["test_batch"])
 
@@ -157,7 +157,7 @@ def test_a_pickle_with_another_checksum_is_never_opened(tmp_path, monkeypatch):
     assert "not opened" in refusal(folder)
     right = {name: hashlib.md5(pickle.dumps(Bomb())).hexdigest() for name in BATCHES}
     with pytest.raises(InputError, match=r"0 names, 0 pixels; it is cut or not a CIFAR-10 batch"):
-        cifar.read(folder, split="train", argument="train", checksums=right)
+        datasets.read(folder, split="train", argument="train", checksums=right)
     assert not (tmp_path / "exploded").exists()
 
 
@@ -172,7 +172,7 @@ def test_a_pickle_with_another_checksum_is_never_opened(tmp_path, monkeypatch):
 def test_a_pickle_of_a_batch_is_read_and_never_run(data, tmp_path):
     (tmp_path / "data_batch_1").write_bytes(data)
     with pytest.raises(InputError, match="is cut or not a CIFAR-10 batch"):
-        cifar.read_file(
+        datasets.read_file(
             tmp_path / "data_batch_1", argument="train", checksums={"data_batch_1": hashlib.md5(data).hexdigest()}
         )
 
@@ -186,7 +186,7 @@ def test_binary_batches_that_are_none(made, tmp_path):
 
 
 def test_a_batch_of_absurd_size(tmp_path, monkeypatch):
-    monkeypatch.setattr(cifar, "LARGEST_BATCH", 100)
+    monkeypatch.setattr(datasets, "LARGEST_BATCH", 100)
     (tmp_path / "a.bin").write_bytes(bytes(101))
     assert "as large" in refusal(tmp_path / "a.bin")
 
@@ -298,7 +298,7 @@ def test_a_download_is_tried_again_until_it_is_whole(server, tmp_path, caplog):
     data = bytes(range(256)) * 4000
     server.replies = [503, (data[:1000], len(data)), b"something else", data]
     caplog.set_level("INFO")
-    download.fetch(url(server), tmp_path / "x", md5=hashlib.md5(data).hexdigest(), attempts=4, pause=0)
+    files.fetch(url(server), tmp_path / "x", md5=hashlib.md5(data).hexdigest(), attempts=4, pause=0)
     assert (tmp_path / "x").read_bytes() == data and server.asked == 4
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert "attempt 3 of 4 failed" in caplog.text and "100 % of 1 MiB" in caplog.text
@@ -306,14 +306,14 @@ def test_a_download_is_tried_again_until_it_is_whole(server, tmp_path, caplog):
 
 def test_a_download_that_fails_leaves_nothing(server, tmp_path):
     server.replies = [(b"abc", 10), b"abc"]
-    message = refusal(url(server), tmp_path / "x", md5="0" * 32, attempts=2, pause=0, function=download.fetch)
+    message = refusal(url(server), tmp_path / "x", md5="0" * 32, attempts=2, pause=0, function=files.fetch)
     assert url(server) in message and "900150983cd24fb0d6963f7d28e17f72" in message
     assert list(tmp_path.iterdir()) == []
 
 
 def test_a_refusal_by_the_server_is_final(server, tmp_path):
     server.replies = [404, b"x"]
-    message = refusal(url(server), tmp_path / "x", md5="0" * 32, pause=0, function=download.fetch)
+    message = refusal(url(server), tmp_path / "x", md5="0" * 32, pause=0, function=files.fetch)
     assert "404" in message and server.asked == 1
 
 
@@ -321,7 +321,7 @@ def test_pauses_double(tmp_path, monkeypatch):
     pauses = []
     monkeypatch.setattr(time, "sleep", pauses.append)
     monkeypatch.setenv("no_proxy", "*")
-    refusal("http://127.0.0.1:9/x", tmp_path / "x", md5="0", attempts=4, pause=3, function=download.fetch)
+    refusal("http://127.0.0.1:9/x", tmp_path / "x", md5="0", attempts=4, pause=3, function=files.fetch)
     assert pauses == [3, 6, 12]
 
 

@@ -17,10 +17,9 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memgen_eval import InputError
-from memgen_eval.data import archives, intake, numpy_files
-from memgen_eval.data import images as images_module
+from memgen_eval.data import archives, arrays, images as images_module, intake
+from memgen_eval.data.files import scratch
 from memgen_eval.data.images import ImageSet
-from memgen_eval.data.scratch import scratch
 from memgen_eval.data.sources import load_images
 
 Pixels = NDArray[np.uint8]
@@ -33,7 +32,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
-    for module in (images_module, intake, numpy_files):
+    for module in (images_module, intake, arrays):
         monkeypatch.setattr(module, "IN_MEMORY", 4_000)
     return place
 
@@ -133,7 +132,7 @@ RESIDENT = """
 import re, sys
 from pathlib import Path
 import numpy as np
-from memgen_eval.data.scratch import scratch
+from memgen_eval.data.files import scratch
 def anonymous():
     return int(re.search(r"RssAnon:\\s+(\\d+)", Path("/proc/self/status").read_text())[1]) / 1024
 before = anonymous()
@@ -154,7 +153,7 @@ def test_its_pages_are_no_anonymous_memory() -> None:
 
 def test_the_file_is_gone_when_the_process_is_killed(tmp_path: Path) -> None:
     script = (
-        "import os, signal, numpy as np\nfrom memgen_eval.data.scratch import scratch\n"
+        "import os, signal, numpy as np\nfrom memgen_eval.data.files import scratch\n"
         "made = scratch((9,), np.dtype(np.uint8), label='train')\nos.kill(os.getpid(), signal.SIGKILL)"
     )
     environment = os.environ | {"TMPDIR": str(tmp_path)}

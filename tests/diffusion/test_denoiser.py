@@ -10,15 +10,8 @@ import pytest
 import torch
 from torch import Tensor
 
-from memgen_eval.diffusion.denoiser import (
-    ConvertedDenoiser,
-    from_epsilon,
-    from_flow,
-    from_score,
-    from_v,
-    from_x0,
-)
-from memgen_eval.diffusion.sigmas import check_sigmas, sigma_grid
+from memgen_eval.diffusion.denoiser import ConvertedDenoiser, from_epsilon, from_flow, from_score, from_v, from_x0
+from memgen_eval.diffusion.inputs import check_sigmas, sigma_grid
 from memgen_eval.errors import InputError
 
 BETAS = np.linspace(1e-4, 0.02, 1000)

@@ -5,16 +5,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from memgen_eval.diffusion.fixed_point import (
-    MAX_DIGITS,
-    digit_products,
-    fixed_point,
-    to_digits,
-    undo_digits,
-)
-from memgen_eval.neighbours import products as module
-from memgen_eval.neighbours.products import NUMKONG, NUMPY, TORCH
-from memgen_eval.neighbours.tiles import pack_slices
+from memgen_eval.compute.products import NUMKONG, NUMPY, SLICE, TORCH, pack_slices
+from memgen_eval.diffusion.tiles import MAX_DIGITS, digit_products, fixed_point, to_digits, undo_digits
 
 
 def values(rows: Any) -> Any:
@@ -62,8 +54,8 @@ def test_digits_and_their_sum_undo_each_other(dtype: Any) -> None:
 
 @pytest.mark.parametrize("products", [NUMKONG, TORCH, NUMPY], ids=lambda one: one.name)
 def test_inner_products_equal_the_integers_across_slices(products: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memgen_eval.neighbours.tiles.SLICE", 48)
-    assert module.SLICE > 48
+    assert SLICE > 48
+    monkeypatch.setattr("memgen_eval.compute.products.SLICE", 48)
     generator = np.random.default_rng(2)
     rows = np.rint(generator.standard_normal((70, 130)) * 2**17) / 2**17
     images = generator.integers(-128, 128, (29, 130), dtype=np.int8)

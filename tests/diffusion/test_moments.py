@@ -12,8 +12,7 @@ import pytest
 from numpy.typing import NDArray
 
 from memgen_eval.diffusion import moments as module
-from memgen_eval.diffusion.krylov import _none_larger, leading_by_krylov
-from memgen_eval.diffusion.moments import leading_directions, moments, project
+from memgen_eval.diffusion.moments import _none_larger, leading_by_krylov, leading_directions, moments, project
 from memgen_eval.errors import InputError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -104,7 +103,7 @@ def test_projection_splits_a_norm_in_two(dtype: type) -> None:
 THREADS = """
 import hashlib, numpy as np
 from memgen_eval.diffusion.moments import leading_directions, moments, project
-from memgen_eval.metrics.novelty import partition
+from memgen_eval.metrics.data_copying import partition
 images = np.random.default_rng(0).integers(0, 256, (2100, 300), dtype=np.uint8)
 known, floats = moments(images), moments(images.astype(np.float32) / 7)
 values, directions = leading_directions(known.covariance, 40)

@@ -3,7 +3,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.stats import kstest
 
-from memgen_eval.diffusion.noise import draw_noise, draw_noises, draw_order
+from memgen_eval.diffusion.inputs import draw_noise, draw_noises, draw_order
 
 
 def test_noise_depends_on_seed_set_image_and_draw_alone() -> None:

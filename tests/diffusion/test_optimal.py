@@ -7,11 +7,10 @@ import pytest
 import torch
 
 import denoiser_oracles as oracles
-from memgen_eval.diffusion import optimal as module
-from memgen_eval.diffusion import training_tiles
+from memgen_eval.compute.products import NUMKONG, NUMPY, TORCH
+from memgen_eval.diffusion import optimal as module, tiles
 from memgen_eval.diffusion.optimal import OptimalDenoiser
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours.products import NUMKONG, NUMPY, TORCH
 
 SIGMAS = [0.002, 0.02, 0.2, 0.7, 1.3, 2.3, 4.1, 7.5, 24.5, 80.0]
 
@@ -145,7 +144,7 @@ def test_a_memory_mapped_training_set_is_read_where_it_lies(digits: Any, tmp_pat
 def test_streaming_over_many_small_tiles_changes_nothing(digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     train, x = digits[:700], torch.from_numpy(noisy(digits[:20], 1.0, 0))
     expected = [oracles.optimal(train, rows(x), sigma) for sigma in (0.1, 1.0, 5.0)]
-    monkeypatch.setattr(training_tiles, "TILE_BYTES", 1)  # 16 images a tile
+    monkeypatch.setattr(tiles, "TILE_BYTES", 1)  # 16 images a tile
     for resident in (0, 2**24):
         monkeypatch.setattr(module, "RESIDENT_VALUES", resident)
         denoiser = OptimalDenoiser(train)
@@ -166,7 +165,7 @@ def test_many_points_in_one_dimension_span_several_tiles() -> None:
 def test_weights_of_the_own_image_count_its_duplicates(
     digits: Any, tile_bytes: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training_tiles, "TILE_BYTES", tile_bytes)
+    monkeypatch.setattr(tiles, "TILE_BYTES", tile_bytes)
     train = np.concatenate([digits[:200], digits[:50]])  # the first fifty twice
     x0, sigmas = train[:100], np.array([0.3, 0.9, 3.0])
     eps = np.random.default_rng(0).standard_normal(x0.shape).astype(np.float32)

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 import denoiser_oracles as oracles
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
+from memgen_eval.diffusion.inputs import draw_noise, draw_order
 from memgen_eval.diffusion.measurements import Probe
-from memgen_eval.diffusion.noise import draw_noise, draw_order
 from memgen_eval.diffusion.optimal import OptimalDenoiser
 from memgen_eval.diffusion.probe import probe
 from memgen_eval.diffusion.sampling import Sampler

@@ -22,7 +22,7 @@ from PIL import Image
 from fuzz.driver import Target
 from fuzz.mutations import PNG_START, mutated, png_with_checksums
 from memgen_eval import Report
-from memgen_eval.data import cifar
+from memgen_eval.data import datasets
 from memgen_eval.data.sources import load_images
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
@@ -273,7 +273,7 @@ def cifar_python_target() -> Target:
     def read(path: Path) -> None:
         """As if the checksum were the published one: nothing else lets a changed batch so far."""
         checksums = {path.name: hashlib.md5(path.read_bytes()).hexdigest()}
-        cifar.read_file(path, argument="samples", checksums=checksums)
+        datasets.read_file(path, argument="samples", checksums=checksums)
 
     return plain([seed], words, "data_batch_1", read)
 
@@ -287,7 +287,7 @@ def cifar_archive_target() -> Target:
         def write(file: io.BytesIO) -> None:
             with tarfile.open(fileobj=file, mode="w", format=form) as archive:
                 others = ("readme.html", "x" * 120) if form != tarfile.USTAR_FORMAT else ("readme.html",)
-                for name in (*others, *cifar.SPLITS["train"]):
+                for name in (*others, *datasets.SPLITS["train"]):
                     member = tarfile.TarInfo(f"cifar-10-batches-bin/{name}.bin")
                     member.size = len(RECORDS)
                     archive.addfile(member, io.BytesIO(RECORDS))

@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from made_reports import full_report
 from memgen_eval import Report
 from memgen_eval.diffusion.moments import moments
-from memgen_eval.metrics.copies import Baseline, Extras, Scale, measure_memorization
-from memgen_eval.metrics.gaussian import MatchedSets, measure_gaussian
-from memgen_eval.metrics.gaussian_curves import GaussianCurves
-from memgen_eval.metrics.memorization import repeated
-from memgen_eval.metrics.novelty import Distances, measure_novelty, partition
-from memgen_eval.report import Curve, Estimate, Gaussian, Memorization, Novelty, Verdict
-from memgen_eval.serialise import dumps
+from memgen_eval.metrics.copy_rules import repeated
+from memgen_eval.metrics.data_copying import partition
+from memgen_eval.metrics.gaussian_denoiser import GaussianCurves
+from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
+from memgen_eval.metrics.memorization import Baseline, Extras, Scale, measure_memorization
+from memgen_eval.metrics.novelty import Distances, measure_novelty
+from memgen_eval.report import Curve, Estimate, Gaussian, Memorization, Novelty, Verdict, dumps
 from metric_tables import brute_force, copying
 
 Arrays = NDArray[Any]

@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memgen_eval.metrics import copies
-from memgen_eval.metrics.copies import Baseline, Extras, Scale, measure_memorization
-from memgen_eval.metrics.memorization import Copying
+from memgen_eval.metrics import memorization
+from memgen_eval.metrics.copy_rules import Copying
+from memgen_eval.metrics.memorization import Baseline, Extras, Scale, measure_memorization
 from memgen_eval.metrics.statistics import proportion, proportion_difference
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.report import Estimate, Memorization, Verdict
@@ -71,9 +71,9 @@ def test_ties_in_ratio_go_to_the_smaller_distance_then_index() -> None:
 
 
 def test_long_lists_are_cut_and_said_to_be(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert (copies.MAX_COPIES, copies.NUM_CLOSEST) == (10_000, 32)
-    monkeypatch.setattr(copies, "MAX_COPIES", 2)
-    monkeypatch.setattr(copies, "NUM_CLOSEST", 3)
+    assert (memorization.MAX_COPIES, memorization.NUM_CLOSEST) == (10_000, 32)
+    monkeypatch.setattr(memorization, "MAX_COPIES", 2)
+    monkeypatch.setattr(memorization, "NUM_CLOSEST", 3)
     family, _ = measure(SAMPLES, baseline(SAMPLES))
     assert [match.sample_index for match in family.copies] == [2, 4]
     assert family.num_distinct_copied.value == 3

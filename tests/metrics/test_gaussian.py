@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 import oracles
 from conftest import Cifar10
 from memgen_eval.diffusion.moments import leading_directions, moments
-from memgen_eval.metrics.gaussian import (
+from memgen_eval.metrics.gaussian_samples import (
     MatchedSets,
     SampleFigures,
     Sketch,

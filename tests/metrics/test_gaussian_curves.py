@@ -12,7 +12,7 @@ from memgen_eval.diffusion.gaussian import GaussianDenoiser
 from memgen_eval.diffusion.measurements import Linearity, Probe, Projections
 from memgen_eval.diffusion.optimal import OptimalDenoiser
 from memgen_eval.diffusion.probe import probe
-from memgen_eval.metrics.gaussian_curves import alignment, distil, measure_gaussian_curves
+from memgen_eval.metrics.gaussian_denoiser import alignment, distil, measure_gaussian_curves
 
 GRID = [0.05, 0.5, 2.0, 10.0]
 NAMES = ("nmse", "cosine", "linearity", "gaussian_linearity", "distillation_r2", "distillation_alignment")

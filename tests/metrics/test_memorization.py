@@ -7,13 +7,12 @@ from fractions import Fraction
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
 import oracles
 from memgen_eval import memorization_ratio
 from memgen_eval.errors import InputError
-from memgen_eval.metrics.memorization import (
+from memgen_eval.metrics.copy_rules import (
     CURVE_THRESHOLDS,
     carlini_ratio,
     copied,

@@ -9,7 +9,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from memgen_eval.neighbours import engines
+from memgen_eval.compute import engines
 
 Pixels = NDArray[np.uint8]
 

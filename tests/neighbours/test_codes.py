@@ -7,17 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 from hard_rows import FLOATS, PIXELS, SIZE, Pixels, gaussian, smooth, with_outlier
-from memgen_eval.neighbours import bound, codes
-from memgen_eval.neighbours.coded import _tiles
-from memgen_eval.neighbours.codes import Coder, Codes, Leading, Whole, kind_of_code
-from memgen_eval.neighbours.products import NUMKONG, NUMPY, Products
-from memgen_eval.neighbours.threads import sharing
+from memgen_eval.compute.products import NUMKONG, NUMPY, Products
+from memgen_eval.compute.resources import sharing
+from memgen_eval.neighbours import bound, quantizers
+from memgen_eval.neighbours.pruning import _tiles
+from memgen_eval.neighbours.quantizers import Coder, Codes, Leading, Whole, kind_of_code
 
 
 def lower_bounds(coder: Coder, q: Codes, y: Codes) -> NDArray[np.longdouble]:
@@ -34,7 +33,7 @@ def distances(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[np.lon
 
 def coded(coder: Coder, rows: NDArray[Any]) -> Codes:
     with sharing(2) as share:
-        return codes.encode(coder, rows, 0, len(rows), share)
+        return quantizers.encode(coder, rows, 0, len(rows), share)
 
 
 def leading(references: Pixels, num_directions: int, products: Products) -> Leading | None:

@@ -10,14 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import example, given, settings
-from hypothesis import strategies as st
+from hypothesis import example, given, settings, strategies as st
 from numpy.typing import NDArray
 
+from memgen_eval.compute import engines
+from memgen_eval.compute.products import SLICE
+from memgen_eval.compute.rows import FloatFrame, IntegerFrame
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours import device, engines, streaming
-from memgen_eval.neighbours.frames import FloatFrame, IntegerFrame
-from memgen_eval.neighbours.products import SLICE
+from memgen_eval.neighbours import cuda
 from memgen_eval.neighbours.search import nearest_neighbours
 from neighbour_checks import same
 
@@ -26,8 +26,8 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(device, "_MOST_TILE_ROWS", 192)
-    monkeypatch.setattr(device, "_MOST_BLOCK_ROWS", 40)
+    monkeypatch.setattr(cuda, "_MOST_TILE_ROWS", 192)
+    monkeypatch.setattr(cuda, "_MOST_BLOCK_ROWS", 40)
 
 
 def brute_force(queries: NDArray[np.uint8], references: NDArray[np.uint8], keep: int) -> tuple[Any, Any]:
@@ -56,9 +56,9 @@ def test_integer_keys_give_all_neighbours_in_order(
     )
     keep = min(keep, num_references)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(device, "_MOST_TILE_ROWS", tile_rows)
-        patch.setattr(device, "_MOST_BLOCK_ROWS", 32)
-        best, norms = device.smallest_keys(queries, references, keep, frame=IntegerFrame(), device=DEVICE, budget=2**24)
+        patch.setattr(cuda, "_MOST_TILE_ROWS", tile_rows)
+        patch.setattr(cuda, "_MOST_BLOCK_ROWS", 32)
+        best, norms = cuda.smallest_keys(queries, references, keep, frame=IntegerFrame(), device=DEVICE, budget=2**24)
     squared, indices = brute_force(queries, references, keep)
     assert best.keys.dtype == np.int32 and best.indices.dtype == norms.dtype == np.int64
     assert (best.indices == indices).all()
@@ -70,7 +70,7 @@ def test_float_keys_are_those_of_the_processor_but_for_rounding(scale: float, sm
     generator = np.random.default_rng(0)
     queries, references = (scale * generator.normal(size=(count, 30)) for count in (70, 500))
     frame = FloatFrame.around(references, float(max(abs(queries).max(), abs(references).max())))
-    best, norms = device.smallest_keys(queries, references, 500, frame=frame, device=DEVICE, budget=2**20)
+    best, norms = cuda.smallest_keys(queries, references, 500, frame=frame, device=DEVICE, budget=2**20)
     left, right = frame.convert(queries), frame.convert(references)
     expected = (1 - frame.discount) * frame.norms(right) - 2 * left.astype(np.float64) @ right.T.astype(np.float64)
     assert best.keys.dtype == np.float32
@@ -96,7 +96,7 @@ def test_callers_settings_change_nothing() -> None:
     queries, references = (generator.normal(size=(count, 300)).astype(np.float32) for count in (60, 600))
     expected = nearest_neighbours(queries, references, 3, engine="numpy")
     with torch.autocast(DEVICE.type, dtype=torch.bfloat16):
-        assert engines.device_of("cuda", np.float32, width=300) is not None
+        assert cuda.usable_device(np.float32, width=300) is not None
         assert same(nearest_neighbours(queries, references, 3, engine="cuda"), expected)
 
 
@@ -108,7 +108,7 @@ def test_a_device_of_lower_precision_is_not_used(
         products = queries.bfloat16().float() @ prepared.bfloat16().float().t()
         return (products / 256).round().mul(256).to(torch.int32 if queries.dtype == torch.int8 else torch.float32)
 
-    monkeypatch.setattr(device, "_products", rough)
+    monkeypatch.setattr(cuda, "_products", rough)
     monkeypatch.setattr(engines, "is_exact", engines.is_exact.__wrapped__)
     images = np.random.default_rng(0).integers(0, 256, (80, 50)).astype(dtype)
     with caplog.at_level(logging.WARNING, logger="memgen_eval.neighbours"):
@@ -134,7 +134,7 @@ def test_no_gpu_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("budget", [1, 2**20, 2**29, 2**40])
 @pytest.mark.parametrize("width", [1, 3072, SLICE])
 def test_tiles_and_keys_keep_to_the_budget(budget: int, width: int) -> None:
-    plan = device.DevicePlan.within(budget, width)
+    plan = cuda.DevicePlan.within(budget, width)
     assert plan.tile_rows % 64 == 0 and 64 <= plan.tile_rows <= 8192
     assert 32 <= plan.block_rows <= 4096
     if plan.tile_rows > 64:
@@ -195,9 +195,9 @@ def test_blocks_travel_one_ahead_of_the_work_and_no_farther(monkeypatch: pytest.
 
     for name in ("Stream", "current_stream", "stream"):
         monkeypatch.setattr(torch.cuda, name, getattr(gpu, name))
-    monkeypatch.setattr(streaming, "to_device", send)
+    monkeypatch.setattr(cuda, "to_device", send)
     taken = []
-    for block in streaming.one_ahead((np.array([number]) for number in range(5)), torch.device("cuda")):
+    for block in cuda.one_ahead((np.array([number]) for number in range(5)), torch.device("cuda")):
         taken.append(block.number)
         gpu.log.append(f"work on {block.number}")
     assert taken == [0, 1, 2, 3, 4]
@@ -212,6 +212,6 @@ def test_blocks_travel_one_ahead_of_the_work_and_no_farther(monkeypatch: pytest.
 
 
 def test_no_blocks_and_one_block(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert list(streaming.one_ahead([], DEVICE)) == []
-    (only,) = streaming.one_ahead([np.arange(3, dtype=np.uint8)], DEVICE)
+    assert list(cuda.one_ahead([], DEVICE)) == []
+    (only,) = cuda.one_ahead([np.arange(3, dtype=np.uint8)], DEVICE)
     assert only.tolist() == [0, 1, 2] and only.device.type == DEVICE.type

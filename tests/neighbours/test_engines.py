@@ -1,4 +1,4 @@
-"""Self-test, choice and description of engines, threads, budgets."""
+"""Self-test, choice and description of engines, resources, budgets."""
 
 from __future__ import annotations
 
@@ -15,9 +15,9 @@ import pytest
 import threadpoolctl
 import torch
 
+from memgen_eval.compute import engines, resources
+from memgen_eval.compute.products import NUMKONG, NUMPY, TORCH, Products
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours import budget, engines, threads
-from memgen_eval.neighbours.products import NUMKONG, NUMPY, TORCH, Products
 from memgen_eval.neighbours.search import nearest_neighbours
 from neighbour_checks import ENGINES, same
 
@@ -140,14 +140,14 @@ def test_threads_follow_affinity_environment_and_blas(monkeypatch: pytest.Monkey
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     monkeypatch.setattr(threadpoolctl, "threadpool_info", list)
-    assert threads.num_threads() == 64
+    assert resources.num_threads() == 64
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
-    assert threads.num_threads() == 5
+    assert resources.num_threads() == 5
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
-    assert threads.num_threads() == 64
+    assert resources.num_threads() == 64
     limited = [{"user_api": "blas", "num_threads": 3}, {"user_api": "openmp", "num_threads": 1}]
     monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: limited)
-    assert threads.num_threads() == 3
+    assert resources.num_threads() == 3
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
@@ -156,10 +156,10 @@ def test_rows_are_shared_out_once_each(count: int, num_rows: int) -> None:
     seen = np.zeros(num_rows, dtype=np.int64)
 
     def mark(start: int, stop: int) -> None:
-        assert stop - start <= threads.CHUNK_ROWS
+        assert stop - start <= resources.CHUNK_ROWS
         seen[start:stop] += 1
 
-    with threads.sharing(count) as share:
+    with resources.sharing(count) as share:
         share(mark, num_rows)
     assert (seen == 1).all()
 
@@ -167,7 +167,7 @@ def test_rows_are_shared_out_once_each(count: int, num_rows: int) -> None:
 def test_torch_multiplies_alone_in_each_thread() -> None:
     before = torch.get_num_threads()
     seen: list[int] = []
-    with threads.sharing(3) as share:
+    with resources.sharing(3) as share:
         share(lambda start, stop: seen.append(torch.get_num_threads()), 3 * 64)
     assert set(seen) == {1}
     assert torch.get_num_threads() == before
@@ -177,7 +177,7 @@ _DISTANCES = """
 import sys
 import numkong
 import numpy as np
-from memgen_eval.neighbours.exact import row_distances
+from memgen_eval.neighbours.distances import row_distances
 for name in sys.argv[1:]:
     numkong.disable_capability(name)
 generator = np.random.default_rng(0)
@@ -200,19 +200,20 @@ def test_an_error_in_a_thread_is_raised() -> None:
     def fail(start: int, stop: int) -> None:
         raise RuntimeError(f"rows {start} to {stop}")
 
-    with threads.sharing(2) as share, pytest.raises(RuntimeError, match="rows 0 to"):
+    with resources.sharing(2) as share, pytest.raises(RuntimeError, match="rows 0 to"):
         share(fail, 40)
 
 
 _SEARCH = """
 import hashlib, io, logging, sys
 import numpy as np
-from memgen_eval.neighbours import codes
+from memgen_eval.neighbours import quantizers
 from memgen_eval.neighbours.search import nearest_neighbours
 log = io.StringIO()
 logging.basicConfig(level=logging.DEBUG, stream=log)
 if sys.argv[1] == "coded":
-    codes._LEADING_WORK = codes._WHOLE_WORK = codes._FEWEST_ROWS = codes._VALUES_PER_DIRECTION = 0
+    for name in ('_LEADING_WORK', '_WHOLE_WORK', '_FEWEST_ROWS', '_VALUES_PER_DIRECTION'):
+        setattr(quantizers, name, 0)
 generator = np.random.default_rng(0)
 walks = 128 + np.cumsum(generator.normal(scale=9, size=(1700, 400)), axis=1)
 references, queries = np.split(np.clip(walks, 0, 255).astype(np.uint8), [1500])
@@ -263,19 +264,19 @@ def test_one_and_two_threads_give_the_same_bits() -> None:
     ],
 )
 def test_budgets(text: Any, size: int) -> None:
-    assert budget.budget_bytes(text) == size
+    assert resources.budget_bytes(text) == size
 
 
 @pytest.mark.parametrize("text", ["", "MiB", "-1GiB", "1 EiB", "0", 0, -5, True, None, "nan", "1e9", "٣", 0.5, "0.1B"])
 def test_budgets_that_are_none(text: Any) -> None:
     with pytest.raises(InputError, match="memory_budget="):
-        budget.budget_bytes(text)
+        resources.budget_bytes(text)
 
 
 @pytest.mark.parametrize("size", [1, 2**20, 2**29, 2**40])
 @pytest.mark.parametrize("dimension", [1, 2, 3072, 196_608])
 def test_blocks_have_rows_and_fit(size: int, dimension: int) -> None:
-    plan = budget.plan_blocks(dimension=dimension, value_bytes=2, keep=50, budget=size)
+    plan = resources.plan_blocks(dimension=dimension, value_bytes=2, keep=50, budget=size)
     assert plan.tile_rows >= 16 and plan.block_rows >= 16 and plan.resident_rows >= plan.block_rows
     held = 4 * plan.tile_rows * dimension + 12 * plan.tile_rows * plan.block_rows
     held += plan.resident_rows * (2 * dimension + 600)

@@ -9,18 +9,18 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 import oracles
+from memgen_eval.compute import engines
+from memgen_eval.compute.products import NUMPY, Products
+from memgen_eval.compute.rows import FloatFrame
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours import engines, search
-from memgen_eval.neighbours.exact import may_be_within, row_distances
-from memgen_eval.neighbours.frames import FloatFrame
-from memgen_eval.neighbours.products import NUMPY, Products
-from memgen_eval.neighbours.propose import Proposal
+from memgen_eval.neighbours import search
+from memgen_eval.neighbours.candidates import Proposal
+from memgen_eval.neighbours.distances import may_be_within, row_distances
 from memgen_eval.neighbours.search import nearest_neighbours, squared_distances
 from neighbour_checks import ENGINES, check, same
 

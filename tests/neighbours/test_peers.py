@@ -14,7 +14,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from memgen_eval.neighbours.products import installed
+from memgen_eval.compute.products import installed
 from memgen_eval.neighbours.search import nearest_neighbours
 
 Found = tuple[NDArray[Any], NDArray[np.int64]]

@@ -9,13 +9,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
+from hypothesis import HealthCheck, given, settings, strategies as st
 from numpy.typing import NDArray
 
 from hard_rows import FLOATS, PIXELS, SIZE, equidistant, gaussian, noise, smooth, sphere
-from memgen_eval.neighbours import bound, coded, codes, pruned, search
-from memgen_eval.neighbours.coded import References
+from memgen_eval.neighbours import bound, pruning, quantizers, search
+from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.neighbours.topk import TopK
@@ -26,11 +25,11 @@ Found = tuple[NDArray[Any], NDArray[np.int64]]
 
 @pytest.fixture
 def everything_coded(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """Searches of any size take codes, in small tiles; whether each was answered by them."""
+    """Searches of any size take quantizers, in small tiles; whether each was answered by them."""
     for module, name, value in EVERYTHING_CODED:
         monkeypatch.setattr(module, name, value)
     answered: list[bool] = []
-    by_codes = pruned.nearest_by_codes
+    by_codes = pruning.nearest_by_codes
 
     def watched(*arguments: Any, **how: Any) -> Found | None:
         found = by_codes(*arguments, **how)
@@ -112,15 +111,15 @@ def test_codes_serve_the_next_searches(
 ) -> None:
     """A narrower search takes the wider codes; a wider one, and floats, make their own. All are made once if kept."""
     if not fits:
-        monkeypatch.setattr(coded, "_TILE_VALUES", 2**30)
+        monkeypatch.setattr(pruning, "_TILE_VALUES", 2**30)
     blocks: list[int] = []
-    encode = coded.encode
+    encode = pruning.encode
 
-    def counted(coder: Any, rows: Any, start: int, stop: int, share: Any) -> Any:
-        blocks.append(stop - start)
-        return encode(coder, rows, start, stop, share)
+    def counted(coder: Any, array: Any, start: int, stop: int, share: Any) -> Any:
+        blocks.append(stop - start if array is rows else 0)
+        return encode(coder, array, start, stop, share)
 
-    monkeypatch.setattr(coded, "encode", counted)
+    monkeypatch.setattr(pruning, "encode", counted)
     queries, rows = PIXELS["smooth"]()
     references = References(rows)
     made = []
@@ -129,7 +128,7 @@ def test_codes_serve_the_next_searches(
         made.append(sum(blocks))
     once = len(rows)
     assert made == [once, 2 * once, 2 * once if fits else 3 * once, (3 if fits else 4) * once]
-    assert {type(kept.coder) for kept in references._kept.values()} == {codes.Leading, codes.Whole}
+    assert {type(kept.coder) for kept in references._kept.values()} == {quantizers.Leading, quantizers.Whole}
     assert everything_coded == [True] * 4
 
 
@@ -152,7 +151,7 @@ def test_pairs_at_the_radius_are_compared(everything_coded: list[bool]) -> None:
     """Codes without error, where the bound is the distance: a pair at the radius must pass, one beyond it must not."""
     references = np.zeros((300, 16))
     references[:, 0] = np.random.default_rng(0).permutation(np.arange(300) % 3) + 1
-    coder = codes.Whole(np.zeros(16), 1.0, 1e-9)
+    coder = quantizers.Whole(np.zeros(16), 1.0, 1e-9)
     codes_of = coder.encode(references)
     tile = bound.CodedTile(np.arange(300), None, (codes_of.norms >> 1).astype(np.int32), float(codes_of.errors.max()))
     queries = np.zeros((2, 16))
@@ -166,7 +165,7 @@ def test_pairs_at_the_radius_are_compared(everything_coded: list[bool]) -> None:
     assert not (references[pairs.references[pairs.queries == 0], 0] > 2).any()
 
 
-@pytest.mark.parametrize(("room", "limit"), [(bound, "_MOST_PASSING"), (pruned, "_MOST_COMPARED")])
+@pytest.mark.parametrize(("room", "limit"), [(bound, "_MOST_PASSING"), (pruning, "_MOST_COMPARED")])
 def test_codes_that_skip_too_little_give_way(
     room: Any,
     limit: str,
@@ -196,7 +195,7 @@ def test_full_store_of_pairs_is_emptied(everything_coded: list[bool], monkeypatc
         return compare(self, pairs, share, most=most)
 
     monkeypatch.setattr(bound.Bound, "compare", watched)
-    monkeypatch.setattr(pruned, "PAIR_BYTES", 2**17)
+    monkeypatch.setattr(pruning, "PAIR_BYTES", 2**17)
     queries, references = smooth(60, 1), smooth(2000)
     found = nearest_neighbours(queries, references, 3, memory_budget="32MiB")
     check(Neighbours(found.squared_distances[:4], found.indices[:4]), queries[:4], references, 3)
@@ -208,7 +207,7 @@ def test_full_store_of_pairs_is_emptied(everything_coded: list[bool], monkeypatc
 def test_memory_stays_near_the_budget(
     kind: str, everything_coded: list[bool], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(pruned, "_MOST_TILE_ROWS", 4096)
+    monkeypatch.setattr(pruning, "_MOST_TILE_ROWS", 4096)
     rows = np.repeat(smooth(4000), 16, axis=1)
     if kind == "floats":
         rows = rows[:, :1024].astype(np.float32)

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
-from hypothesis import strategies as st
+from hypothesis import given, settings, strategies as st
 from numpy.typing import NDArray
 
 import oracles
+from memgen_eval.compute.rows import row_blocks
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours import arrays, search, topk
+from memgen_eval.neighbours import search, topk
 from memgen_eval.neighbours.search import merge_orientations, mirrored, nearest_neighbours, squared_distances
 from memgen_eval.neighbours.table import Neighbours
 from neighbour_checks import ENGINES, check, same
@@ -248,7 +248,7 @@ def test_bad_input_is_one_line(queries: Any, references: Any, options: dict[str,
 
 
 def test_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memgen_eval.neighbours.engines.installed", lambda package: False)
+    monkeypatch.setattr("memgen_eval.compute.engines.installed", lambda package: False)
     with pytest.raises(InputError, match="faiss"):
         nearest_neighbours(GOOD, GOOD, engine="faiss")
 
@@ -269,7 +269,7 @@ def test_running_selection_over_tiles(dtype: Any, k: int) -> None:
 
 def test_rows_are_read_by_blocks() -> None:
     array = np.arange(24, dtype=np.uint8).reshape(4, 2, 3)
-    blocks = list(arrays.row_blocks(array, 3))
+    blocks = list(row_blocks(array, 3))
     assert [start for start, _ in blocks] == [0, 3]
     assert (np.concatenate([block for _, block in blocks]) == array.reshape(4, 6)).all()
     assert search.mirrored(array)[0, 0].tolist() == [2, 1, 0]

@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from memgen_eval import InputError
-from memgen_eval.paths import TEMPORARY
+from memgen_eval.shell import TEMPORARY
 from reference_models import checkpoints
 from reference_models.checkpoints import (
     Checkpoint,

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from checking import strict_json
 from memgen_eval import evaluate
 from memgen_eval.data.samplers import draw_samples
-from memgen_eval.paths import TEMPORARY
+from memgen_eval.shell import TEMPORARY
 from reference_models import sample_cli, train_cli
 from reference_models.bars import bar
 from reference_models.checkpoints import alone_in, load_denoiser

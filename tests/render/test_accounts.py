@@ -9,8 +9,7 @@ from typing import Any
 import pytest
 
 from memgen_eval.render.html import render_html
-from memgen_eval.render.markdown import render_markdown
-from memgen_eval.render.table import plain_table
+from memgen_eval.render.table import plain_table, render_markdown
 from memgen_eval.report import Report
 
 CAUTION = "Read upside down, 62 of 250 samples would be copies of training images."

@@ -8,11 +8,9 @@ from dataclasses import fields, replace
 import jsonschema
 import pytest
 
-from memgen_eval import serialise
 from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
 from memgen_eval.render.charts import SECTIONS, Chart
-from memgen_eval.render.comparisons import CHOICES, compare
-from memgen_eval.render.headlines import evidence, headlines
+from memgen_eval.render.headlines import COMPARISONS, compare, evidence, headlines
 from memgen_eval.report import (
     FAMILIES,
     Denoiser,
@@ -23,6 +21,7 @@ from memgen_eval.report import (
     Memorization,
     Novelty,
     Report,
+    schema,
 )
 
 KINDS = {
@@ -45,7 +44,7 @@ CURVES = {path for path, kind in FIELDS.items() if kind == "Curve"}
 @pytest.mark.parametrize("name", ["full_report", "empty_report", "undefined_report"])
 def test_the_reports_of_these_tests_are_reports(name: str, request: pytest.FixtureRequest) -> None:
     report: Report = request.getfixturevalue(name)
-    jsonschema.validate(report.to_dict(), serialise.schema())
+    jsonschema.validate(report.to_dict(), schema())
     assert Report.from_dict(report.to_dict()) == report
 
 
@@ -84,7 +83,9 @@ def _paths(family: str) -> list[str]:
 
 
 def test_comparisons_name_estimates() -> None:
-    named = [f"{family}.{name}" for family, rows in CHOICES.items() for row in rows for name in row if " " not in name]
+    named = [
+        f"{family}.{name}" for family, rows in COMPARISONS.items() for row in rows for name in row if " " not in name
+    ]
     assert {FIELDS[path] for path in named} == {"Estimate"}
 
 

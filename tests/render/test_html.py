@@ -17,7 +17,7 @@ from PIL import Image
 
 from memgen_eval.render import gallery
 from memgen_eval.render.catalogue import FIGURES
-from memgen_eval.render.comparisons import CHOICES
+from memgen_eval.render.headlines import COMPARISONS
 from memgen_eval.render.html import render_html
 from memgen_eval.report import Curve, Estimate, Gallery, Match, Report, Verdict
 
@@ -148,7 +148,7 @@ def test_every_figure_is_in_the_last_table(full_report: Report, full_page: str) 
 
 def test_what_was_not_measured_says_why(undefined_report: Report) -> None:
     text = Page(render_html(undefined_report)).text
-    beside = [name for rows in CHOICES.values() for row in rows for name in row if " " not in name]
+    beside = [name for rows in COMPARISONS.values() for row in rows for name in row if " " not in name]
     assert text.count("not measured one image is too few") == len(FIGURES) + len(beside) + 5  # headlines
 
 

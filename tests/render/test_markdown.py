@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from memgen_eval.render.markdown import render_markdown
+from memgen_eval.render.table import render_markdown
 from memgen_eval.report import Report
 
 

@@ -8,9 +8,7 @@ from dataclasses import replace
 import pytest
 
 from memgen_eval.render.html import render_html
-from memgen_eval.render.markdown import render_markdown
-from memgen_eval.render.readings import against_gaussian, readings
-from memgen_eval.render.table import plain_table
+from memgen_eval.render.table import against_gaussian, plain_table, readings, render_markdown
 from memgen_eval.report import Axis, Curve, Denoiser, Report
 
 SIGMAS = (0.02, 0.118, 0.5, 4.2, 7.5, 13.6, 80.0)

@@ -5,10 +5,9 @@ from __future__ import annotations
 import json
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from hypothesis import given, strategies as st
 
-from memgen_eval.render.text import encodable, escape_markdown, visible
+from memgen_eval.render.numbers import encodable, escape_markdown, visible
 
 
 @pytest.mark.parametrize(

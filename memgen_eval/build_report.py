@@ -1,0 +1,274 @@
+"""What was found, how, and where it came from, put together to a report."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, fields, replace
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.compute.engines import describe_engine
+from memgen_eval.data.images import ImageSet
+from memgen_eval.errors import quoted, shape_text, which_image
+from memgen_eval.features import features_name
+from memgen_eval.options import NOT_ASKED, Options
+from memgen_eval.report import (
+    Curve,
+    Denoiser,
+    Estimate,
+    Gallery,
+    Gaussian,
+    Memorization,
+    Novelty,
+    Provenance,
+    Report,
+    Settings,
+    Verdict,
+)
+from memgen_eval.sets import Sets
+
+Family = TypeVar("Family", Memorization, Novelty, Denoiser, Gaussian)
+PACKAGES = ("memgen-eval", "numpy", "scipy", "scikit-learn", "torch", "numkong", "pillow", "faiss-cpu", "faiss-gpu")
+THUMBNAIL = 256
+
+
+@dataclass(frozen=True)
+class Found:
+    """The families measured, the noise levels of the denoiser's, what to be cautious of, and why others were not."""
+
+    memorization: Memorization | None
+    verdict: Verdict | None
+    novelty: Novelty | None
+    denoiser: Denoiser | None
+    gaussian: Gaussian | None
+    sigmas: tuple[float, ...] | None
+    cautions: tuple[str, ...]
+    skipped: dict[str, str]
+
+
+def assemble(sets: Sets, found: Found, *, checksums: dict[str, str | None], batch_size: int, device: str) -> Report:
+    """The report: figures that were not asked for are left out, undefined ones stand in `skipped` with their reason.
+
+    Raises InputError if a file of a set has changed since it was opened.
+    """
+    sets.check_unchanged()
+    options = sets.options
+    named: dict[str, ImageSet | None] = {"samples": sets.samples, "train": sets.train, "test": sets.test}
+    control = "train" if sets.test is None else "test"
+    memorization = _asked(found.memorization, "memorization", options)
+    report = Report(
+        cautions=found.cautions,
+        verdict=found.verdict,
+        memorization=memorization,
+        novelty=_asked(found.novelty, "novelty", options),
+        fidelity=None,
+        denoiser=_asked(found.denoiser, "denoiser", options),
+        gaussian=_asked(found.gaussian, "gaussian", options),
+        skipped={},
+        settings=_settings(sets, found.sigmas, checksums),
+        provenance=provenance(
+            seconds=sets.stages.seconds,
+            command=None,
+            engine=describe_engine(sets.train.dtype, sets.train.num_values),
+            device=device,
+            ranks=sets.ranks.size,
+            batch_size=batch_size,
+            memory_budget=options.memory_budget,
+            sets=named,
+            names=listed_names(memorization, found.verdict, named, baseline=control),
+        ),
+        gallery=None
+        if memorization is None
+        else gallery(memorization, samples=sets.samples, train=sets.train, baseline=named[control]),
+        samples=sets.samples.array() if sets.drawn else None,
+    )
+    undefined = {path: figure.notes[0] for path, figure in report.figures() if figure.value is None}
+    asked = {path: reason for path, reason in undefined.items() if options.wants_figure(path)}
+    return replace(report, skipped=found.skipped | asked)
+
+
+def _asked(family: Family | None, name: str, options: Options) -> Family | None:
+    """The family with the figures that were not asked for left out."""
+    if family is None:
+        return None
+    blank: dict[str, Any] = {}
+    for entry in fields(family):
+        if not options.wants_figure(f"{name}.{entry.name}"):
+            figure = getattr(family, entry.name)
+            if isinstance(figure, Estimate | Curve):
+                blank[entry.name] = type(figure).undefined(NOT_ASKED)
+    return replace(family, **blank)
+
+
+def _settings(sets: Sets, sigmas: tuple[float, ...] | None, checksums: dict[str, str | None]) -> Settings:
+    options, held = sets.options, sets.held_out
+    return Settings(
+        seed=options.seed,
+        metrics=options.metrics,
+        features=features_name(options.features),
+        threshold=options.threshold,
+        duplicate_tolerance=sets.tolerance * sets.scale.unit if options.wants("memorization") else None,
+        flip=options.flip,
+        quantize=options.quantize,
+        image_shape=sets.train.shape,
+        num_samples=len(sets.samples),
+        num_train=len(sets.train),
+        num_test=None if sets.test is None else len(sets.test),
+        baseline="none" if held is None else held.setting,
+        num_baseline=0 if held is None else len(held.rows),
+        sigmas=sigmas,
+        num_denoiser_images=options.num_denoiser_images,
+        num_draws=options.num_draws,
+        denoiser_batch_size=options.denoiser_batch_size,
+        checksums=checksums,
+    )
+
+
+def provenance(
+    *,
+    seconds: Mapping[str, float],
+    command: str | None,
+    engine: str,
+    device: str,
+    ranks: int,
+    batch_size: int,
+    memory_budget: str | int,
+    sets: Mapping[str, ImageSet | None],
+    names: Mapping[str, Mapping[str, str]],
+) -> Provenance:
+    """Everything that may differ between two runs of the same inputs."""
+    return Provenance(
+        created=datetime.now(UTC).isoformat(timespec="seconds"),
+        seconds={name: round(value, 3) for name, value in seconds.items()},
+        command=command,
+        versions=_versions(),
+        host={"system": platform.platform(), "processor": _processor(), "python": platform.python_version()},
+        engine=engine,
+        device=device,
+        threads=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        ranks=ranks,
+        batch_size=batch_size,
+        memory_budget=str(memory_budget),
+        inputs={name: accounted(images) for name, images in sets.items() if images is not None},
+        names=names,
+    )
+
+
+def _versions() -> dict[str, str]:
+    found = {}
+    for package in PACKAGES:
+        try:
+            found[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def _processor() -> str:
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def listed_names(
+    family: Memorization | None, verdict: Verdict | None, sets: Mapping[str, ImageSet | None], *, baseline: str
+) -> dict[str, dict[str, str]]:
+    """The file name of every image that the report lists, by set and index; sets without names are left out."""
+    if family is None:
+        return {}
+    first = verdict.evidence.first_near_identical if verdict is not None else None
+    matches = (*family.copies, *family.closest, *((first,) if first is not None else ()))
+    wanted = {
+        "samples": [m.sample_index for m in matches],
+        "train": [m.train_index for m in (*matches, *family.test_closest)],
+    }
+    wanted.setdefault(baseline, []).extend(m.sample_index for m in family.test_closest)
+    return {
+        name: {str(i): images.names[i] for i in sorted(set(indices))}
+        for name, indices in wanted.items()
+        if (images := sets.get(name)) is not None and images.names is not None and indices
+    }
+
+
+def gallery(family: Memorization, *, samples: ImageSet, train: ImageSet, baseline: ImageSet | None) -> Gallery:
+    """Thumbnails of the images that `closest` and `test_closest` name."""
+    shown, control = family.closest, family.test_closest
+    return Gallery(
+        samples=_thumbnails(samples, (m.sample_index for m in shown)),
+        train=_thumbnails(train, (m.train_index for m in (*shown, *control))),
+        baseline={} if baseline is None else _thumbnails(baseline, (m.sample_index for m in control)),
+    )
+
+
+def _thumbnails(images: ImageSet, indices: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
+    wanted = sorted(set(indices))
+    return {i: _thumbnail(images.read(i, i + 1)[0]) for i in wanted}
+
+
+def _thumbnail(image: NDArray[Any]) -> NDArray[np.uint8]:
+    """Grey levels (C, H, W), no side beyond 256."""
+    levels: NDArray[np.uint8] = np.rint(image).astype(np.uint8)
+    if max(levels.shape[1:]) <= THUMBNAIL:
+        return levels
+    from PIL import Image
+
+    scale = THUMBNAIL / max(levels.shape[1:])
+    size = tuple(max(1, round(side * scale)) for side in (levels.shape[2], levels.shape[1]))
+    channels = [np.asarray(Image.fromarray(plane).resize(size, Image.Resampling.BOX)) for plane in levels]
+    return np.stack(channels)
+
+
+def accounted(images: ImageSet) -> dict[str, Any]:
+    """How a set arrived and what is in it, in JSON types; `account` says it in one line."""
+    found = images.survey
+    return {
+        **images.arrival,
+        "occupied": [found.minimum, found.maximum],
+        "repeats": _marked(found.repeats),
+        "single_colour": _marked(found.constant),
+        "account": "; ".join(_parts(images)),
+    }
+
+
+def _marked(images: NDArray[np.bool_]) -> dict[str, int | None]:
+    """How many images are marked, and the index of the first."""
+    count = int(np.count_nonzero(images))
+    return {"count": count, "first": int(images.argmax()) if count else None}
+
+
+def _parts(images: ImageSet) -> Iterator[str]:
+    arrival, found = images.arrival, images.survey
+    source = "" if arrival["path"] is None else f" {quoted(arrival['path'])}"
+    yield f"{len(images):,} images of {shape_text(images.shape)} ({arrival['form']}{source})"
+    yield _values(arrival)
+    yield f"grey levels from {found.minimum:.4g} to {found.maximum:.4g}"
+    if found.grey:
+        yield "all images are grey, in three equal channels"
+    yield from _first_of(found.repeats, ("image repeats", "images repeat"), "an earlier one", images)
+    yield from _first_of(found.constant, ("image has", "images have"), "a single colour", images)
+    yield from arrival["notes"]
+
+
+def _values(arrival: Any) -> str:
+    """What the values are, and what was assumed of them."""
+    stored = f"{arrival['dtype']} in {arrival['layout']}"
+    if not arrival["range_given"]:
+        return f"{stored}, taken to be in [-1, 1] because no range was given"
+    low, high = arrival["value_range"]
+    return stored if (low, high) == (0, 255) else f"{stored} in [{low:g}, {high:g}]"
+
+
+def _first_of(marked: NDArray[np.bool_], verbs: tuple[str, str], what: str, images: ImageSet) -> Iterator[str]:
+    """How many images are marked, in the singular or the plural, and which is the first."""
+    count = int(np.count_nonzero(marked))
+    if count:
+        yield f"{count:,} {verbs[count > 1]} {what} (the first: {which_image(int(marked.argmax()), images.names)})"

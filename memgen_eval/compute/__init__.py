@@ -1,0 +1,1 @@
+"""Exact products of rows, for anyone: which library multiplies, on how many threads, within which memory."""

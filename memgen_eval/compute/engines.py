@@ -1,0 +1,152 @@
+"""Which library proposes: by name, or the fastest that passes its self-test on this machine. Never alters a result."""
+
+from __future__ import annotations
+
+import functools
+import importlib.metadata
+import logging
+import math
+import sys
+import time
+from typing import Any, Literal, get_args
+
+import numpy as np
+from numpy.typing import DTypeLike
+
+from memgen_eval.compute.products import NUMKONG, NUMPY, TORCH, Products, for_products, installed
+from memgen_eval.compute.resources import is_forked, num_threads, sharing
+from memgen_eval.errors import InputError
+
+Engine = Literal["auto", "numkong", "torch", "faiss", "numpy", "cuda"]
+SMALL_WORK = 2e8  # operations below which threads and measurements cost more than they save
+_WORTH_IMPORTING_TORCH = 2e11
+_PROBE_QUERIES, _PROBE_REFERENCES, _PROBE_BYTES = 512, 4096, 12 * 2**20  # shapes of a search, on which ratios depend
+_PROBE_WIDTH = 4096  # at most
+_PIECE_QUERIES, _PIECE_REFERENCES = 16, 256  # a piece of the probe, which tells those that are out of the question:
+_HOPELESS = 16  # times slower than the fastest
+_PROBE_TURNS, _PROBE_SECONDS = 5, 0.1  # whichever is reached first
+_BY_NAME = {products.name: products for products in (NUMKONG, TORCH, NUMPY)}
+_logger = logging.getLogger("memgen_eval.neighbours")
+
+
+def check_engine(engine: str) -> None:
+    """Refuse a name that is unknown or not installed."""
+    if engine not in get_args(Engine):
+        raise InputError(f"engine={engine!r} is unknown: choose one of {', '.join(get_args(Engine))}")
+    if engine == "cuda" and gpu() is None:
+        raise InputError('engine="cuda" needs torch and a GPU that it can use, and finds none: use engine="auto"')
+    if engine not in ("auto", "cuda") and not installed(engine):
+        raise InputError(
+            f'engine={engine!r} needs the package {engine}, which is not installed: install it or use engine="auto"'
+        )
+
+
+def gpu() -> Any:
+    """The torch device of ``engine="cuda"``; None where there is none."""
+    if not installed("torch"):
+        return None
+    import torch
+
+    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
+
+
+def integer_products(engine: str, *, work: float, width: int) -> Products:
+    """Who multiplies rows of `width` int8 values exactly, where that takes `work` operations."""
+    if engine == "torch" and is_forked():
+        _logger.warning("torch cannot use threads in a forked process; engine auto is used instead")
+        engine = "auto"
+    if engine == "auto":
+        chosen = _automatic(work, width)
+    elif is_exact(_BY_NAME[engine]):
+        chosen = _BY_NAME[engine]
+    else:
+        _logger.warning("engine %s gives wrong integer products on this machine; numpy is used instead", engine)
+        chosen = NUMPY
+    _logger.debug("integer products: %s", chosen.name)
+    return chosen
+
+
+def threads_for(work: float) -> int:
+    """Threads for `work` operations: one where starting more would cost more than it saves."""
+    return 1 if work < SMALL_WORK else num_threads()
+
+
+def float_products(engine: str) -> Products:
+    """Who multiplies float32 values, for proposals."""
+    chosen = _BY_NAME["numpy" if engine == "auto" or is_forked() else engine]
+    if not is_float32(chosen):
+        _logger.warning("engine %s is set to multiply float32 in lower precision; numpy is used instead", engine)
+        chosen = NUMPY
+    _logger.debug("float products: %s", chosen.name)
+    return chosen
+
+
+def describe_engine(dtype: DTypeLike, width: int) -> str:
+    """Name and version of the library that ``engine="auto"`` takes for large arrays of this type, (N, width)."""
+    products = _automatic(SMALL_WORK, width) if np.dtype(dtype) == np.uint8 else float_products("auto")
+    return f"{products.name} {importlib.metadata.version(products.name)}"
+
+
+@functools.cache
+def is_exact(products: Products) -> bool:
+    """Self-test on random full-range int8 data, a round and an odd shape: constants pass where 16-bit sums saturate."""
+    generator = np.random.default_rng(0)
+    for num_queries, num_references, dimension in ((64, 128, 3072), (17, 33, 67)):
+        queries, references = (
+            generator.integers(-128, 128, (count, dimension), dtype=np.int8) for count in (num_queries, num_references)
+        )
+        expected = queries.astype(np.float64) @ references.T.astype(np.float64)
+        if not np.array_equal(products.multiply(queries, products.pack(references)), expected):
+            return False
+    return True
+
+
+def is_float32(products: Products) -> bool:
+    """Self-test on integers of 12 bits, which bfloat16 and TF32 would round; settings can change from call to call."""
+    generator = np.random.default_rng(0)
+    queries = generator.integers(-(2**12), 2**12, (64, 256)).astype(np.float32)
+    references = generator.integers(-1, 2, (64, 256)).astype(np.float32)
+    expected = queries.astype(np.float64) @ references.T.astype(np.float64)
+    return np.array_equal(products.multiply(queries, products.pack(references)), expected)
+
+
+def _automatic(work: float, width: int) -> Products:
+    width = min(1 << (width - 1).bit_length(), _PROBE_WIDTH)  # a power of two, so that few widths are measured
+    if not installed("numkong") or not is_exact(NUMKONG):
+        return NUMPY if work < SMALL_WORK or is_forked() else _fastest(("numpy", "torch"), width)
+    if work < SMALL_WORK or is_forked() or ("torch" not in sys.modules and work < _WORTH_IMPORTING_TORCH):
+        return NUMKONG
+    return _fastest(("numkong", "torch"), width)
+
+
+@functools.cache
+def _fastest(names: tuple[str, ...], width: int) -> Products:
+    """The fastest of those installed that multiply exactly, measured once in a process for each width."""
+    usable = [_BY_NAME[name] for name in names if installed(name) and is_exact(_BY_NAME[name])]
+    if len(usable) > 1:  # torch takes a minute for the whole probe where it has no kernel for this processor
+        seconds = _seconds(usable, width, _PIECE_QUERIES, _PIECE_REFERENCES)
+        usable = [products for products in usable if seconds[products.name] < _HOPELESS * min(seconds.values())]
+    if len(usable) == 1:
+        return usable[0]
+    seconds = _seconds(usable, width, _PROBE_QUERIES, min(_PROBE_REFERENCES, _PROBE_BYTES // width))
+    _logger.debug("seconds per probe of width %d: %s", width, seconds)
+    return min(usable, key=lambda products: seconds[products.name])
+
+
+def _seconds(candidates: list[Products], width: int, num_queries: int, num_references: int) -> dict[str, float]:
+    """Shortest times of one product on all threads; turns alternate, so that a busy spell slows all of them."""
+    generator = np.random.default_rng(0)
+    queries, references = (
+        generator.integers(-128, 128, (count, width), dtype=np.int8) for count in (num_queries, num_references)
+    )
+    packed = {products.name: [products.pack(references)] for products in candidates}
+    seconds = dict.fromkeys(packed, math.inf)
+    with sharing(num_threads()) as share:
+        stop, turns = time.perf_counter() + _PROBE_SECONDS, 0
+        while turns == 0 or (turns < _PROBE_TURNS and time.perf_counter() < stop):
+            for products in candidates:
+                start = time.perf_counter()
+                for_products(products, share, queries, packed[products.name], lambda *_: None)
+                seconds[products.name] = min(seconds[products.name], time.perf_counter() - start)
+            turns += 1
+    return seconds

@@ -1,0 +1,131 @@
+"""Products of every query with every reference of a tile, by several libraries, each imported only when used."""
+
+from __future__ import annotations
+
+import functools
+import importlib.util
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.compute.resources import Share
+
+SLICE = 32_768  # terms: int8 products of that many, doubled and added to a norm, stay within int32
+EXACT_FLOAT32_TERMS = 1_024  # sums of that many products of int8 are at most 2**24: exact in float32 in any order
+
+
+@dataclass(frozen=True)
+class Products:
+    """Who multiplies.
+
+    Attributes
+    ----------
+    name : the library
+    own_threads : whether `multiply` spreads over the processors wherever it is called; if not, it releases the GIL
+    value_bytes : bytes that one prepared value of a reference takes
+    pack : prepares a tile (T, D) for many products: int8 with D <= `SLICE`, or float32
+    multiply : products (B, T) of queries (B, D) with a packed tile: exact int32 of int8, float32 of float32; writable
+    """
+
+    name: str
+    own_threads: bool
+    value_bytes: int
+    pack: Callable[[NDArray[Any]], Any]
+    multiply: Callable[[NDArray[Any], Any], NDArray[Any]]
+
+
+def _numkong_pack(references: NDArray[Any]) -> Any:
+    import numkong
+
+    return numkong.dots_pack(np.ascontiguousarray(references))
+
+
+def _numkong_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
+    import numkong
+
+    products = np.asarray(numkong.dots_packed(queries, packed))
+    return products.astype(np.float32) if products.dtype.kind == "f" else products
+
+
+def _torch_pack(references: NDArray[Any]) -> Any:
+    import torch
+
+    return torch.from_numpy(_two_columns(references)).t().contiguous()  # D x T: faster than a view without AMX
+
+
+def _torch_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
+    import torch
+
+    rows = torch.from_numpy(np.ascontiguousarray(_two_columns(queries)))
+    if rows.dtype == torch.int8:
+        return np.asarray(torch._int_mm(rows, packed).numpy())
+    with torch.autocast("cpu", enabled=False):  # the caller's would multiply in bfloat16
+        return np.asarray((rows @ packed).numpy())
+
+
+def _two_columns(rows: NDArray[Any]) -> NDArray[Any]:
+    """Single values beside a zero: `torch._int_mm` (2.14) reads a matrix of one row with the wrong stride."""
+    return np.pad(rows, ((0, 0), (0, 1))) if rows.shape[1] == 1 else rows
+
+
+def _numpy_pack(references: NDArray[Any]) -> Any:
+    width = EXACT_FLOAT32_TERMS if references.dtype == np.int8 else references.shape[1]
+    starts = range(0, references.shape[1], width)
+    return [np.ascontiguousarray(references[:, start : start + width], dtype=np.float32) for start in starts]
+
+
+def _numpy_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
+    if queries.dtype != np.int8:
+        return np.asarray(queries @ packed[0].T)
+    total = np.zeros((len(queries), len(packed[0])), dtype=np.int32)
+    for number, tile in enumerate(packed):
+        start = number * EXACT_FLOAT32_TERMS
+        rows = queries[:, start : start + EXACT_FLOAT32_TERMS].astype(np.float32)
+        total += (rows @ tile.T).astype(np.int32)
+    return total
+
+
+NUMKONG = Products("numkong", own_threads=False, value_bytes=2, pack=_numkong_pack, multiply=_numkong_multiply)
+TORCH = Products("torch", own_threads=False, value_bytes=2, pack=_torch_pack, multiply=_torch_multiply)
+NUMPY = Products("numpy", own_threads=True, value_bytes=5, pack=_numpy_pack, multiply=_numpy_multiply)
+
+
+@functools.cache
+def installed(package: str) -> bool:
+    """Whether `package` can be imported; does not import it."""
+    return importlib.util.find_spec(package) is not None
+
+
+def pack_slices(products: Products, rows: NDArray[np.int8]) -> list[Any]:
+    """Rows (T, D) packed for products over D, in slices whose sums int32 holds."""
+    starts = range(0, rows.shape[1], SLICE)
+    return [products.pack(np.ascontiguousarray(rows[:, start : start + SLICE])) for start in starts]
+
+
+def multiply_slices(products: Products, queries: NDArray[Any], packed: list[Any]) -> NDArray[Any]:
+    """Products (B, T) of queries (B, D) with packed slices of (T, D); int64 where there are several."""
+    if len(packed) == 1:
+        return products.multiply(queries, packed[0])
+    total: Any = 0
+    for number, part in enumerate(packed):
+        columns = np.ascontiguousarray(queries[:, number * SLICE : (number + 1) * SLICE])
+        total = total + products.multiply(columns, part).astype(np.int64)
+    return np.asarray(total)
+
+
+def for_products(
+    products: Products,
+    share: Share,
+    queries: NDArray[Any],
+    packed: list[Any],
+    consume: Callable[[int, NDArray[Any]], None],
+) -> None:
+    """Call ``consume(start, products)`` for chunks of rows of the products of prepared queries (B, D) with a tile."""
+    if products.own_threads:
+        whole = multiply_slices(products, queries, packed)
+        share(lambda start, stop: consume(start, whole[start:stop]), len(queries))
+    else:
+        share(lambda start, stop: consume(start, multiply_slices(products, queries[start:stop], packed)), len(queries))

@@ -1,0 +1,213 @@
+"""Which samples are copies of training images, and how often images that cannot be copies look like it.
+
+Tables of neighbours in, figures out. Distances are in the units of the tables; a report scales them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.errors import InputError
+from memgen_eval.metrics.statistics import NO_IMAGES, check_share, proportion
+from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.results import Axis, Curve, Estimate
+
+CARLINI_ALPHA = 0.5
+CARLINI_NEIGHBOURS = 50
+CURVE_THRESHOLDS = tuple(j / 30 for j in range(1, 30))  # holds 1/3
+PATCH_GRID = 4  # tiles a side, 16 in all, as Carlini et al. cut their images
+UNDEFINED = "{} images have no training neighbour beside duplicates of the first: undefined, counted as not copied"
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True, eq=False)
+class Copying:
+    """What is known of one set of images beside the training set.
+
+    Attributes
+    ----------
+    plain : Neighbours, (N, K)
+        In the orientation given.
+    nearest : Neighbours, (N, K)
+        To the nearer of both orientations of each training image, unless mirroring was switched off.
+    distinct : Neighbours, (N, 2)
+        Of `nearest`: the first, and the nearest that does not duplicate the first.
+    closest : Neighbours, (N, K)
+        To the nearer of both orientations, whether mirroring was switched off or not.
+    near_identical : bool, (N,)
+        Within the duplicate tolerance of a training image, in either orientation.
+    repeats : bool, (N,)
+        Equal to an earlier image of the set.
+    """
+
+    plain: Neighbours
+    nearest: Neighbours
+    distinct: Neighbours
+    closest: Neighbours
+    near_identical: Bools
+    repeats: Bools
+
+    def __len__(self) -> int:
+        return len(self.nearest)
+
+    @property
+    def identical(self) -> Bools:
+        """Equal to a training image in every value, (N,)."""
+        equal: Bools = self.closest.squared_distances[:, 0] == 0
+        return equal
+
+
+def ratio_below(squared_first: NDArray[Any], squared_second: NDArray[Any], threshold: float) -> Bools:
+    """``first == 0`` or ``first / second < threshold`` from squared distances, (N,) and (N,) -> (N,).
+
+    Integers are compared as integers where the threshold is a fraction of small numbers (1/3 is), so that no rounding
+    decides a tie.
+    """
+    fraction = Fraction(threshold).limit_denominator(1000)
+    if squared_first.dtype.kind != "i" or float(fraction) != threshold:
+        below = np.sqrt(squared_first.astype(np.float64)) < threshold * np.sqrt(squared_second.astype(np.float64))
+    else:
+        p2, q2 = fraction.numerator**2, fraction.denominator**2
+        largest = max(int(squared_first.max(initial=0)), int(squared_second.max(initial=0)))
+        exact: type = np.int64 if largest * q2 < 2**63 else object  # python integers never overflow
+        below = (squared_first.astype(exact) * q2 < squared_second.astype(exact) * p2).astype(bool)
+    zero: Bools = squared_first == 0
+    return zero | below
+
+
+def copied(neighbours: Neighbours, *, threshold: float) -> Bools:
+    """The images that the ratio rule calls copies, bool (N,); see `memorization_ratio`."""
+    first, second = neighbours.squared_distances[:, 0], neighbours.squared_distances[:, 1]
+    return ratio_below(first, second, threshold)
+
+
+def distance_ratios(neighbours: Neighbours) -> NDArray[np.float64]:
+    """``d1 / d2`` of each image, in [0, 1], (N, K >= 2) -> (N,); 0 where ``d1 = 0``.
+
+    Where every training image is a duplicate of the first: 0 for a copy, 1 otherwise.
+    """
+    first, second = neighbours.distances[:, 0], neighbours.distances[:, 1]
+    alone = (neighbours.indices[:, 1] < 0) & ~undefined_ratios(neighbours)
+    ratios = np.zeros(len(neighbours))
+    np.divide(first, second, out=ratios, where=(first > 0) & ~alone)
+    return ratios
+
+
+def undefined_ratios(neighbours: Neighbours) -> Bools:
+    """Images that have no distinct second neighbour and are not copies either, (N,)."""
+    first, second = neighbours.squared_distances[:, 0], neighbours.squared_distances[:, 1]
+    undefined: Bools = (neighbours.indices[:, 1] < 0) & (first == second) & (first > 0)
+    return undefined
+
+
+def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3, repeats: Bools | None = None) -> Estimate:
+    """Share of samples much nearer to one training image than to any other.
+
+    A sample counts as a copy if ``distance_1 == 0`` or ``distance_1 / distance_2 < threshold``, strictly [1]_ [2]_.
+    Pass `distinct_neighbours(...)` for a second neighbour that does not duplicate the first, the plain neighbours for
+    the published rule (which calls an exact copy of an exact duplicate 0/0; here it is a copy).
+    0: no copies; 1: every sample is one. A perfect sampler does not give 0 in low dimension but about
+    ``threshold ** D``: compare with the same share for test images.
+
+    Parameters
+    ----------
+    neighbours : Neighbours, (N, K >= 2)
+        Training neighbours of each sample, nearest first.
+    threshold : float
+        Between 0 and 1.
+    repeats : bool, (N,), optional
+        Samples that repeat an earlier one exactly: they count in the share and not in the interval.
+
+    Returns
+    -------
+    Estimate
+        In [0, 1]; the interval is Wilson's at 95 %; ``count`` is the number of samples that repeat no other. A note
+        counts samples whose ratio is undefined.
+
+    Raises
+    ------
+    InputError
+        If there are fewer than two neighbours, or the threshold is not between 0 and 1.
+
+    References
+    ----------
+    .. [1] Yoon, Choi, Kwon & Ryu, "Diffusion Probabilistic Models Generalize when They Fail to Memorize", 2023.
+    .. [2] Gu et al., "On Memorization in Diffusion Models", TMLR 2025, section 2.
+    """
+    check_share("threshold", threshold)
+    if neighbours.indices.shape[1] < 2:
+        raise InputError(
+            "neighbours hold one column, expected two or more: search with k=2 or pass distinct_neighbours()"
+        )
+    num_undefined = int(np.count_nonzero(undefined_ratios(neighbours)))
+    notes = (UNDEFINED.format(num_undefined),) if num_undefined else ()
+    return proportion(copied(neighbours, threshold=threshold), repeats=repeats, notes=notes)
+
+
+def ratio_curve(neighbours: Neighbours, *, repeats: Bools | None = None) -> Curve:
+    """`memorization_ratio` against its threshold, at 29 thresholds between 0 and 1; undefined for no images."""
+    if len(neighbours) == 0:
+        return Curve.undefined(NO_IMAGES)
+    shares = [proportion(copied(neighbours, threshold=c), repeats=repeats) for c in CURVE_THRESHOLDS]
+    return Curve(
+        value=tuple(s.value for s in shares),
+        low=tuple(s.low for s in shares),
+        high=tuple(s.high for s in shares),
+        method="Wilson 95 %, pointwise",
+        count=shares[0].count,
+        notes=shares[0].notes,
+        x=Axis("threshold c of d1/d2", "", CURVE_THRESHOLDS),
+    )
+
+
+def carlini_ratio(neighbours: Neighbours, *, repeats: Bools | None = None) -> Estimate:
+    """Share of samples nearer to one training image than half the mean distance to the nearest 50.
+
+    ``d_1 / (0.5 * mean(d_1, ..., d_50)) <= 1``. Less hurt by duplicates in the training set than the ratio of the
+    first two. Undefined for fewer than 51 training images.
+
+    References
+    ----------
+    .. [1] Carlini et al., "Extracting Training Data from Diffusion Models", USENIX Security 2023, section 5.
+    """
+    if neighbours.indices.shape[1] <= CARLINI_NEIGHBOURS:
+        return Estimate.undefined(f"needs more than {CARLINI_NEIGHBOURS} training images")
+    distances = neighbours.distances[:, :CARLINI_NEIGHBOURS]  # (N, 50)
+    return proportion(distances[:, 0] <= CARLINI_ALPHA * distances.mean(axis=1), repeats=repeats)
+
+
+def largest_patch_distances(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
+    """The largest root mean square difference over a 4 x 4 grid of patches, (P, C, H, W) twice -> (P,), grey levels.
+
+    A flat background that two images share does not make them near: the worst patch counts.
+    """
+    squares = (first.astype(np.float64) - second.astype(np.float64)) ** 2  # (P, C, H, W)
+    means = [
+        tile.mean(axis=(1, 2, 3))
+        for row in np.array_split(squares, min(PATCH_GRID, squares.shape[2]), axis=2)
+        for tile in np.array_split(row, min(PATCH_GRID, squares.shape[3]), axis=3)
+    ]
+    largest: NDArray[np.float64] = np.max(means, axis=0)
+    return np.sqrt(largest)
+
+
+def repeated(
+    to_others: Neighbours, to_baseline: Neighbours, *, threshold: float, repeats: Bools | None = None
+) -> Estimate:
+    """Share of images nearer to another image of their set than `threshold` times to any baseline image.
+
+    Collapse onto images that are not in the training set ("spurious" states) shows here. Both tables are (M, >= 1),
+    from sets of one size: a larger set holds nearer neighbours. Compare with the same share for two halves of the
+    baseline.
+
+    References
+    ----------
+    .. [1] Pham et al., "Memorization to Generalization: Emergence of Diffusion Models from Associative Memory", 2025.
+    """
+    near, far = to_others.squared_distances[:, 0], to_baseline.squared_distances[:, 0]
+    return proportion(ratio_below(near, far, threshold), repeats=repeats)

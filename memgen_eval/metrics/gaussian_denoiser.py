@@ -1,0 +1,178 @@
+"""How Gaussian the model's denoiser is: beside the Wiener denoiser, under mixing, and beside its best affine fit."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.compute.resources import single_thread
+from memgen_eval.diffusion.measurements import Probe, Projections
+from memgen_eval.metrics.curves import floats, mean_curve, ratio_curve, sigma_axis
+from memgen_eval.metrics.gaussian_samples import subspace_overlap
+from memgen_eval.results import Axis, Curve
+
+MIN_RMS = 0.01  # root mean square of D_G - mu below which no cosine is defined
+NO_MODEL = "needs a denoiser"
+FEW_INPUTS = "needs 256 noisy inputs or more"
+ALIGNED_DIRECTIONS = 32
+ROUNDING = 1e-7  # of outputs in float32: singular directions that differ by less are not told apart
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class GaussianCurves:
+    """The curves of the family gaussian, under the names of the report."""
+
+    nmse: Curve
+    cosine: Curve
+    linearity: Curve
+    gaussian_linearity: Curve
+    distillation_r2: Curve
+    distillation_alignment: Curve
+
+    @classmethod
+    def undefined(cls, reason: str) -> GaussianCurves:
+        """Nothing could be measured, with the reason."""
+        nothing = Curve.undefined(reason)
+        return cls(nothing, nothing, nothing, nothing, nothing, nothing)
+
+
+def measure_gaussian_curves(found: Probe, *, seed: int) -> GaussianCurves:
+    """Distance from D_G, linearity and linear distillation against sigma, on noised training images [1]_.
+
+    ``nmse = E|D - D_G|^2 / E|D|^2``: 0 at D_G. ``cosine`` between ``D - mu`` and ``D_G - mu``: 1 at D_G. ``linearity``:
+    mean ``|cos|`` between D of a mixture and the mixture of D, 1 for linear D, below 1 for an affine one with a bias
+    (see `gaussian_linearity`). ``distillation_r2``: 1 for affine D. ``distillation_alignment``: 1 at D_G, see
+    `alignment`. Only middle sigma tell models apart.
+
+    Parameters
+    ----------
+    found : Probe
+        Of one denoiser.
+    seed : int
+        Of the bootstrap.
+
+    References
+    ----------
+    .. [1] Li, Dai & Qu, "Understanding Generalizability of Diffusion Models Requires Rethinking the Hidden Gaussian
+       Structure", NeurIPS 2024.
+    """
+    x, gaussian = sigma_axis(found.sigmas), found.train.gaussian
+    if gaussian is None:
+        return GaussianCurves.undefined(NO_MODEL if found.train.model is None else found.no_gaussian or NO_MODEL)
+    energetic = gaussian.energy.mean(axis=1) > 0
+    linearity = found.linearity
+    no_pairs = Curve.undefined("needs two training images")
+    return GaussianCurves(
+        nmse=ratio_curve(gaussian.departure, gaussian.energy, x, defined=energetic, seed=seed, notes=found.notes),
+        cosine=_cosine(gaussian.cosine, gaussian.gaussian_energy, x),
+        linearity=no_pairs if linearity is None else mean_curve(linearity.model, x, notes=("over pairs of images",)),
+        gaussian_linearity=no_pairs
+        if linearity is None
+        else mean_curve(linearity.gaussian, x, notes=("over pairs of images",)),
+        distillation_r2=_distillation(found.projections, x, seed=seed),
+        distillation_alignment=_alignment(found.projections, x),
+    )
+
+
+def _cosine(cosines: Floats, gaussian_energy: Floats, x: Axis) -> Curve:
+    defined = np.sqrt(gaussian_energy.mean(axis=1)) >= MIN_RMS
+    note = f"None where the root mean square of D_G - mu is below {MIN_RMS:g}"
+    # NaN, where D is the mean itself, makes the mean of that sigma None
+    return mean_curve(np.where(defined[:, None], cosines, np.nan), x, notes=() if defined.all() else (note,))
+
+
+def _distillation(projections: Projections | None, x: Axis, *, seed: int) -> Curve:
+    """R^2 of the best affine fit, each half of the images predicted from a fit to the other half."""
+    if projections is None:
+        return Curve.undefined(FEW_INPUTS)
+    missed, total = distil(projections)
+    num_directions = projections.inputs.shape[-1]
+    unexplained = ratio_curve(missed, total, x, defined=total.mean(axis=1) > 0, seed=seed)
+    notes = (f"{num_directions} directions, inputs of other images",)
+    flipped = [None if side is None else tuple(None if v is None else 1 - v for v in side)
+               for side in (unexplained.value, unexplained.high, unexplained.low)]  # fmt: skip
+    return Curve(flipped[0], flipped[1], flipped[2], unexplained.method, unexplained.count, notes, x)
+
+
+def distil(projections: Projections) -> tuple[Floats, Floats]:
+    """Squared misfit of each image by an affine map fitted to the other half of them, and its square about the mean.
+
+    Least squares with intercept in the leading K principal directions, at each sigma.
+
+    Parameters
+    ----------
+    projections : Projections, (S, N, draws, K)
+        Images in random order: even and odd ones make the halves.
+
+    Returns
+    -------
+    float64, (S, N) and (S, N)
+        ``R^2 = 1 - sum(first) / sum(second)``.
+    """
+    num_sigmas, num_images = projections.inputs.shape[:2]
+    missed, total = np.empty((num_sigmas, num_images)), np.empty((num_sigmas, num_images))
+    halves = (np.arange(0, num_images, 2), np.arange(1, num_images, 2))
+    with single_thread():
+        for number in range(num_sigmas):
+            for fitted, held_out in (halves, halves[::-1]):
+                inputs, outputs = projections.inputs[number], projections.outputs[number]  # (N, draws, K)
+                centre, target, weights = _affine_fit(inputs[fitted], outputs[fitted])
+                wrong = outputs[held_out] - target - (inputs[held_out] - centre) @ weights
+                about_mean = outputs[held_out] - outputs[held_out].mean(axis=(0, 1))
+                missed[number, held_out] = (wrong**2).sum(axis=(1, 2))
+                total[number, held_out] = (about_mean**2).sum(axis=(1, 2))
+    return missed, total
+
+
+def _affine_fit(inputs: Floats, outputs: Floats) -> tuple[Floats, Floats, Floats]:
+    """Least squares with intercept, (N, draws, K) each: means of inputs and of outputs, (K,), and weights, (K, K)."""
+    x, y = (rows.reshape(-1, rows.shape[-1]) for rows in (inputs, outputs))
+    centre, target = x.mean(axis=0), y.mean(axis=0)
+    weights, *_ = np.linalg.lstsq(x - centre, y - target, rcond=None)
+    return centre, target, weights
+
+
+def _alignment(projections: Projections | None, x: Axis) -> Curve:
+    if projections is None:
+        return Curve.undefined(FEW_INPUTS)
+    _, num_images, _, width = projections.inputs.shape
+    if width <= ALIGNED_DIRECTIONS:
+        return Curve.undefined(f"all of the {width} directions span the same space")
+    overlaps = alignment(projections, num_directions=ALIGNED_DIRECTIONS)
+    notes = [f"{ALIGNED_DIRECTIONS} of {width} directions: chance gives {ALIGNED_DIRECTIONS / width:.3g}"]
+    if not np.isfinite(overlaps).all():
+        notes.append(f"None where the fit does not tell its {ALIGNED_DIRECTIONS} leading directions from the next")
+    return Curve(floats(overlaps), method="no interval", count=num_images, notes=tuple(notes), x=x)
+
+
+def alignment(projections: Projections, *, num_directions: int) -> Floats:
+    """Overlap of the affine fit's leading left singular directions with the leading principal directions of train.
+
+    Mean squared cosine of the principal angles between both spans of r directions, the fit made to all images in K
+    directions. 1: the fit writes most strongly into the directions in which the data vary most, as D_G does; r/K: into
+    any. Single singular vectors are not compared: where singular values are close, noise turns them into each other.
+
+    Parameters
+    ----------
+    projections : Projections, (S, N, draws, K)
+    num_directions : int
+        r < K.
+
+    Returns
+    -------
+    float64, (S,)
+        NaN where the rth singular value is not told from the next: outputs would differ by less than their rounding.
+    """
+    width = projections.inputs.shape[-1]
+    leading, overlaps = np.eye(width)[:, :num_directions], np.full(len(projections.inputs), np.nan)
+    with single_thread():
+        for number, (inputs, outputs) in enumerate(zip(projections.inputs, projections.outputs, strict=True)):
+            _, _, weights = _affine_fit(inputs, outputs)
+            left, values, _ = np.linalg.svd(weights.T)
+            apart = (values[num_directions - 1] - values[num_directions]) * np.sqrt((inputs**2).mean())
+            if apart > ROUNDING:
+                overlaps[number] = subspace_overlap(left[:, :num_directions], leading)
+    return overlaps

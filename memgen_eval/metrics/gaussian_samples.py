@@ -1,0 +1,248 @@
+"""How much of the samples the mean and covariance of the training set explain.
+
+All figures at one size, the smallest of samples, test and half of train: each is biased by it.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.compute.engines import threads_for
+from memgen_eval.compute.resources import single_thread
+from memgen_eval.diffusion.moments import Moments, leading_directions, moments, project
+from memgen_eval.metrics.statistics import Z, bootstrap
+from memgen_eval.results import Estimate
+
+MAX_DIRECTIONS = 256
+OVERLAP_DIRECTIONS = 32
+NUM_RESAMPLES = 100
+METHOD = f"bootstrap over the set's images, {NUM_RESAMPLES} resamples, normal 95 %"
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Sketch:
+    """A set in the training set's principal coordinates: (M, K) inside, and the mean and variance left outside.
+
+    `outside_mean` (D,) is orthogonal to the K directions, `outside_variance` the summed variance about it.
+    """
+
+    inside: Floats
+    outside_mean: Floats
+    outside_variance: float
+
+
+@dataclass(frozen=True, eq=False)
+class Directions:
+    """The leading directions of a set, (D, Q), and a basis (D, R) that holds them and enough more to bootstrap in."""
+
+    leading: Floats
+    basis: Floats
+
+
+def sketch(images: NDArray[Any], *, mean: Floats, directions: Floats) -> Sketch:
+    """Project (M, ...) images onto (D, K) principal directions about `mean`, and sum up the rest."""
+    inside, outside = project(images, mean, directions)  # (M, K), (M,)
+    centre = images.reshape(len(images), -1).mean(axis=0, dtype=np.float64) - mean
+    outside_mean = centre - directions @ (directions.T @ centre)
+    variance = float(outside.mean() - (outside_mean**2).sum())
+    return Sketch(inside, outside_mean, max(variance, 0.0))
+
+
+def gaussian_wasserstein(first: Sketch, second: Sketch) -> float:
+    """The 2-Wasserstein distance (not squared) of the Gaussians with both sets' moments, in the units of the images.
+
+    Exact in the K directions: ``|m1 - m2|^2 + tr(S1 + S2 - 2 (S1^1/2 S2 S1^1/2)^1/2)`` [1]_; outside them the means'
+    distance and ``(sqrt(v1) - sqrt(v2))^2`` with v the summed variances, a lower bound. Means are kept apart from
+    variances there, so that a shift of all images by a constant is its own length. 0: equal moments.
+
+    References
+    ----------
+    .. [1] Gelbrich, "On a formula for the L2 Wasserstein metric", Mathematische Nachrichten 147, 1990.
+    """
+    with single_thread():
+        squared = _Law.of(first.inside).squared_to(_Law.of(second.inside))
+        return float(np.sqrt(squared + _outside(first, second)))
+
+
+@dataclass(frozen=True, eq=False)
+class _Law:
+    """A Gaussian in the K directions: mean (K,) and covariance (K, K)."""
+
+    mean: Floats
+    covariance: Floats
+
+    @classmethod
+    def of(cls, rows: Floats, drawn: NDArray[np.int64] | None = None) -> _Law:
+        """With the 1/n moments of rows (M, K), or of those drawn from them with replacement."""
+        if drawn is None:
+            mean = rows.mean(axis=0)
+            offsets = rows - mean
+            return cls(mean, offsets.T @ offsets / len(rows))
+        times = np.bincount(drawn, minlength=len(rows))
+        which = np.flatnonzero(times)
+        weights = np.sqrt(times[which])
+        some = rows[which]
+        some *= weights[:, None]
+        mean = weights @ some / len(rows)
+        return cls(mean, some.T @ some / len(rows) - np.outer(mean, mean))
+
+    @cached_property
+    def root(self) -> Floats:
+        """The square root of the covariance."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        root: Floats = (vectors * np.sqrt(np.maximum(values, 0.0))) @ vectors.T
+        return root
+
+    def squared_to(self, other: _Law) -> float:
+        """Squared W2 to another one."""
+        cross = np.sqrt(np.maximum(np.linalg.eigvalsh(self.root @ other.covariance @ self.root), 0.0)).sum()
+        means = ((self.mean - other.mean) ** 2).sum()
+        return max(float(means + np.trace(self.covariance) + np.trace(other.covariance) - 2 * cross), 0.0)
+
+
+def _outside(first: Sketch, second: Sketch) -> float:
+    means = ((first.outside_mean - second.outside_mean) ** 2).sum()
+    return float(means + (np.sqrt(first.outside_variance) - np.sqrt(second.outside_variance)) ** 2)
+
+
+def _wasserstein(images: Sketch, reference: Sketch, *, scale: float, seed: int, notes: tuple[str, ...]) -> Estimate:
+    """`gaussian_wasserstein` times `scale`, with the spread of the bootstrap around it."""
+    outside, count = _outside(images, reference), len(images.inside)
+    threads = _threads(images.inside)
+    with single_thread():
+        law = _Law.of(reference.inside)
+
+        def measured(drawn: NDArray[np.int64] | None) -> Floats:
+            return np.array([np.sqrt(law.squared_to(_Law.of(images.inside, drawn)) + outside) * scale])
+
+        value = float(measured(None)[0])
+        resamples = bootstrap(measured, count, seed=seed, num_resamples=NUM_RESAMPLES, threads=threads)
+    spread = float(resamples.std(ddof=1))
+    return Estimate(value, max(value - Z * spread, 0.0), value + Z * spread, METHOD, count, notes)
+
+
+def subspace_overlap(first: Floats, second: Floats) -> float:
+    """Mean squared cosine of the principal angles between two subspaces, orthonormal (D, Q) each.
+
+    1: the same subspace; Q/D: two random ones.
+    """
+    return min(float(((first.T @ second) ** 2).sum() / first.shape[1]), 1.0)  # rounding may pass 1
+
+
+def _threads(rows: Floats) -> int:
+    """Threads for a bootstrap of the covariance of rows (M, K)."""
+    return threads_for(2.0 * NUM_RESAMPLES * rows.size * rows.shape[1])
+
+
+def _directions(images: NDArray[Any], num_directions: int) -> Directions:
+    known = moments(images)
+    num_basis = min(2 * num_directions, len(known.mean))
+    _, basis = leading_directions(known.covariance, num_basis)
+    return Directions(basis[:, :num_directions], basis)
+
+
+def _overlap(images: NDArray[Any], reference: Floats, *, seed: int) -> Estimate:
+    """Overlap of a set's leading directions with the reference's (D, Q); resampled inside a basis that holds both."""
+    own = _directions(images, reference.shape[1])
+    value, rows = subspace_overlap(own.leading, reference), images.reshape(len(images), -1)
+    with single_thread():
+        basis, _ = np.linalg.qr(np.concatenate([own.basis, reference], axis=1))  # (D, R)
+    coordinates, _ = project(rows, rows.mean(axis=0, dtype=np.float64), basis)  # (M, R)
+    threads = _threads(coordinates)
+    with single_thread():
+        target, num_directions = basis.T @ reference, reference.shape[1]
+
+        def resampled(drawn: NDArray[np.int64]) -> Floats:
+            _, vectors = np.linalg.eigh(_Law.of(coordinates, drawn).covariance)
+            return np.array([subspace_overlap(vectors[:, -num_directions:], target)])
+
+        resamples = bootstrap(resampled, len(rows), seed=seed, num_resamples=NUM_RESAMPLES, threads=threads)
+    spread = float(resamples.std(ddof=1))
+    return Estimate(value, max(value - Z * spread, 0.0), min(value + Z * spread, 1.0), METHOD, len(rows))
+
+
+@dataclass(frozen=True)
+class SampleFigures:
+    """What the family gaussian holds of samples, under the names of the report."""
+
+    wasserstein: Estimate
+    test_wasserstein: Estimate
+    subspace_overlap: Estimate
+    test_subspace_overlap: Estimate
+
+    @classmethod
+    def undefined(cls, reason: str) -> SampleFigures:
+        """Nothing could be measured, with the reason."""
+        nothing = Estimate.undefined(reason)
+        return cls(nothing, nothing, nothing, nothing)
+
+
+@dataclass(frozen=True, eq=False)
+class MatchedSets:
+    """Images of one number M: samples, test (None without one) and two halves of train, (M, C, H, W) uint8 or float."""
+
+    samples: NDArray[Any]
+    test: NDArray[Any] | None
+    train: NDArray[Any]
+    other_train: NDArray[Any]
+
+
+def measure_gaussian(
+    sets: MatchedSets, *, train_moments: Moments, grey_levels: float, seed: int, notes: tuple[str, ...] = ()
+) -> SampleFigures:
+    """D.5: Wasserstein distance and subspace overlap of samples, of test images, and of two halves of train.
+
+    Parameters
+    ----------
+    sets : MatchedSets
+        All of one size M >= 2.
+    train_moments : Moments
+        Of the whole training set: its leading K = min(256, M/4) directions are used.
+    grey_levels : float
+        What one unit of a report is in the units of the images: 255.
+    seed : int
+        Of the bootstrap.
+    notes : tuple of str
+        What limits the figures of the samples.
+    """
+    size, dimension = len(sets.samples), len(train_moments.mean)
+    num_directions = min(MAX_DIRECTIONS, max(size // 4, 1), dimension)
+    directions = train_moments.directions(num_directions)
+    scale = 1 / (grey_levels * math.sqrt(dimension))
+
+    def sketched(images: NDArray[Any]) -> Sketch:
+        return sketch(images, mean=train_moments.mean, directions=directions)
+
+    reference, halves = sketched(sets.train), sketched(sets.other_train)
+    between_halves = gaussian_wasserstein(halves, reference) * scale
+    of_all = f"{num_directions} directions"
+    own_notes = (of_all, f"two halves of train: {between_halves:.4g}", *notes)
+    control = sets.other_train if sets.test is None else sets.test
+    control_notes = ("the other half of train: no test set was given",) if sets.test is None else ()
+    overlap, test_overlap = _overlaps(sets, control, size=size, seed=seed)
+    wasserstein, test_wasserstein = (
+        _wasserstein(sketched(images), reference, scale=scale, seed=seed, notes=more)
+        for images, more in ((sets.samples, own_notes), (control, (of_all, *control_notes)))
+    )
+    overlap = replace(overlap, notes=(*overlap.notes, *notes))
+    return SampleFigures(wasserstein, test_wasserstein, overlap, test_overlap)
+
+
+def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int) -> tuple[Estimate, Estimate]:
+    num_directions, dimension = min(OVERLAP_DIRECTIONS, size // 4), int(np.prod(sets.train.shape[1:]))
+    if num_directions == 0 or num_directions >= dimension:
+        few = (
+            "needs four images of each set" if num_directions == 0 else f"all directions of {dimension} values coincide"
+        )
+        undefined = Estimate.undefined(few, count=size)
+        return undefined, undefined
+    reference = _directions(sets.train, num_directions).leading
+    first, second = (_overlap(images, reference, seed=seed) for images in (sets.samples, control))
+    return first, second

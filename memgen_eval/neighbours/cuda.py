@@ -1,0 +1,245 @@
+"""The smallest keys of every query over tiles of references, on a torch device: only the best of them leave it."""
+
+from __future__ import annotations
+
+import functools
+import logging
+from collections import deque
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import DTypeLike, NDArray
+from torch import Tensor
+
+from memgen_eval.compute import engines
+from memgen_eval.compute.products import SLICE, Products
+from memgen_eval.compute.rows import FloatFrame, Frame, dimension, rows
+from memgen_eval.neighbours.topk import TopK
+
+_GROUP = 64  # columns, of which the least key is looked at first
+_MULTIPLE = 8  # what lengths of rows are padded to: int8 products on CUDA take no others
+_FEWEST_ROWS = 32  # of queries: nor fewer than 17
+_MOST_TILE_ROWS, _MOST_BLOCK_ROWS = 8192, 4096
+_KEY_BYTES = 16  # of a product, its key and their like in passing
+_ROW_BYTES = 32  # of a value while it is prepared, as float64 or int32, and of its copies on the way
+_LARGEST = torch.iinfo(torch.int32).max
+_LOWER_HALF = 2**32 - 1  # of an int64, where an index stands
+_IN_USE = 2  # blocks whose work may be unfinished when another one is sent
+_logger = logging.getLogger("memgen_eval.neighbours")
+
+
+@dataclass(frozen=True)
+class DevicePlan:
+    """References of a tile, and queries that meet it at once."""
+
+    tile_rows: int
+    block_rows: int
+
+    @staticmethod
+    def within(budget: int, width: int) -> DevicePlan:
+        """Shapes for rows of this many values, such that tile and keys each take at most half of the budget."""
+        tile_rows = min(_MOST_TILE_ROWS, max(_GROUP, budget // 2 // (_ROW_BYTES * width) // _GROUP * _GROUP))
+        block_rows = budget // 2 // (_KEY_BYTES * tile_rows)
+        return DevicePlan(tile_rows, min(_MOST_BLOCK_ROWS, max(_FEWEST_ROWS, block_rows)))
+
+
+@dataclass(frozen=True)
+class DeviceTile:
+    """References on a device.
+
+    Attributes
+    ----------
+    prepared : int8 or float32, (T, P): T a multiple of 64 and P of 8, filled up with zeros
+    norms : squared norms in the type of the keys, of padding the largest, (T,)
+    first : index of the first reference
+    """
+
+    prepared: Tensor
+    norms: Tensor
+    first: int
+
+
+def smallest_keys(
+    queries: NDArray[Any], references: NDArray[Any], keep: int, *, frame: Frame, device: torch.device, budget: int
+) -> tuple[TopK, NDArray[Any]]:
+    """The `keep` references of each query with the smallest keys, ties to the smaller index, and the queries' norms.
+
+    Keys are those of `tiles`, int32 of uint8 rows, float32 of float rows (N, D). A tile travels to the device while the
+    one before is multiplied.
+    """
+    plan = DevicePlan.within(budget, dimension(references))
+    with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+        wanted, norms = prepare(to_device(queries, device), frame)
+        best = nearest_codes(wanted, read(references, plan, frame, device), keep, plan.block_rows)
+        keys, indices = decoded(best, wanted.dtype)
+        return TopK(keys.cpu().numpy(), indices.cpu().numpy()), norms.cpu().numpy()
+
+
+def read(references: NDArray[Any], plan: DevicePlan, frame: Frame, device: torch.device) -> Iterator[DeviceTile]:
+    """All references, tile by tile."""
+    starts = range(0, len(references), plan.tile_rows)
+    blocks = (rows(references, first, min(first + plan.tile_rows, len(references))) for first in starts)
+    for first, block in zip(starts, one_ahead(blocks, device), strict=True):
+        yield make_tile(block, first, frame)
+
+
+def make_tile(block: Tensor, first: int, frame: Frame) -> DeviceTile:
+    """Rows (T, D) as they came, from `first` on, as a tile."""
+    prepared, norms = prepare(block, frame)
+    if isinstance(frame, FloatFrame):
+        norms, largest = ((1 - frame.discount) * norms).float(), float("inf")
+    else:
+        norms, largest = norms.int(), _LARGEST
+    filled = _filled(prepared, _GROUP)
+    return DeviceTile(filled, torch.nn.functional.pad(norms, (0, len(filled) - len(norms)), value=largest), first)
+
+
+def prepare(block: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
+    """What `frame` makes of rows (B, D), filled up to (B, P), and their squared norms, int64 or float64, (B,)."""
+    if isinstance(frame, FloatFrame):
+        centre = torch.from_numpy(frame.centre).to(block.device)
+        prepared = ((block.double() - centre) * 2.0**frame.exponent).float()
+        norms = prepared.double().square().sum(dim=1)
+    else:
+        prepared = block.bitwise_xor(128).view(torch.int8)
+        norms = prepared.int().square().sum(dim=1)
+    return _filled(prepared, 1), norms
+
+
+def nearest_codes(queries: Tensor, tiles: Iterator[DeviceTile], keep: int, block_rows: int) -> Tensor:
+    """Codes of the `keep` smallest keys of prepared queries (N, P), in order, int64, (N, keep).
+
+    A code holds a key above the index of its reference, so that codes are ordered as (key, index).
+    """
+    best = torch.full((len(queries), keep), torch.iinfo(torch.int64).max, device=queries.device)
+    for tile in tiles:
+        for start in range(0, len(queries), block_rows):
+            mine = slice(start, start + block_rows)
+            found = _smallest(_keys(queries[mine], tile), tile.first, keep)
+            best[mine] = torch.cat([best[mine], found], dim=1).topk(keep, largest=False, sorted=True).values
+    return best
+
+
+@functools.cache
+def usable_device(dtype: DTypeLike, *, width: int) -> torch.device | None:
+    """The GPU, once it is seen to multiply rows of `width` int8 or float32 values rightly; None: use the processor."""
+    device: torch.device | None = engines.gpu()
+    if device is None:
+        return None
+    products, integers = products_on(device), np.dtype(dtype) == np.int8
+    if integers and width > SLICE:
+        _logger.warning("rows of %d values are too wide for %s; the processor is used instead", width, products.name)
+        return None
+    if not (engines.is_exact(products) if integers else engines.is_float32(products)):
+        _logger.warning("%s multiplies in lower precision; the processor is used instead", products.name)
+        return None
+    _logger.debug("products: %s", products.name)
+    return device
+
+
+def products_on(device: torch.device) -> Products:
+    """Products by the same code, of whole arrays that come from the host: to be tested before the device is used."""
+
+    def pack(references: NDArray[Any]) -> Any:
+        return to_device(references, device)
+
+    def multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
+        with torch.inference_mode(), torch.autocast(device.type, enabled=False):
+            left, right = (_filled(rows, _GROUP) for rows in (to_device(queries, device), packed))
+            return _products(left, right)[: len(queries), : len(packed)].cpu().numpy().copy()
+
+    return Products(f"torch on {device}", own_threads=True, value_bytes=1, pack=pack, multiply=multiply)
+
+
+def _keys(queries: Tensor, tile: DeviceTile) -> Tensor:
+    """Keys ``|y|^2 - 2 q.y`` as int32 in their order, (B, T)."""
+    keys = torch.sub(tile.norms, _products(queries, tile.prepared), alpha=2)
+    return keys if keys.dtype == torch.int32 else _ordered(keys.view(torch.int32))
+
+
+def _products(queries: Tensor, prepared: Tensor) -> Tensor:
+    """Products of queries (B, P) with references (T, P), exact int32 of int8, float32 of float32, (B, T)."""
+    if queries.dtype != torch.int8:
+        return queries @ prepared.t()
+    missing = max(0, _FEWEST_ROWS - len(queries))
+    return torch._int_mm(torch.nn.functional.pad(queries, (0, 0, 0, missing)), prepared.t())[: len(queries)]
+
+
+def _filled(rows: Tensor, multiple: int) -> Tensor:
+    """With zeros, so that their number is such a multiple and their length one of 8."""
+    return torch.nn.functional.pad(rows, (0, -rows.shape[1] % _MULTIPLE, 0, -len(rows) % multiple))
+
+
+def _smallest(keys: Tensor, first: int, keep: int) -> Tensor:
+    """Codes of the `keep` smallest keys (B, T) of each row, or of all; column c stands for index first + c.
+
+    They lie in the `keep` groups whose least keys are smallest, of equal ones the first: each of as many other groups
+    would hold a key that comes before.
+    """
+    groups = keys.view(len(keys), -1, _GROUP)  # (B, G, 64)
+    if groups.shape[1] > keep:
+        chosen = _coded(groups.amin(dim=2), torch.arange(groups.shape[1], device=keys.device))
+        group = chosen.topk(keep, largest=False).values & _LOWER_HALF  # (B, keep)
+        keys = groups.gather(1, group[:, :, None].expand(-1, -1, _GROUP)).flatten(1)
+        column = (group[:, :, None] * _GROUP + torch.arange(_GROUP, device=keys.device)).flatten(1)
+    else:
+        column = torch.arange(keys.shape[1], device=keys.device)
+    return _coded(keys, first + column).topk(min(keep, keys.shape[1]), largest=False).values
+
+
+def _coded(keys: Tensor, indices: Tensor) -> Tensor:
+    return (keys.long() << 32) | indices
+
+
+def decoded(codes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
+    """Keys, int32 of int8 rows or float32, and indices, int64."""
+    keys = (codes >> 32).int()
+    return keys if dtype == torch.int8 else _ordered(keys).view(torch.float32), codes & _LOWER_HALF
+
+
+def _ordered(bits: Tensor) -> Tensor:
+    """The bits of float32 numbers as integers of the same order; its own inverse."""
+    return bits ^ ((bits >> 31) & _LARGEST)
+
+
+def to_device(block: NDArray[Any], device: torch.device) -> Tensor:
+    """A copy of an array on the device; where that is a GPU, by way of pinned memory, and without waiting for it."""
+    kind = torch.from_numpy(block[:0].copy()).dtype
+    staged = torch.empty(block.shape, dtype=kind, device="cpu", pin_memory=device.type == "cuda")
+    staged.numpy()[...] = block
+    return staged.to(device, non_blocking=True)
+
+
+def one_ahead(blocks: Iterable[NDArray[Any]], device: torch.device) -> Iterator[Tensor]:
+    """The blocks on the device, in order; a GPU receives each one while it works on the one before.
+
+    Whoever takes a block has to enqueue all work on it before asking for the next.
+    """
+    if device.type != "cuda":
+        yield from (to_device(block, device) for block in blocks)
+        return
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    working = torch.cuda.current_stream(device)
+    coming: tuple[Tensor, torch.cuda.Event] | None = None
+    used: deque[torch.cuda.Event] = deque()
+    for block in blocks:
+        if len(used) == _IN_USE:
+            used.popleft().synchronize()  # so that no more blocks than these lie on the device
+        with torch.cuda.stream(copying):
+            sent = to_device(block, device), copying.record_event()
+        if coming is not None:
+            yield _received(*coming, working)
+            used.append(working.record_event())
+        coming = sent
+    if coming is not None:
+        yield _received(*coming, working)
+
+
+def _received(block: Tensor, arrival: torch.cuda.Event, working: torch.cuda.Stream) -> Tensor:
+    """A block that the working stream may use, and that is not overwritten before it has."""
+    working.wait_event(arrival)
+    block.record_stream(working)
+    return block

@@ -1,0 +1,203 @@
+"""Squared distances as they are reported: exact integers for uint8, sums of float64 squares for floats."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.compute.engines import integer_products, threads_for
+from memgen_eval.compute.products import SLICE, installed
+from memgen_eval.compute.resources import sharing
+from memgen_eval.compute.rows import IntegerFrame, as_array, check_pair, dimension, mirrored, rows
+from memgen_eval.neighbours.candidates import for_keys, make_tile, prepare
+
+_SCRATCH_VALUES = 2**18  # differences that a thread holds at once
+_SCRATCH_BYTES = 2**19  # of uint8 rows, whose differences are not held
+_OVERFLOWING = 1e38  # limits near the end of float32
+
+
+def squared_distances(queries: Any, references: Any, *, flip: bool = False) -> NDArray[Any]:
+    """Squared Euclidean distances of every query to every reference, exact.
+
+    Parameters
+    ----------
+    queries : uint8 or float, (N, ...)
+    references : uint8 or float, (M, ...)
+        With the trailing shape of the queries.
+    flip : bool
+        Take the smaller of both orientations of each reference (mirrored along the last axis).
+
+    Returns
+    -------
+    int64 (both uint8) or float64, (N, M)
+        In the squared units of the arrays. Integers are exact. Floats are float64 sums of squares of float64
+        differences, the same bits as in `nearest_neighbours`.
+
+    Raises
+    ------
+    InputError
+        If the arrays cannot be compared, or hold NaN or infinity.
+
+    Notes
+    -----
+    The whole matrix is held in memory: for small blocks. Integers cost one integer product, floats N M D float64
+    operations.
+    """
+    queries, references = as_array(queries, "queries"), as_array(references, "references")
+    check_pair(queries, references, flip=flip)
+    return block_distances(queries, references, flip=flip)
+
+
+def block_distances(queries: NDArray[Any], references: NDArray[Any], *, flip: bool) -> NDArray[Any]:
+    """`squared_distances` of arrays that were checked at the door."""
+    distances = _one_orientation(queries, references)
+    if flip:
+        np.minimum(distances, _one_orientation(mirrored(queries), references), out=distances)
+    return distances
+
+
+def pair_distances(
+    left: NDArray[Any],
+    left_rows: NDArray[np.int64],
+    right: NDArray[Any],
+    right_rows: NDArray[np.int64],
+    *,
+    flip: bool = False,
+) -> NDArray[Any]:
+    """Squared distances of left row i to each of its own right rows: left_rows (N,), right_rows (N, J) -> (N, J)."""
+    if flip:
+        nearer = pair_distances(left, left_rows, right, right_rows)
+        np.minimum(nearer, pair_distances(mirrored(left), left_rows, right, right_rows), out=nearer)
+        return nearer
+    num_columns = right_rows.shape[1]
+    distances = np.empty(right_rows.shape, dtype=distance_dtype(left, right))
+
+    def fill(start: int, stop: int) -> None:
+        left_row, right_row = np.repeat(left_rows[start:stop], num_columns), right_rows[start:stop].ravel()
+        distances[start:stop] = row_distances(left, left_row, right, right_row).reshape(-1, num_columns)
+
+    with sharing(threads_for(2.0 * distances.size * dimension(left))) as share:
+        share(fill, len(right_rows))
+    return distances
+
+
+def row_distances(
+    left: NDArray[Any], left_rows: NDArray[Any], right: NDArray[Any], right_rows: NDArray[np.int64]
+) -> NDArray[Any]:
+    """Squared distances of left rows (P,) to right rows (P,), one by one, (P,)."""
+    distances = np.empty(len(right_rows), dtype=distance_dtype(left, right))
+    for mine, one, other in _gathered(left, left_rows, right, right_rows):
+        distances[mine] = _direct(one, other)
+    return distances
+
+
+def may_be_within(
+    left: NDArray[Any],
+    left_rows: NDArray[Any],
+    right: NDArray[Any],
+    right_rows: NDArray[np.int64],
+    limits: NDArray[np.float64],
+) -> NDArray[np.bool_]:
+    """Whether squared distances of left rows (P,) to right rows (P,) may be at most their limits, (P,).
+
+    In float32, where both sides are no wider: a sum of squared differences, in any order, is at most ``1 + (D + 4) u``
+    of what it stands for, since all its terms are positive and each is rounded three times, and what the rounding of
+    denormal squares adds.
+    """
+    passing = np.ones(len(right_rows), dtype=bool)
+    if not all(array.dtype in (np.float16, np.float32) for array in (left, right)):
+        return passing
+    limits = limits * (1 + (dimension(left) + 16) * 2.0**-23) + dimension(left) * 2.0**-149
+    for mine, one, other in _gathered(left, left_rows, right, right_rows):
+        with np.errstate(over="ignore"):
+            gaps = np.subtract(one, other, dtype=np.float32)
+            found = np.einsum("ij,ij->i", gaps, gaps)
+        passing[mine] = (found <= limits[mine]) | (limits[mine] > _OVERFLOWING)
+    return passing
+
+
+def _gathered(
+    left: NDArray[Any], left_rows: NDArray[Any], right: NDArray[Any], right_rows: NDArray[np.int64]
+) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
+    """Both rows of each pair, (B, D), for a few pairs at a time; overwritten by the next."""
+    width = dimension(left)
+    held = _SCRATCH_BYTES if distance_dtype(left, right) == np.int64 else _SCRATCH_VALUES
+    size = max(1, min(len(right_rows), held // width))
+    one, other = (np.empty((size, *array.shape[1:]), array.dtype) for array in (left, right))
+    for start in range(0, len(right_rows), size):
+        mine = slice(start, min(start + size, len(right_rows)))
+        count = mine.stop - start
+        _gather(left, left_rows[mine], one[:count])
+        _gather(right, right_rows[mine], other[:count])
+        yield mine, one[:count].reshape(-1, width), other[:count].reshape(-1, width)
+
+
+def _gather(array: NDArray[Any], chosen: NDArray[Any], out: NDArray[Any]) -> None:
+    if array.flags.c_contiguous:
+        array.take(chosen, axis=0, out=out, mode="clip")  # all are in range: other modes go by way of a copy of `out`
+    else:
+        out[:] = array[chosen]  # where `take` would copy the whole array
+
+
+def distance_dtype(queries: NDArray[Any], references: NDArray[Any]) -> Any:
+    """int64 where both are uint8, else float64."""
+    return np.int64 if queries.dtype == references.dtype == np.uint8 else np.float64
+
+
+def _one_orientation(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[Any]:
+    distances = np.empty((len(queries), len(references)), dtype=distance_dtype(queries, references))
+    if distances.size == 0:
+        return distances
+    work = 2.0 * distances.size * dimension(queries)
+    with sharing(threads_for(work)) as share:
+        if distances.dtype == np.int64:
+            products, frame = integer_products("auto", work=work, width=dimension(queries)), IntegerFrame()
+            tile = make_tile(references, 0, len(references), frame, products)
+            converted, norms = prepare(queries, 0, len(queries), frame)
+
+            def store(start: int, keys: NDArray[Any]) -> None:
+                mine = slice(start, start + len(keys))
+                np.add(keys, norms[mine, None], out=distances[mine])
+
+            for_keys(products, share, converted, tile, store)
+        else:
+            left, right = rows(queries, 0, len(queries)), rows(references, 0, len(references))
+            share(lambda start, stop: _fill(left[start:stop], right, distances[start:stop]), len(left))
+    return distances
+
+
+def _fill(left: NDArray[Any], right: NDArray[Any], distances: NDArray[Any]) -> None:
+    """Direct differences of all pairs, a few columns at a time."""
+    num_left = max(1, min(len(left), _SCRATCH_VALUES // left.shape[1], 16))
+    num_right = max(1, _SCRATCH_VALUES // (left.shape[1] * num_left))
+    for column in range(0, len(right), num_right):
+        block = right[None, column : column + num_right].astype(np.float64)
+        for row in range(0, len(left), num_left):
+            distances[row : row + num_left, column : column + num_right] = _direct(
+                left[row : row + num_left, None], block
+            )
+
+
+def _direct(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
+    """Sums of squared differences over the last axis, whose order depends on its length alone."""
+    if one.dtype == other.dtype == np.uint8:
+        return _of_bytes(one, other)
+    gaps = one.astype(np.float64) - other.astype(np.float64)
+    return np.asarray(np.square(gaps, out=gaps).sum(axis=-1))
+
+
+def _of_bytes(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """The same, exact, of uint8 rows."""
+    if not installed("numkong"):
+        gaps = one.astype(np.int32) - other.astype(np.int32)
+        return np.asarray(np.square(gaps, out=gaps).sum(axis=-1, dtype=np.int64))
+    import numkong
+
+    total = np.zeros(len(one), dtype=np.int64)
+    for first in range(0, one.shape[1], SLICE):
+        left, right = (np.ascontiguousarray(rows[:, first : first + SLICE]) for rows in (one, other))
+        total += np.asarray(numkong.sqeuclidean(left, right)).astype(np.int64)
+    return total

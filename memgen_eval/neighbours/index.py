@@ -1,0 +1,91 @@
+"""An index: rows to search among many times, bound once to a memory budget and to the ranks that share the queries."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.compute.resources import budget_bytes
+from memgen_eval.distributed import ALONE, Ranks
+from memgen_eval.neighbours.duplicates import distinct_neighbours
+from memgen_eval.neighbours.pruning import References, code_together
+from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
+from memgen_eval.neighbours.table import Neighbours
+
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Index:
+    """References to search among; every search is exact, shared by all ranks, and the whole table on each of them.
+
+    Attributes
+    ----------
+    references : References
+        Their codes serve every search, and every index that is made of them.
+    memory_budget : str or int
+        Bytes held at once beyond references and tables; it never changes a result.
+    ranks : Ranks
+        Those that search together: all of them call, with the same queries.
+    """
+
+    references: References
+    memory_budget: str | int = "512MiB"
+    ranks: Ranks = ALONE
+
+    @property
+    def rows(self) -> NDArray[Any]:
+        """The references, (M, ...)."""
+        return self.references.rows
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def among(self, rows: NDArray[Any]) -> Index:
+        """Other rows with the same budget and ranks."""
+        return replace(self, references=References.of(rows))
+
+    def search(self, queries: NDArray[Any], k: int, *, exclude: Rows | None = None, flip: bool = False) -> Neighbours:
+        """`nearest_neighbours` of these queries, (N, ...)."""
+        if self.ranks.size > 1:
+            wanted = k + (exclude is not None)
+            code_together(queries, self.references, wanted, budget=budget_bytes(self.memory_budget), ranks=self.ranks)
+        mine = self.ranks.share(len(queries))
+        found = nearest_neighbours(
+            queries[mine],
+            self.references,
+            k,
+            exclude=None if exclude is None else exclude[mine],
+            flip=flip,
+            memory_budget=self.memory_budget,
+        )
+        return self._gathered(found, queries, exclude)
+
+    def both_orientations(self, plain: Neighbours) -> Neighbours:
+        """The neighbours by the smaller distance of both orientations, of a table of one."""
+        return self._of_each_rank(
+            plain, lambda own: both_orientations(own, self.references, memory_budget=self.memory_budget)
+        )
+
+    def distinct(self, neighbours: Neighbours, *, tolerance: float) -> Neighbours:
+        """`distinct_neighbours` of a table."""
+        return self._of_each_rank(neighbours, lambda own: distinct_neighbours(own, self.rows, tolerance=tolerance))
+
+    def _of_each_rank(self, table: Neighbours, widen: Callable[[Neighbours], Neighbours]) -> Neighbours:
+        return self._gathered(widen(table[self.ranks.share(len(table))]), table.queries, table.excluded)
+
+    def _gathered(self, part: Neighbours, queries: NDArray[Any] | None, excluded: Rows | None) -> Neighbours:
+        """The whole table, of which each rank has its own rows."""
+        gather = self.ranks.gather
+        return replace(
+            part,
+            squared_distances=gather(part.squared_distances),
+            indices=gather(part.indices),
+            flipped=None if part.flipped is None else gather(part.flipped),
+            queries=queries,
+            excluded=excluded,
+        )

@@ -1,0 +1,299 @@
+"""Rows in a few int8 values each, with a rigorous bound on what they leave out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.compute.products import SLICE, Products
+from memgen_eval.compute.resources import Share, single_thread
+from memgen_eval.compute.rows import IntegerFrame, chunk_rows, dimension, rows
+
+_BYTES = IntegerFrame()
+_SAMPLE_ROWS = 2048
+_MEDIAN_ROWS = 512
+_STEP_VALUES = 2**20  # of rows that are rounded by each step that might be best
+_SAMPLE_VALUE_BYTES = 64  # of all that is made of a value while a code is fitted
+_DIRECTIONS, _MORE_DIRECTIONS, _FEW_NEIGHBOURS = 256, 384, 16
+_VALUES_PER_DIRECTION = 3
+_LEADING_WORK, _MORE_LEADING_WORK, _WHOLE_WORK = 4e11, 1.5e12, 1e10  # operations that fitting and coding pay from
+_FEWEST_ROWS = 500  # on either side
+_SMALLEST_SCALE = 1e-140  # where squares are normal numbers
+_REFERENCES_PER_NEIGHBOUR = 64
+_FEWEST_VALUES = 64
+_RANGES = (3, 4, 5, 6, 7, 8, 11, 16, 32, 64, 128)  # of the codes, in root mean squares of the values of a row
+_MOST_ROWS = 0.995  # the share of rows whose errors choose the step and are called usual
+_ROUNDING = 2.0**-36  # of a float64 sum of at most 2**15 terms, its root and a product, relative, generously
+
+
+@dataclass(frozen=True)
+class Codes:
+    """Rows in code.
+
+    Attributes
+    ----------
+    values : int8, (B, P)
+    norms : squared norms of the values, int64, (B,)
+    errors : what ``|z(x) - step * values|`` is at most, float64, (B,)
+    """
+
+    values: NDArray[np.int8]
+    norms: NDArray[np.int64]
+    errors: NDArray[np.float64]
+
+    def __getitem__(self, rows: Any) -> Codes:
+        """Those of some rows."""
+        return Codes(self.values[rows], self.norms[rows], self.errors[rows])
+
+    @staticmethod
+    def joined(parts: list[Codes]) -> Codes:
+        """All of them, one after the other, contiguous."""
+        return Codes(
+            np.concatenate([part.values for part in parts]),
+            np.concatenate([part.norms for part in parts]),
+            np.concatenate([part.errors for part in parts]),
+        )
+
+
+class Coder(Protocol):
+    """A map z that brings no two rows farther apart, and how its values are rounded to codes.
+
+    With codes a and b of rows q and y: ``|q - y| >= |z(q) - z(y)| >= step * |a - b| - error(q) - error(y)``, where
+    ``|a - b|^2`` is an integer that an int8 product gives.
+    """
+
+    @property
+    def step(self) -> float:
+        """What a unit of the codes stands for, in the units of the arrays."""
+
+    @property
+    def usual_error(self) -> float:
+        """What the errors of all but a few rows are at most."""
+
+    @property
+    def width(self) -> int:
+        """Number of values in a code."""
+
+    def encode(self, block: NDArray[Any]) -> Codes:
+        """Codes of rows (B, D)."""
+
+    def on(self, products: Products, /) -> Coder:
+        """The same, with nothing prepared for a machine, to be multiplied by these."""
+
+
+@dataclass(frozen=True)
+class Whole:
+    """z(x) = x less a centre, for float rows; its values are multiples of the step, so that zeros are coded exactly."""
+
+    centre: NDArray[np.float64]  # (D,)
+    step: float
+    usual_error: float
+
+    @property
+    def width(self) -> int:
+        """Number of values in a code."""
+        return len(self.centre)
+
+    @staticmethod
+    def fit(some: NDArray[Any]) -> Whole | None:
+        """A step that suits nearly all of some references; None where they are all the same."""
+        some = some.astype(np.float64)
+        middle = np.median(some[:: -(-len(some) // _MEDIAN_ROWS)], axis=0)  # a far outlier moves the mean, not this
+        best = _best_step(some - middle)
+        return None if best is None else Whole(best[0] * np.rint(middle / best[0]), *best)
+
+    def encode(self, block: NDArray[Any]) -> Codes:
+        """Codes of rows (B, D); the error covers the rounding of centred values, of its own sum, and of the step."""
+        offsets = block.astype(np.float64)
+        largest = np.abs(offsets).max(axis=1) + np.abs(self.centre).max()
+        offsets -= self.centre
+        offsets /= self.step
+        values = _rounded(offsets)
+        offsets -= values
+        return _codes(values, offsets, self.step, largest * np.sqrt(block.shape[1]) * 2.0**-50)
+
+    def on(self, _: Products, /) -> Whole:
+        """Itself: nothing is multiplied."""
+        return self
+
+
+@dataclass(frozen=True)
+class Leading:
+    """z(x) = (B^T x / s, the root of |x|^2 - |B^T x|^2 / s^2): leading directions, and the norm of what is left.
+
+    x is a uint8 row less 128 and B a matrix of int8, so that ``B^T x`` is an exact integer. The norm s of B is at least
+    its largest singular value, so ``A = 1 - B B^T / s^2`` is positive and ``sqrt(x^T A x)`` a seminorm, of which
+    differences obey the triangle inequality: ``|z(q) - z(y)|^2 <= |B^T (q - y)|^2 / s^2 + (q - y)^T A (q - y)``, which
+    is ``|q - y|^2``. B need not be orthonormal, nor fit the data, for the bound to hold. Its columns are nearest to
+    random mixtures of the leading directions, not these themselves: so all coordinates have about the same range.
+    """
+
+    basis: NDArray[np.int8]  # the transpose of B, (width - 1, D)
+    norm: float
+    centre: NDArray[np.float64]  # of B^T x, integers, and of the norm of what is left, (width,)
+    step: float
+    usual_error: float
+    products: Products
+
+    @property
+    def width(self) -> int:
+        """Number of values in a code."""
+        return len(self.centre)
+
+    @staticmethod
+    def fit(some: NDArray[Any], num_directions: int, products: Products, share: Share) -> Leading | None:
+        """Leading principal directions of some references; None where these are all the same."""
+        mixtures = _mixtures(_BYTES.convert(some), min(num_directions, dimension(some), len(some) // 2), products)
+        if mixtures is None:
+            return None
+        with single_thread():  # as fast when the machine does nothing else, and many times when it does
+            directions = _orthonormal(mixtures)
+            basis = np.rint(directions.T * (127 / np.abs(directions).max())).astype(np.int8, order="C")  # (P, D)
+            gram = products.multiply(basis, products.pack(basis)).astype(np.float64)  # exact
+            norm = float(np.sqrt(np.linalg.eigvalsh(gram)[-1] * (1 + 1e-9)))
+        width = len(basis)
+        plain = Leading(basis, norm, np.zeros(width + 1), 1, 0, products)
+        leading, left = np.empty((len(some), width), np.int32), np.empty(len(some))
+
+        def project(start: int, stop: int) -> None:
+            leading[start:stop], left[start:stop], _ = plain._project(some[start:stop])
+
+        share(project, len(some))
+        centre = np.append(np.rint(leading.mean(axis=0)), left.mean())
+        best = _best_step(np.column_stack([(leading - centre[:-1]) / norm, left - centre[-1]]))
+        return None if best is None else replace(plain, centre=centre, step=best[0], usual_error=best[1])
+
+    def encode(self, block: NDArray[Any]) -> Codes:
+        """Codes of uint8 rows (B, D)."""
+        leading, left, norms = self._project(block)
+        offsets = np.empty((len(block), self.width))
+        np.subtract(leading, self.centre[:-1], out=offsets[:, :-1])
+        offsets[:, :-1] /= self.norm * self.step
+        offsets[:, -1] = (left - self.centre[-1]) / self.step
+        values = _rounded(offsets)
+        offsets -= values
+        return _codes(values, offsets, self.step, norms * np.sqrt(self.width * 2.0**-50))  # the root of a difference
+
+    def on(self, products: Products, /) -> Leading:
+        """The same, with nothing prepared for a machine, to be multiplied by these."""
+        return replace(self, products=products)
+
+    @cached_property
+    def _packed(self) -> Any:
+        return self.products.pack(self.basis)
+
+    def _project(self, block: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
+        """``B^T x``, integers, (B, P); the norms of what is left, (B,), and of x, (B,)."""
+        rows = _BYTES.convert(block)
+        leading = self.products.multiply(rows, self._packed)  # (B, P)
+        wide = leading.astype(np.float64)
+        squared = _BYTES.norms(rows)
+        left = np.sqrt(np.maximum(squared - np.einsum("ij,ij->i", wide, wide) / self.norm**2, 0))
+        return leading, left, np.sqrt(squared)
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A code that suits some shapes: its coder, how many values it has, and how it is fitted to references."""
+
+    coder: type[Leading] | type[Whole]
+    width: int
+    fit: Callable[[NDArray[Any], Products, Share], Coder | None]
+
+
+def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> Kind | None:
+    """The code for a search of this shape; None where the whole product is done before a code would have paid."""
+    width = dimension(queries)
+    work = 2.0 * len(queries) * len(references) * width
+    fewest = max(_FEWEST_ROWS, k * _REFERENCES_PER_NEIGHBOUR)
+    if width > SLICE or len(references) < fewest or len(queries) < _FEWEST_ROWS:
+        return None
+    if queries.dtype == references.dtype == np.uint8:
+        few = k <= _FEW_NEIGHBOURS
+        num_directions = _DIRECTIONS if few else _MORE_DIRECTIONS
+        if work < (_LEADING_WORK if few else _MORE_LEADING_WORK) or width < _VALUES_PER_DIRECTION * num_directions:
+            return None
+        return Kind(Leading, num_directions + 1, lambda some, *means: Leading.fit(some, num_directions, *means))
+    if work < _WHOLE_WORK or width < _FEWEST_VALUES:
+        return None
+    return Kind(Whole, width, lambda some, *_: Whole.fit(some))
+
+
+def sample(references: NDArray[Any], budget: int) -> NDArray[Any]:
+    """Rows of the references, far apart, to fit a code to within this many bytes."""
+    wanted = max(1, min(_SAMPLE_ROWS, budget // (_SAMPLE_VALUE_BYTES * dimension(references)), len(references)))
+    some = references[:: -(-len(references) // wanted)]
+    return rows(some, 0, len(some))
+
+
+def encode(coder: Coder, array: NDArray[Any], start: int, stop: int, share: Share) -> Codes:
+    """Codes of rows start to stop, of which each thread holds only a chunk as float64."""
+    size = stop - start
+    codes = Codes(np.empty((size, coder.width), np.int8), np.empty(size, np.int64), np.empty(size))
+
+    def fill(first: int, last: int) -> None:
+        for begin in range(first, last, chunk_rows(array)):
+            mine = slice(begin, min(begin + chunk_rows(array), last))
+            part = coder.encode(rows(array, start + mine.start, start + mine.stop))
+            codes.values[mine], codes.norms[mine], codes.errors[mine] = part.values, part.norms, part.errors
+
+    share(fill, size)
+    return codes
+
+
+def _mixtures(rows: NDArray[np.int8], count: int, products: Products) -> NDArray[np.float32] | None:
+    """Random mixtures of the leading principal directions of rows (B, D), (D, count); None where all rows are the same.
+
+    They are the columns of ``X^T X R``, X the centred rows and R random: a second pass costs what it saves.
+    Between both products, columns are rounded to int8: other mixtures, but as good.
+    """
+    random = np.random.default_rng(0).integers(-128, 128, (count, rows.shape[1]), dtype=np.int8)
+    seen = products.multiply(rows, products.pack(random))  # (B, count)
+    offsets = seen - seen.mean(axis=0)  # of int32: none where all are the same
+    largest = np.abs(offsets).max()
+    if largest == 0:
+        return None
+    small = np.ascontiguousarray(np.rint(offsets.T * (127 / largest)), dtype=np.int8)  # (count, B)
+    return np.ascontiguousarray(products.multiply(small, products.pack(rows.T)).T, dtype=np.float32)
+
+
+def _orthonormal(columns: NDArray[np.float32]) -> NDArray[np.float32]:
+    """The nearest columns that are orthonormal, up to rounding: all of them alike, and by few calls of BLAS."""
+    wide = columns.astype(np.float64)
+    values, vectors = np.linalg.eigh(wide.T @ wide)
+    scaled = vectors / np.sqrt(np.maximum(values, values[-1] * 1e-13))
+    return np.asarray(columns @ (scaled @ vectors.T).astype(np.float32))
+
+
+def _rounded(offsets: NDArray[np.float64]) -> NDArray[np.int8]:
+    return np.clip(np.rint(offsets), -127, 127).astype(np.int8)
+
+
+def _codes(values: NDArray[np.int8], remainders: NDArray[np.float64], step: float, slack: NDArray[np.float64]) -> Codes:
+    """Codes, given what they leave out in steps, (B, P), and what rounding has added to the rows, at most, (B,)."""
+    left_out = np.sqrt(np.einsum("ij,ij->i", remainders, remainders)) * (1 + _ROUNDING)
+    left_out += 127 * np.sqrt(values.shape[1]) * 2.0**-48  # of values in steps
+    return Codes(values, _BYTES.norms(values), step * left_out + slack)
+
+
+def _best_step(offsets: NDArray[np.float64]) -> tuple[float, float] | None:
+    """The step that keeps the errors of most rows (B, P) smallest, and that error; None where all are zero."""
+    squared = np.square(offsets).mean(axis=1)
+    scale = np.sqrt(np.median(squared) or squared.mean())
+    if scale < _SMALLEST_SCALE:
+        return None
+    some = offsets[:: -(-offsets.size // _STEP_VALUES)]
+    step = min((float(reach * scale / 127) for reach in _RANGES), key=lambda step: _usual_error(some, step))
+    return step, _usual_error(offsets, step)
+
+
+def _usual_error(offsets: NDArray[np.float64], step: float) -> float:
+    """What the errors of most rows (B, P) are at most."""
+    scaled = offsets / step
+    scaled -= np.clip(np.rint(scaled), -127, 127)
+    return step * float(np.quantile(np.sqrt(np.einsum("ij,ij->i", scaled, scaled)), _MOST_ROWS))
