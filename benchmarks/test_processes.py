@@ -26,10 +26,11 @@ from benchmarks.stopwatch import Stopwatch
 from memgen_eval import nearest_neighbours
 from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import Ranks, joined, on_every_rank
-from memgen_eval.metrics.copy_rules import CARLINI_NEIGHBOURS
+from memgen_eval.metrics.copy_rules import CARLINI_NEIGHBOURS, CopyRules
+from memgen_eval.metrics.memorization import copying, search
+from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.tables import copying, plain_table, shared_neighbours
 
 ROOT = Path(__file__).parent.parent
 NUM_QUERIES, NUM_TRAIN, FEW, MANY = 10_000, 50_000, 5, CARLINI_NEIGHBOURS + 1
@@ -53,13 +54,13 @@ def images() -> tuple[Pixels, Pixels]:
 
 def single(queries: Pixels, references: References, ranks: Ranks) -> Neighbours:
     """The nearest few, in the orientation given."""
-    return shared_neighbours(queries, references, FEW, memory_budget=BUDGET, ranks=ranks)
+    return Index(references, BUDGET, ranks).search(queries, FEW)
 
 
 def both(queries: Pixels, references: References, ranks: Ranks) -> Neighbours:
     """What an evaluation looks for among the neighbours of its samples."""
-    plain = plain_table(queries, references, excluded=None, memory_budget=BUDGET, ranks=ranks)
-    return copying(plain, references, flip=True, tolerance=0, memory_budget=BUDGET, ranks=ranks).nearest
+    index = Index(references, BUDGET, ranks)
+    return copying(search(queries, index), index, CopyRules(threshold=1 / 3, tolerance=0, flip=True)).nearest
 
 
 SEARCHES = {SINGLE: single, BOTH: both}

@@ -86,22 +86,36 @@ def _add_outputs(command: argparse.ArgumentParser) -> None:
 
 
 def _add_settings(command: argparse.ArgumentParser) -> None:
+    from memgen_eval.options import Options
+
     group = command.add_argument_group("settings")
     group.add_argument("--metrics", metavar="NAME", nargs="+", help="families or figures (default: all)")
-    group.add_argument("--threshold", type=float, default=1 / 3, help="c of the ratio rule d1/d2 < c (default: 1/3)")
+    group.add_argument(
+        "--threshold", type=float, default=Options.threshold, help="c of the ratio rule d1/d2 < c (default: 1/3)"
+    )
     group.add_argument(
         "--duplicate-tolerance", type=float, metavar="X", help="on [0, 1]; default from the training set"
     )
-    group.add_argument("--flip", action=argparse.BooleanOptionalAction, default=True, help="mirrored copies count")
     group.add_argument(
-        "--quantize", action=argparse.BooleanOptionalAction, default=True, help="round floats to 256 levels"
+        "--flip", action=argparse.BooleanOptionalAction, default=Options.flip, help="mirrored copies count"
+    )
+    group.add_argument(
+        "--quantize", action=argparse.BooleanOptionalAction, default=Options.quantize, help="round floats to 256 levels"
     )
     group.add_argument("--sigmas", type=float, nargs="+", metavar="SIGMA", help="noise levels of the denoiser family")
-    group.add_argument("--num-denoiser-images", type=int, default=256, metavar="N", help="images that are noised")
-    group.add_argument("--num-draws", type=int, default=2, metavar="N", help="noise draws an image")
-    group.add_argument("--seed", type=int, default=0, help="of everything drawn (default: 0)")
+    group.add_argument(
+        "--num-denoiser-images",
+        type=int,
+        default=Options.num_denoiser_images,
+        metavar="N",
+        help="images that are noised",
+    )
+    group.add_argument("--num-draws", type=int, default=Options.num_draws, metavar="N", help="noise draws an image")
+    group.add_argument("--seed", type=int, default=Options.seed, help="of everything drawn (default: 0)")
     group.add_argument("--device", help="where the denoiser family is computed (default: cpu)")
-    group.add_argument("--memory-budget", default="512MiB", metavar="SIZE", help="for blocks (default: 512MiB)")
+    group.add_argument(
+        "--memory-budget", default=Options.memory_budget, metavar="SIZE", help="for blocks (default: 512MiB)"
+    )
 
 
 def parsed(typed: list[str]) -> argparse.Namespace:

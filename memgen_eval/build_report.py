@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -18,7 +18,9 @@ from memgen_eval.compute.engines import describe_engine
 from memgen_eval.data.images import ImageSet
 from memgen_eval.errors import quoted, shape_text, which_image
 from memgen_eval.features import features_name
+from memgen_eval.metrics.baseline import Baseline
 from memgen_eval.options import NOT_ASKED, Options
+from memgen_eval.reference import Prepared
 from memgen_eval.report import (
     Curve,
     Denoiser,
@@ -32,7 +34,6 @@ from memgen_eval.report import (
     Settings,
     Verdict,
 )
-from memgen_eval.sets import Sets
 
 Family = TypeVar("Family", Memorization, Novelty, Denoiser, Gaussian)
 PACKAGES = ("memgen-eval", "numpy", "scipy", "scikit-learn", "torch", "numkong", "pillow", "faiss-cpu", "faiss-gpu")
@@ -41,28 +42,49 @@ THUMBNAIL = 256
 
 @dataclass(frozen=True)
 class Found:
-    """The families measured, the noise levels of the denoiser's, what to be cautious of, and why others were not."""
+    """The families measured, and what else an evaluation found.
+
+    Attributes
+    ----------
+    sigmas : noise levels of the denoiser's family
+    tolerance : the duplicate tolerance in units of [0, 1], where the memorization family was measured
+    cautions : why the images may not be what was meant
+    skipped : why families were not measured
+    """
 
     memorization: Memorization | None
     verdict: Verdict | None
     novelty: Novelty | None
     denoiser: Denoiser | None
     gaussian: Gaussian | None
-    sigmas: tuple[float, ...] | None
+    sigmas: Sequence[float] | None
+    tolerance: float | None
     cautions: tuple[str, ...]
     skipped: dict[str, str]
 
 
-def assemble(sets: Sets, found: Found, *, checksums: dict[str, str | None], batch_size: int, device: str) -> Report:
+@dataclass(frozen=True)
+class Ran:
+    """How an evaluation ran: nothing that determines a figure; `drawn` says whether a sampler gave the samples."""
+
+    seconds: Mapping[str, float]
+    device: str
+    num_ranks: int
+    batch_size: int
+    drawn: bool
+
+
+def build_report(found: Found, samples: ImageSet, known: Prepared, options: Options, ran: Ran) -> Report:
     """The report: figures that were not asked for are left out, undefined ones stand in `skipped` with their reason.
 
     Raises InputError if a file of a set has changed since it was opened.
     """
-    sets.check_unchanged()
-    options = sets.options
-    named: dict[str, ImageSet | None] = {"samples": sets.samples, "train": sets.train, "test": sets.test}
-    control = "train" if sets.test is None else "test"
+    sets = {"samples": samples, "train": known.train} | ({} if known.test is None else {"test": known.test})
+    for images in sets.values():
+        images.check_unchanged()
+    control = "train" if known.test is None else "test"
     memorization = _asked(found.memorization, "memorization", options)
+    names = listed_names(memorization, found.verdict, sets, baseline=control)
     report = Report(
         cautions=found.cautions,
         verdict=found.verdict,
@@ -72,22 +94,10 @@ def assemble(sets: Sets, found: Found, *, checksums: dict[str, str | None], batc
         denoiser=_asked(found.denoiser, "denoiser", options),
         gaussian=_asked(found.gaussian, "gaussian", options),
         skipped={},
-        settings=_settings(sets, found.sigmas, checksums),
-        provenance=provenance(
-            seconds=sets.stages.seconds,
-            command=None,
-            engine=describe_engine(sets.train.dtype, sets.train.num_values),
-            device=device,
-            ranks=sets.ranks.size,
-            batch_size=batch_size,
-            memory_budget=options.memory_budget,
-            sets=named,
-            names=listed_names(memorization, found.verdict, named, baseline=control),
-        ),
-        gallery=None
-        if memorization is None
-        else gallery(memorization, samples=sets.samples, train=sets.train, baseline=named[control]),
-        samples=sets.samples.array() if sets.drawn else None,
+        settings=_settings(found, sets, known.baseline, options),
+        provenance=_provenance(ran, sets, options, names),
+        gallery=None if memorization is None else gallery(memorization, sets, baseline=control),
+        samples=samples.array() if ran.drawn else None,
     )
     undefined = {path: figure.notes[0] for path, figure in report.figures() if figure.value is None}
     asked = {path: reason for path, reason in undefined.items() if options.wants_figure(path)}
@@ -107,56 +117,40 @@ def _asked(family: Family | None, name: str, options: Options) -> Family | None:
     return replace(family, **blank)
 
 
-def _settings(sets: Sets, sigmas: tuple[float, ...] | None, checksums: dict[str, str | None]) -> Settings:
-    options, held = sets.options, sets.held_out
+def _settings(found: Found, sets: Mapping[str, ImageSet], baseline: Baseline | None, options: Options) -> Settings:
+    """What determines the figures: options by their names, and what became of them."""
+    chosen = {f.name: getattr(options, f.name) for f in fields(Settings) if hasattr(options, f.name)}
+    chosen |= {"features": features_name(options.features), "duplicate_tolerance": found.tolerance}
     return Settings(
-        seed=options.seed,
-        metrics=options.metrics,
-        features=features_name(options.features),
-        threshold=options.threshold,
-        duplicate_tolerance=sets.tolerance * sets.scale.unit if options.wants("memorization") else None,
-        flip=options.flip,
-        quantize=options.quantize,
-        image_shape=sets.train.shape,
-        num_samples=len(sets.samples),
-        num_train=len(sets.train),
-        num_test=None if sets.test is None else len(sets.test),
-        baseline="none" if held is None else held.setting,
-        num_baseline=0 if held is None else len(held.rows),
-        sigmas=sigmas,
-        num_denoiser_images=options.num_denoiser_images,
-        num_draws=options.num_draws,
-        denoiser_batch_size=options.denoiser_batch_size,
-        checksums=checksums,
+        **chosen | {"sigmas": found.sigmas},
+        image_shape=sets["train"].shape,
+        num_samples=len(sets["samples"]),
+        num_train=len(sets["train"]),
+        num_test=len(sets["test"]) if "test" in sets else None,
+        baseline="none" if baseline is None else baseline.setting,
+        num_baseline=0 if baseline is None else len(baseline.rows),
+        checksums={name: sets[name].checksum if name in sets else None for name in ("samples", "train", "test")},
     )
 
 
-def provenance(
-    *,
-    seconds: Mapping[str, float],
-    command: str | None,
-    engine: str,
-    device: str,
-    ranks: int,
-    batch_size: int,
-    memory_budget: str | int,
-    sets: Mapping[str, ImageSet | None],
-    names: Mapping[str, Mapping[str, str]],
+def _provenance(
+    ran: Ran, sets: Mapping[str, ImageSet], options: Options, names: Mapping[str, Mapping[str, str]]
 ) -> Provenance:
     """Everything that may differ between two runs of the same inputs."""
+    train = sets["train"]
     return Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
-        seconds={name: round(value, 3) for name, value in seconds.items()},
-        command=command,
+        seconds={name: round(value, 3) for name, value in ran.seconds.items()},
+        command=None,
         versions=_versions(),
         host={"system": platform.platform(), "processor": _processor(), "python": platform.python_version()},
-        engine=engine,
-        device=device,
+        engine=describe_engine(train.dtype, train.num_values),
+        device=ran.device,
         threads=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
-        ranks=ranks,
-        batch_size=batch_size,
-        memory_budget=str(memory_budget),
-        inputs={name: accounted(images) for name, images in sets.items() if images is not None},
+        ranks=ran.num_ranks,
+        batch_size=ran.batch_size,
+        memory_budget=str(options.memory_budget),
+        inputs={name: accounted(images) for name, images in sets.items()},
         names=names,
     )
 
@@ -180,7 +174,7 @@ def _processor() -> str:
 
 
 def listed_names(
-    family: Memorization | None, verdict: Verdict | None, sets: Mapping[str, ImageSet | None], *, baseline: str
+    family: Memorization | None, verdict: Verdict | None, sets: Mapping[str, ImageSet], *, baseline: str
 ) -> dict[str, dict[str, str]]:
     """The file name of every image that the report lists, by set and index; sets without names are left out."""
     if family is None:
@@ -199,13 +193,13 @@ def listed_names(
     }
 
 
-def gallery(family: Memorization, *, samples: ImageSet, train: ImageSet, baseline: ImageSet | None) -> Gallery:
-    """Thumbnails of the images that `closest` and `test_closest` name."""
+def gallery(family: Memorization, sets: Mapping[str, ImageSet], *, baseline: str) -> Gallery:
+    """Thumbnails of the images that `closest` and `test_closest` name; `baseline` is the set of the latter."""
     shown, control = family.closest, family.test_closest
     return Gallery(
-        samples=_thumbnails(samples, (m.sample_index for m in shown)),
-        train=_thumbnails(train, (m.train_index for m in (*shown, *control))),
-        baseline={} if baseline is None else _thumbnails(baseline, (m.sample_index for m in control)),
+        samples=_thumbnails(sets["samples"], (m.sample_index for m in shown)),
+        train=_thumbnails(sets["train"], (m.train_index for m in (*shown, *control))),
+        baseline=_thumbnails(sets[baseline], (m.sample_index for m in control)),
     )
 
 

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -80,6 +80,7 @@ def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -
     with stages.stage("imports"):
         from memgen_eval.data.images import Images
         from memgen_eval.evaluation import evaluate
+        from memgen_eval.options import Options
         from memgen_eval.render.progress import shown_on_terminal
 
     if arguments.test is None and arguments.test_range is not None:
@@ -96,20 +97,11 @@ def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -
             as_path(arguments.samples),
             train=train,
             test=test,
-            metrics=arguments.metrics,
             num_samples=arguments.num_samples,
             value_range=None if arguments.range is None else value_range("--range", arguments.range),
-            threshold=arguments.threshold,
-            duplicate_tolerance=arguments.duplicate_tolerance,
-            flip=arguments.flip,
-            quantize=arguments.quantize,
-            sigmas=arguments.sigmas,
-            num_denoiser_images=arguments.num_denoiser_images,
-            num_draws=arguments.num_draws,
-            seed=arguments.seed,
             device=arguments.device,
-            memory_budget=arguments.memory_budget,
             data_dir=arguments.data_dir,
+            **{f.name: getattr(arguments, f.name) for f in fields(Options) if hasattr(arguments, f.name)},
         )
     command = shlex.join([PROGRAM, *typed])
     seconds = {name: round(value, 3) for name, value in stages.seconds.items()} | dict(report.provenance.seconds)

@@ -1,35 +1,50 @@
-"""One evaluation, from sets of images to a report: load, search, measure, assemble."""
+"""One evaluation, from sets of images to a report: prepare the reference, load or draw, measure, build the report."""
 
 from __future__ import annotations
 
 import logging
-import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeGuard, TypeVar
+from typing import Any, TypeVar
 
-from memgen_eval import families
-from memgen_eval.build_report import Found, assemble
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.build_report import Found, Ran, build_report
 from memgen_eval.compute.resources import unforked_threads
-from memgen_eval.data.samplers import draw_samples
-from memgen_eval.data.sources import load_images
-from memgen_eval.diffusion.inputs import check_sigmas
+from memgen_eval.data.images import ImageSet
+from memgen_eval.data.samplers import SampleSource
 from memgen_eval.diffusion.measurements import Probe
 from memgen_eval.distributed import Ranks, joined
 from memgen_eval.errors import InputError, RankError, check_count
-from memgen_eval.features import features_name
-from memgen_eval.options import NOT_ASKED, NOT_BUILT, NUM_SAMPLES, Options, check_options, chosen_metrics
-from memgen_eval.reference import Reference
+from memgen_eval.features import embed, features_name
+from memgen_eval.metrics.baseline import GREY_LEVELS, NO_BASELINE, Scale
+from memgen_eval.metrics.copy_rules import CopyRules
+from memgen_eval.metrics.denoiser import measure_denoiser
+from memgen_eval.metrics.gaussian_denoiser import GaussianCurves, measure_gaussian_curves
+from memgen_eval.metrics.gaussian_samples import SampleFigures, match_sets, measure_gaussian
+from memgen_eval.metrics.memorization import copying, measure_memorization, patch_share, repetition, search
+from memgen_eval.metrics.novelty import known_distances, measure_novelty, with_notes
+from memgen_eval.neighbours.index import Index
+from memgen_eval.neighbours.pruning import References
+from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.options import NOT_ASKED, NOT_BUILT, Options
+from memgen_eval.reference import Prepared, Reference, for_denoisers
 from memgen_eval.report import Report
 from memgen_eval.resemblance import cautions
-from memgen_eval.runtime import Stages, check_denoiser, foreign, is_module, report_progress
-from memgen_eval.sets import Sets, search
+from memgen_eval.results import Estimate, Gaussian, Memorization, Novelty, Verdict
+from memgen_eval.runtime import Stages, check_denoiser, foreign
 
 NO_DENOISER = "needs a denoiser: pass denoiser="
 DATA_ALONE = f"{NO_DENOISER}, or ask for denoiser in metrics for what the data alone tells"
+TOO_FEW = "needs two samples, two test images and four training images"
+REPEATS_LEFT_OUT = "{:,} samples that repeat another sample exactly are left out"
+
 log = logging.getLogger("memgen_eval")
-Found_ = TypeVar("Found_")
+
+Measured = TypeVar("Measured")
 
 
 def evaluate(
@@ -39,21 +54,21 @@ def evaluate(
     test: object | None = None,
     denoiser: Callable[..., Any] | None = None,
     metrics: str | Sequence[str] | None = None,
-    features: str | Callable[..., Any] = "pixels",
+    features: str | Callable[..., Any] = Options.features,
     num_samples: int | None = None,
     batch_size: int = 64,
     value_range: tuple[float, float] | None = None,
-    threshold: float = 1 / 3,
-    duplicate_tolerance: float | None = None,
-    flip: bool = True,
-    quantize: bool = True,
+    threshold: float = Options.threshold,
+    duplicate_tolerance: float | None = Options.duplicate_tolerance,
+    flip: bool = Options.flip,
+    quantize: bool = Options.quantize,
     sigmas: Sequence[float] | None = None,
-    num_denoiser_images: int = 256,
-    num_draws: int = 2,
-    denoiser_batch_size: int = 64,
-    seed: int = 0,
+    num_denoiser_images: int = Options.num_denoiser_images,
+    num_draws: int = Options.num_draws,
+    denoiser_batch_size: int = Options.denoiser_batch_size,
+    seed: int = Options.seed,
     device: str | None = None,
-    memory_budget: str | int = "512MiB",
+    memory_budget: str | int = Options.memory_budget,
     data_dir: str | Path | None = None,
 ) -> Report:
     """Measure whether samples copy the training set, how novel they are, and how much of them its moments explain.
@@ -116,186 +131,266 @@ def evaluate(
     RankError
         If another process of the group is gone, or at something else.
     """
-    options = check_options(
-        Options(
-            metrics=chosen_metrics(metrics),
-            features=features,
-            threshold=threshold,
-            duplicate_tolerance=duplicate_tolerance,
-            flip=flip,
-            quantize=quantize,
-            sigmas=None if sigmas is None else tuple(check_sigmas(sigmas).tolist()),
-            num_denoiser_images=num_denoiser_images,
-            num_draws=num_draws,
-            denoiser_batch_size=denoiser_batch_size,
-            seed=seed,
-            memory_budget=memory_budget,
-        )
+    options = Options(
+        metrics=metrics,
+        features=features,
+        threshold=threshold,
+        duplicate_tolerance=duplicate_tolerance,
+        flip=flip,
+        quantize=quantize,
+        sigmas=sigmas,
+        num_denoiser_images=num_denoiser_images,
+        num_draws=num_draws,
+        denoiser_batch_size=denoiser_batch_size,
+        seed=seed,
+        memory_budget=memory_budget,
     )
     check_denoiser(denoiser)
     count = None if num_samples is None else check_count("num_samples", num_samples)
-    reference, stages = _reference(train, test, data_dir), Stages()
-    request = _Request(samples, count, check_count("batch_size", batch_size), value_range, data_dir)
-    model = _Model(denoiser, samples, device)
+    source = SampleSource(samples, count, check_count("batch_size", batch_size), value_range, data_dir, device)
+    return _evaluate(source, Reference.of(train, test, data_dir), denoiser, options)
+
+
+def _evaluate(
+    source: SampleSource, reference: Reference, denoiser: Callable[..., Any] | None, options: Options
+) -> Report:
+    """Prepare the reference, load or draw the samples, measure family by family, build the report."""
+    stages, theirs = Stages(), (source.source, denoiser, options.features, reference.train, reference.test)
     with joined() as ranks:
-        with foreign(samples, denoiser, features, reference.train, reference.test), unforked_threads():
-            sets = _load(request, reference, model, options, stages, ranks)
-            checksums = families.checksums(sets)
-            ranks.same(_determining(sets, checksums, denoiser))
-            found = _measure(sets, model)
-        device = families.device_name(denoiser, device)
-        return assemble(sets, found, checksums=checksums, batch_size=request.batch_size, device=device)
-
-
-@dataclass(frozen=True)
-class _Request:
-    """Where the samples come from."""
-
-    source: object
-    num_samples: int | None
-    batch_size: int
-    value_range: tuple[float, float] | None
-    data_dir: str | Path | None
-
-
-def _reference(train: object, test: object | None, data_dir: str | Path | None) -> Reference:
-    if not isinstance(train, Reference):
-        return Reference(train, test, data_dir)
-    if test is not None:
-        raise InputError("test was given beside a Reference; give it to the Reference: Reference(train, test)")
-    train.renew()
-    return train
-
-
-def _load(
-    request: _Request, reference: Reference, model: _Model, options: Options, stages: Stages, ranks: Ranks
-) -> Sets:
-    quantize, num_samples = options.quantize, request.num_samples
-    with stages.stage("reading the training set"):
-        train = reference.train_set(quantize=quantize)
-        test = reference.test_set(quantize=quantize)
-    if model.denoiser is not None and (options.wants("denoiser") or options.wants("gaussian")):
-        with ranks.together():  # before samples are drawn, which may take hours
-            families.try_denoiser(train, model.denoiser, model.device, options)
-    if is_sampler(request.source):
-        with stages.stage("drawing samples"):
-            samples = draw_samples(
-                request.source,
-                num_samples=num_samples or NUM_SAMPLES,
-                batch_size=request.batch_size,
-                seed=options.seed,
-                value_range=request.value_range or _own_range(request.source),
-                like=train.shape,
-                quantize=quantize,
-                on_progress=report_progress,
-                device=model.device,
-                ranks=ranks,
-            )
-    else:
-        with stages.stage("reading the samples"):
-            samples = load_images(
-                request.source,
-                argument="samples",
-                value_range=request.value_range,
-                like=train.shape,
-                quantize=quantize,
-                data_dir=request.data_dir,
-                num_images=num_samples,
-            )
-    return Sets(samples, train, test, reference, options, stages, ranks, is_sampler(request.source))
-
-
-def _determining(sets: Sets, checksums: dict[str, str | None], denoiser: object) -> dict[str, str]:
-    """What every rank must have alike, as text."""
-    chosen = {f.name: str(getattr(sets.options, f.name)) for f in fields(Options)} | {
-        "features": features_name(sets.options.features),
-        "denoiser": "none" if denoiser is None else "one",
-        "reference": f"{sets.reference.num_kept} kept results",
-    }
-    return chosen | {name: checksum or "none" for name, checksum in checksums.items()}
-
-
-def _own_range(sampler: object) -> tuple[float, float] | None:
-    """[-1, 1] for samplers of this library, whose excursions are clipped; None for others."""
-    own = sys.modules.get("memgen_eval.diffusion.sampling")  # imported by whoever made one
-    return (-1.0, 1.0) if own is not None and isinstance(sampler, own.Sampler) else None
-
-
-def is_sampler(source: object) -> TypeGuard[Callable[..., object]]:
-    """Whether samples are to be drawn by calling it: a module, or callable and no collection of images."""
-    kind = type(source)  # of which Python asks too: an instance may answer for any name
-    is_collection = hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
-    return is_module(source) or (callable(source) and not is_collection)  # an nn.Sequential iterates
+        with foreign(*theirs), unforked_threads():
+            with stages.stage("reading the training set"):
+                known = reference.prepared(quantize=options.quantize, seed=options.seed)
+            with ranks.together():  # before samples are drawn, which may take hours
+                _try_denoiser(denoiser, known.train, options, source.device)
+            with stages.stage("drawing samples" if source.drawn else "reading the samples"):
+                samples = source.load(known.train.shape, quantize=options.quantize, seed=options.seed, ranks=ranks)
+            run = _Run(samples, known, options, stages, ranks, source, denoiser)
+            ranks.same(_determining(run))
+            found = _measure(run)
+        ran = Ran(stages.seconds, _device_name(run), ranks.size, source.batch_size, source.drawn)
+        return build_report(found, samples, known, options, ran)
 
 
 @dataclass(frozen=True, eq=False)
-class _Model:
-    """What is known of the model, its samples apart."""
+class _Run:
+    """One evaluation: its samples, where they came from, what is known of train and test, and how all is measured."""
 
+    samples: ImageSet
+    known: Prepared
+    options: Options
+    stages: Stages
+    ranks: Ranks
+    source: SampleSource
     denoiser: Callable[..., Any] | None
-    sampler: object
-    device: str | None
+
+    def bind(self, references: References) -> Index:
+        """An index of rows with the budget and the ranks of this evaluation."""
+        return Index(references, self.options.memory_budget, self.ranks)
+
+    @cached_property
+    def index(self) -> Index:
+        """The training images."""
+        return self.bind(self.known.references)
+
+    @cached_property
+    def scale(self) -> Scale:
+        """From distances between images to the units of a report."""
+        return Scale.of(self.index.rows)
+
+    @cached_property
+    def rules(self) -> CopyRules:
+        """What counts as a copy: the duplicate tolerance is the one given, or the training set's own."""
+        options, given = self.options, self.options.duplicate_tolerance
+        with self.stages.stage("duplicate tolerance"):
+            tolerance = self.known.tolerance(self.index) if given is None else given / self.scale.unit
+        return CopyRules(options.threshold, tolerance, options.flip)
+
+    @cached_property
+    def distinct(self) -> NDArray[Any]:
+        """The samples that repeat no earlier one, (N, C, H, W)."""
+        repeats = self.samples.survey.repeats
+        return self.samples.take(np.flatnonzero(~repeats)) if repeats.any() else self.samples.array()
+
+    @property
+    def repeats_note(self) -> tuple[str, ...]:
+        """How many samples repeat an earlier one, where some do."""
+        count = np.count_nonzero(self.samples.survey.repeats)
+        return (REPEATS_LEFT_OUT.format(count),) if count else ()
 
 
-def _measure(sets: Sets, model: _Model) -> Found:
-    options = sets.options
+def _determining(run: _Run) -> dict[str, str]:
+    """What every rank must have alike, as text."""
+    with run.stages.stage("checksums"):
+        named = {"samples": run.samples, "train": run.known.train, "test": run.known.test}
+        checksums = {name: "none" if images is None else images.checksum for name, images in named.items()}
+    return {f.name: str(getattr(run.options, f.name)) for f in fields(Options)} | {
+        "features": features_name(run.options.features),
+        "denoiser": "none" if run.denoiser is None else "one",
+        "reference": f"{run.known.num_kept} kept results",
+        **checksums,
+    }
+
+
+def _measure(run: _Run) -> Found:
+    options, known = run.options, run.known
     skipped = {"fidelity": NOT_BUILT if options.wants("fidelity") else NOT_ASKED}
-    in_pixels = options.wants("memorization") or (options.wants("novelty") and options.features == "pixels")
-    with sets.stages.stage("comparing the sets"):
-        warned = cautions.of_sets(sets)
-    searched = search(sets) if in_pixels else None
-    if searched is not None:
-        warned += cautions.of_distances(searched)
-    memorization, verdict = None, None
-    if options.wants("memorization"):
-        assert searched is not None
-        with sets.stages.stage("other readings of the samples"):
-            warned += cautions.of_other_readings(sets, searched)
-        memorization, verdict = families.memorization(sets, searched, warned)
+    with run.stages.stage("comparing the sets"):
+        own = cautions.appearance_of(run.samples)
+        warned = cautions.of_sets(run.samples, known.test, known.train, own=own, of_train=known.appearance)
+    plain, memorization, verdict = None, None, None
+    if options.wants("memorization") or (options.wants("novelty") and options.features == "pixels"):
+        with run.stages.stage("neighbours of samples"):
+            plain = search(run.samples.array(), run.index)
+        with run.stages.stage("neighbours of the baseline"):
+            baseline = known.baseline_neighbours(run.index)
+        warned += cautions.of_distances(plain, baseline)
+    if plain is not None and options.wants("memorization"):
+        with run.stages.stage("other readings of the samples"):
+            others = cautions.OtherReadings.of(run.samples, own=own, of_train=known.appearance)
+            warned += cautions.of_other_readings(others, plain, baseline, run.index, run.rules)
+        memorization, verdict = _memorization(run, plain, warned)
     else:
-        skipped |= {
-            "memorization": NOT_ASKED,
-            "verdict": "it rests on the memorization family, which was not asked for",
-        }
-    novelty = _attempt("novelty", sets, lambda: families.novelty(sets, searched), skipped)
-    probed = _probe(sets, model, skipped)
-    why = NO_DENOISER if model.denoiser is None else skipped.get("denoiser", "")
+        skipped["memorization"] = NOT_ASKED
+        skipped["verdict"] = "it rests on the memorization family, which was not asked for"
+    novelty = _attempt("novelty", run, lambda: _novelty(run, plain), skipped)
+    probed = _probe(run, skipped)
+    why = NO_DENOISER if run.denoiser is None else skipped.get("denoiser", "")
     return Found(
         memorization=memorization,
         verdict=verdict,
         novelty=novelty,
-        denoiser=None if probed is None or not options.wants("denoiser") else families.denoiser(sets, probed),
-        gaussian=_attempt("gaussian", sets, lambda: families.gaussian(sets, probed, why), skipped),
+        denoiser=measure_denoiser(probed, seed=options.seed) if probed and options.wants("denoiser") else None,
+        gaussian=_attempt("gaussian", run, lambda: _gaussian(run, probed, why), skipped),
         sigmas=options.sigmas if probed is None else tuple(probed.sigmas.tolist()),
+        tolerance=run.rules.tolerance * run.scale.unit if options.wants("memorization") else None,
         cautions=warned,
         skipped=skipped,
     )
 
 
-def _probe(sets: Sets, model: _Model, skipped: dict[str, str]) -> Probe | None:
+def _memorization(run: _Run, plain: Neighbours, warned: tuple[str, ...]) -> tuple[Memorization, Verdict]:
+    """The memorization family and the verdict, in pixels; with cautions nothing is acquitted."""
+    index, rules, survey = run.index, run.rules, run.samples.survey
+    with run.stages.stage("copies among samples"):
+        found = copying(plain, index, rules, repeats=survey.repeats)
+    with run.stages.stage("copies among the baseline"):
+        baseline = run.known.searched_baseline(index, rules)
+    family, verdict = measure_memorization(found, baseline, rules, run.scale, cautions=warned)
+    with run.stages.stage("patches and repetition"):
+        own, others = (Estimate.undefined(NO_BASELINE),) * 2
+        if baseline is not None:
+            images, seed = run.samples.array(), run.options.seed
+            own, others = repetition(images, baseline.images, index, rules, originals=survey.originals, seed=seed)
+        patches = patch_share(found, index, rules)
+    return replace(family, carlini_patch=patches, repetition=own, test_repetition=others), verdict
+
+
+def _novelty(run: _Run, plain: Neighbours | None) -> Novelty:
+    """The novelty family: in pixels with the search made already, else in the space of the features."""
+    options, known, features = run.options, run.known, run.options.features
+    if callable(features):
+        with run.stages.stage("features"):
+            space = known.feature_space(features, run.bind, run.ranks)
+            own = embed(run.samples, features, argument="samples", ranks=run.ranks)
+            found = space.index.search(own, min(2, len(space.index)))
+    else:
+        assert plain is not None
+        space, found = known.pixel_space(run.index), plain.scaled(run.scale.unit)
+    with run.stages.stage("novelty"):
+        repeats, baseline = run.samples.survey.repeats, known.baseline
+        tables = [found[~repeats] if repeats.any() else found]
+        tables += [] if space.baseline is None else [space.baseline]
+        wants_cells, wants_own = (
+            any(options.wants_figure(f"novelty.{name}") for name in names)
+            for names in (("ct", "relative_ct"), ("authenticity", "test_authenticity"))
+        )
+        partition = known.partition(space) if wants_cells else NOT_ASKED
+        distances = known_distances(tables, space.index, partition, skip_own=None if wants_own else NOT_ASKED)
+        family = measure_novelty(
+            distances[0], distances[1] if len(distances) > 1 else None, reason=NO_BASELINE, seed=options.seed
+        )
+        return with_notes(family, samples=run.repeats_note, baseline=() if baseline is None else baseline.notes)
+
+
+def _try_denoiser(denoiser: Callable[..., Any] | None, train: ImageSet, options: Options, device: str | None) -> None:
+    """Call a denoiser on a training image. Raises InputError if it fails, or returns anything but such an image."""
+    if denoiser is None or not (options.wants("denoiser") or options.wants("gaussian")):
+        return
+    from memgen_eval.diffusion.probe import rehearse
+
+    image = train.read(0, 1).astype(np.float32) / np.float32(GREY_LEVELS / 2) - np.float32(1)
+    rehearse(denoiser, image, sigmas=options.sigmas, batch_size=options.denoiser_batch_size, device=device)
+
+
+def _device_name(run: _Run) -> str:
+    """Where the denoiser is called."""
+    if run.denoiser is None:
+        return run.source.device or "cpu"
+    from memgen_eval.diffusion.calling import device_of
+
+    return str(device_of(run.denoiser, run.source.device))
+
+
+def _probe(run: _Run, skipped: dict[str, str]) -> Probe | None:
     """The denoiser compared with D* and D_G, for two families; the data alone where there is no denoiser."""
-    options = sets.options
-    if not options.wants("denoiser") and (model.denoiser is None or not options.wants("gaussian")):
+    options, given = run.options, run.denoiser is not None
+    if not options.wants("denoiser") and not (given and options.wants("gaussian")):
         skipped["denoiser"] = NOT_ASKED
         return None
-    if model.denoiser is None and not options.named("denoiser"):  # D* of a large set takes minutes
+    if not given and not options.named("denoiser"):  # D* of a large set takes minutes
         skipped["denoiser"] = DATA_ALONE
         return None
-    measure = lambda: families.probed(sets, model.denoiser, model.sampler, model.device)  # noqa: E731
-    found = _attempt("denoiser", sets, measure, skipped, is_given=model.denoiser is not None)
+    found = _attempt("denoiser", run, lambda: _probed(run), skipped, is_given=given)
     if found is not None and not options.wants("denoiser"):
         skipped["denoiser"] = NOT_ASKED
     return found
 
 
+def _probed(run: _Run) -> Probe:
+    from memgen_eval.diffusion.probe import probe
+    from memgen_eval.diffusion.sampling import Sampler
+
+    options, known, sampler = run.options, run.known, run.source.source
+    with run.stages.stage("denoiser"):
+        return probe(
+            run.denoiser,
+            optimal=known.optimal,
+            gaussian=known.gaussian,
+            test=None if known.test is None else for_denoisers(known.test),
+            sampler=sampler if isinstance(sampler, Sampler) and run.denoiser is not None else None,
+            sigmas=options.sigmas,
+            num_images=options.num_denoiser_images,
+            num_draws=options.num_draws,
+            batch_size=options.denoiser_batch_size,
+            seed=options.seed,
+            device=run.source.device,
+            ranks=run.ranks,
+        )
+
+
+def _gaussian(run: _Run, probed: Probe | None, why: str) -> Gaussian:
+    """The Gaussian family; `why` says why there is no probe. Raises InputError for images that are too large."""
+    known, seed = run.known, run.options.seed
+    test = None if known.test is None or known.baseline is None else known.baseline.images
+    sets = match_sets(run.distinct, test, known.train.array(), seed=seed)
+    figures = SampleFigures.undefined(TOO_FEW)
+    if sets is not None:
+        with run.stages.stage("gaussian structure"):
+            figures = measure_gaussian(
+                sets, train_moments=known.moments, grey_levels=GREY_LEVELS, seed=seed, notes=run.repeats_note
+            )
+    curves = GaussianCurves.undefined(why) if probed is None else measure_gaussian_curves(probed, seed=seed)
+    return Gaussian(**vars(curves), **vars(figures))
+
+
 def _attempt(
-    name: str, sets: Sets, measure: Callable[[], Found_], skipped: dict[str, str], *, is_given: bool = False
-) -> Found_ | None:
+    name: str, run: _Run, measure: Callable[[], Measured], skipped: dict[str, str], *, is_given: bool = False
+) -> Measured | None:
     """What is measured, or None with the reason in `skipped`: a failure here does not lose what was found before.
 
     A family that was asked for by name fails, and so does one whose model was given (`is_given`) and cannot be used.
     """
-    options, ranks = sets.options, sets.ranks
+    options, ranks = run.options, run.ranks
     if not options.wants(name) and name != "denoiser":  # its probe serves the Gaussian family too
         skipped[name] = NOT_ASKED
         return None

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import math
 import numbers
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from memgen_eval.errors import InputError, check_count
 from memgen_eval.gates import did_you_mean, figure_kinds
-from memgen_eval.metrics.statistics import check_share
+from memgen_eval.metrics.statistics import check_fraction
 from memgen_eval.report import FAMILIES, Curve
 
 NOT_ASKED = "not asked for"
@@ -27,25 +26,46 @@ OF_DATA_ALONE = frozenset(
         "predicted_collapse_sigma",
     )
 )
-NUM_SAMPLES = 10_000  # asked of a sampler unless another number is given
 
 
 @dataclass(frozen=True)
 class Options:
-    """The keywords of `evaluate` that determine its figures; see there."""
+    """The keywords of `evaluate` that determine its figures, with their defaults; see there.
 
-    metrics: tuple[str, ...] | None
-    features: str | Callable[..., Any]
-    threshold: float
-    duplicate_tolerance: float | None
-    flip: bool
-    quantize: bool
-    sigmas: tuple[float, ...] | None
-    num_denoiser_images: int
-    num_draws: int
-    denoiser_batch_size: int
-    seed: int
-    memory_budget: str | int
+    Raises InputError naming the first that cannot be used. Numbers are Python's own afterwards, and metrics are paths.
+    """
+
+    metrics: str | Sequence[str] | None = None
+    features: str | Callable[..., Any] = "pixels"
+    threshold: float = 1 / 3
+    duplicate_tolerance: float | None = None
+    flip: bool = True
+    quantize: bool = True
+    sigmas: Sequence[float] | None = None
+    num_denoiser_images: int = 256
+    num_draws: int = 2
+    denoiser_batch_size: int = 64
+    seed: int = 0
+    memory_budget: str | int = "512MiB"
+
+    def __post_init__(self) -> None:
+        """Check and convert each."""
+        from memgen_eval.diffusion.inputs import check_sigmas
+
+        tolerance = self.duplicate_tolerance
+        checked = {
+            "metrics": chosen_metrics(self.metrics),
+            "sigmas": None if self.sigmas is None else tuple(check_sigmas(self.sigmas).tolist()),
+            "threshold": check_fraction("threshold", self.threshold),
+            "duplicate_tolerance": None if tolerance is None else _check_tolerance(tolerance),
+            "features": _check_features(self.features),
+            "num_denoiser_images": check_count("num_denoiser_images", self.num_denoiser_images),
+            "num_draws": check_count("num_draws", self.num_draws),
+            "denoiser_batch_size": check_count("denoiser_batch_size", self.denoiser_batch_size),
+            "seed": check_seed(self.seed),
+        }
+        for name, value in checked.items():
+            object.__setattr__(self, name, value)
 
     def wants(self, family: str) -> bool:
         """Whether any figure of the family was asked for."""
@@ -95,22 +115,17 @@ def check_measurable(path: str, where: str) -> None:
         raise InputError(f"{where}: {NOT_BUILT}; leave it out")
 
 
-def check_options(options: Options) -> Options:
-    """The options, their numbers as Python's own. Raises InputError naming the first that is not usable."""
-    threshold, tolerance = check_share("threshold", options.threshold), options.duplicate_tolerance
-    if tolerance is not None and not (_is_number(tolerance) and 0 <= tolerance < 1):
-        raise InputError(f"duplicate_tolerance is {tolerance!r}, expected a number from 0 to below 1 (units of [0, 1])")
-    if isinstance(options.features, str) and options.features != "pixels":
-        raise InputError(f"features is {options.features!r}, expected 'pixels' or a callable from images to features")
-    return replace(
-        options,
-        threshold=threshold,
-        duplicate_tolerance=None if tolerance is None else float(tolerance),
-        num_denoiser_images=check_count("num_denoiser_images", options.num_denoiser_images),
-        num_draws=check_count("num_draws", options.num_draws),
-        denoiser_batch_size=check_count("denoiser_batch_size", options.denoiser_batch_size),
-        seed=check_seed(options.seed),
-    )
+def _check_tolerance(value: object) -> float:
+    number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else -1.0
+    if not 0 <= number < 1:
+        raise InputError(f"duplicate_tolerance is {value!r}, expected a number from 0 to below 1 (units of [0, 1])")
+    return number
+
+
+def _check_features(features: str | Callable[..., Any]) -> str | Callable[..., Any]:
+    if isinstance(features, str) and features != "pixels":
+        raise InputError(f"features is {features!r}, expected 'pixels' or a callable from images to features")
+    return features
 
 
 def check_seed(value: object, *, name: str = "seed") -> int:
@@ -118,7 +133,3 @@ def check_seed(value: object, *, name: str = "seed") -> int:
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not 0 <= int(value) <= MAX_SEED:
         raise InputError(f"{name} is {value!r}, expected an integer from 0 to 2**62 - 1")
     return int(value)
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, numbers.Real) and not isinstance(value, bool) and math.isfinite(value)

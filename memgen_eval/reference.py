@@ -5,20 +5,40 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
+from numpy.typing import NDArray
 
 from memgen_eval.data import batches
 from memgen_eval.data.datasets import is_known, test_split
 from memgen_eval.data.images import Images, ImageSet
 from memgen_eval.data.sources import load_images
 from memgen_eval.data.tensors import TensorRows, is_tensor, to_numpy
+from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, Moments, moments
+from memgen_eval.distributed import Ranks
+from memgen_eval.errors import InputError
+from memgen_eval.features import embed, extractor_checksum
+from memgen_eval.metrics.baseline import MAX_BASELINE, Baseline, Scale, draw_rows, duplicate_tolerance
+from memgen_eval.metrics.copy_rules import CopyRules
+from memgen_eval.metrics.data_copying import Partition, partition
+from memgen_eval.metrics.memorization import copying, search
+from memgen_eval.neighbours.index import Index
+from memgen_eval.neighbours.pruning import References
+from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.resemblance.appearance import Appearance
+from memgen_eval.resemblance.cautions import appearance_of
+
+if TYPE_CHECKING:
+    from memgen_eval.diffusion.gaussian import GaussianDenoiser
+    from memgen_eval.diffusion.optimal import OptimalDenoiser
 
 Kept = TypeVar("Kept")
 ROWS_AT_ONCE = 4096
+UNIT = np.float32(127.5)  # grey levels to a unit of a denoiser's data
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,8 +46,8 @@ class Reference:
     """A training set and its test set, kept over many evaluations.
 
     Pass it as ``train=`` instead of the set itself: what rests on the training set alone (its reading, the baseline's
-    neighbours, moments, cells) is then computed once. Everything is computed anew once the images have changed
-    (`memgen_eval.reference`), and features once the extractor has.
+    neighbours, moments, cells) is then computed once. Everything is computed anew once the images have changed, and
+    features once the extractor has.
 
     Parameters
     ----------
@@ -44,42 +64,218 @@ class Reference:
     data_dir: str | Path | None = None
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def keep(self, key: Hashable, compute: Callable[[], Kept], *, bound_to: Hashable = None) -> Kept:
+    @classmethod
+    def of(cls, train: object, test: object | None, data_dir: str | Path | None) -> Reference:
+        """What was given as a training set: a new reference, or the one given, renewed. Raises InputError."""
+        if not isinstance(train, Reference):
+            return cls(train, test, data_dir)
+        if test is not None:
+            raise InputError("test was given beside a Reference; give it to the Reference: Reference(train, test)")
+        train.renew()
+        return train
+
+    def renew(self) -> None:
+        """Forget everything if the training or test images have changed since."""
+        content = content_of(self.train), content_of(self.test)
+        if self._kept.setdefault("content", content) != content:
+            self._kept.clear()
+        self._kept["content"] = content
+
+    def prepared(self, *, quantize: bool, seed: int) -> Prepared:
+        """What rests on the sets and the seed alone, from an earlier evaluation or new."""
+        train = self._load("train", self.train, quantize)
+        source = self.test if self.test is not None else _own_test_split(self.train)
+        test = None if source is None else self._load("test", source, quantize, like=train.shape)
+        key = ("prepared", quantize, seed)
+        if key not in self._kept:
+            self._kept[key] = Prepared(train, test, seed)
+        found: Prepared = self._kept[key]
+        return found
+
+    def _load(self, argument: str, source: object, quantize: bool, *, like: Any = None) -> ImageSet:
+        """A set in canonical form."""
+        if (argument, quantize) not in self._kept:
+            self._kept[argument, quantize] = load_images(
+                source, argument=argument, like=like, quantize=quantize, data_dir=self.data_dir
+            )
+        images: ImageSet = self._kept[argument, quantize]
+        return images
+
+
+@dataclass(frozen=True, eq=False)
+class FeatureSpace:
+    """The training images in the space of the features.
+
+    Attributes
+    ----------
+    index : Index
+        The features of the training images.
+    baseline : Neighbours or None
+        The baseline's neighbours there, in the units of a report.
+    extractor : Hashable
+        What the features rest on: "pixels", or the checksum of the extractor on each rank.
+    """
+
+    index: Index
+    baseline: Neighbours | None
+    extractor: Hashable
+
+
+class Prepared:
+    """A training set, its test set and a seed, and all that rests on them alone: each computed when first needed.
+
+    Attributes
+    ----------
+    train, test : ImageSet
+        In canonical form; test is None without one.
+    """
+
+    def __init__(self, train: ImageSet, test: ImageSet | None, seed: int) -> None:
+        self.train, self.test = train, test
+        self._seed = seed
+        self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
+
+    @property
+    def num_kept(self) -> int:
+        """How many things are kept by now: ranks that share an evaluation have to agree."""
+        return len(vars(self)) + len(self._kept)
+
+    @cached_property
+    def references(self) -> References:
+        """The training images, to be searched many times."""
+        return References(self.train.array())
+
+    @cached_property
+    def appearance(self) -> Appearance:
+        """How the training images look."""
+        return appearance_of(self.train)
+
+    @cached_property
+    def moments(self) -> Moments:
+        """Mean and covariance of the training images."""
+        return moments(self.train.array())
+
+    @cached_property
+    def optimal(self) -> OptimalDenoiser:
+        """D* of the training images."""
+        from memgen_eval.diffusion.optimal import OptimalDenoiser
+
+        return OptimalDenoiser(for_denoisers(self.train))
+
+    @cached_property
+    def gaussian(self) -> GaussianDenoiser | None:
+        """D_G of the training images; None where they have too many values."""
+        from memgen_eval.diffusion.gaussian import GaussianDenoiser
+
+        return GaussianDenoiser(for_denoisers(self.train)) if self.train.num_values <= MAX_DIMENSION else None
+
+    @cached_property
+    def baseline(self) -> Baseline | None:
+        """The test set, or training images drawn with the seed, each to be left out of train; None for fewer than two.
+
+        Test images that repeat an earlier one are left out. So are training images that have an exact duplicate: it
+        would stay in train, and pass for what an unseen image finds there.
+        """
+        if self.test is not None:
+            left_out = self.test.survey.repeats
+            rows = np.flatnonzero(~left_out)
+            images = self.test.take(rows) if left_out.any() else self.test.array()
+            notes = _left_out(left_out, "test images repeat an earlier one")
+            return Baseline(images, rows, None, "test images", "test", notes)
+        left_out = self.train.survey.duplicated
+        single = np.flatnonzero(~left_out)
+        if len(single) < 2:
+            return None
+        rows = single[draw_rows(len(single), MAX_BASELINE, seed=self._seed)]
+        notes = _left_out(left_out, "training images have an exact duplicate")
+        name = "training images left out of train"
+        return Baseline(self.train.take(rows), rows, rows, name, "train, leave one out", notes)
+
+    def tolerance(self, index: Index) -> float:
+        """The training set's own duplicate tolerance, as a distance between images."""
+
+        def compute() -> float:
+            repeats = self.train.survey.repeats
+            distinct = index.among(self.train.take(np.flatnonzero(~repeats))) if repeats.any() else index
+            return duplicate_tolerance(distinct, seed=self._seed)
+
+        return self._keep("tolerance", compute)
+
+    def baseline_neighbours(self, index: Index) -> Neighbours | None:
+        """Training neighbours of the baseline's images, in the orientation given."""
+        baseline = self.baseline
+        if baseline is None:
+            return None
+        return self._keep("baseline", lambda: search(baseline.images, index, excluded=baseline.excluded))
+
+    def searched_baseline(self, index: Index, rules: CopyRules) -> Baseline | None:
+        """The baseline with all that its comparison by these rules needs."""
+        baseline, plain = self.baseline, self.baseline_neighbours(index)
+        if baseline is None or plain is None:
+            return None
+        known = self._keep(("copying", rules.flip, rules.tolerance), lambda: copying(plain, index, rules))
+        return replace(baseline, copying=known)
+
+    def pixel_space(self, index: Index) -> FeatureSpace:
+        """The training images as they are."""
+        plain = self.baseline_neighbours(index)
+        return FeatureSpace(index, None if plain is None else plain.scaled(Scale.of(index.rows).unit), "pixels")
+
+    def feature_space(
+        self, features: Callable[..., Any], bind: Callable[[References], Index], ranks: Ranks
+    ) -> FeatureSpace:
+        """The training images in a space of features; computed anew once the extractor changes.
+
+        `bind` makes an index of rows with the budget and the ranks of this evaluation.
+        """
+        extractor = tuple(ranks.exchange("extractor", extractor_checksum(features, self.train)))
+
+        def compute() -> FeatureSpace:
+            space = bind(References(embed(self.train, features, argument="train", ranks=ranks)))
+            return FeatureSpace(space, self._baseline_in(space, features), extractor)
+
+        kept = self._keep("features", compute, bound_to=extractor)
+        return replace(kept, index=bind(kept.index.references))
+
+    def _baseline_in(self, space: Index, features: Callable[..., Any]) -> Neighbours | None:
+        baseline = self.baseline
+        if baseline is None:
+            return None
+        if baseline.excluded is not None:
+            return space.search(space.rows[baseline.rows], min(2, len(space) - 1), exclude=baseline.excluded)
+        assert self.test is not None
+        test = embed(self.test, features, argument="test", ranks=space.ranks)
+        return space.search(test[baseline.rows], min(2, len(space)))
+
+    def partition(self, space: FeatureSpace) -> Partition | str:
+        """Cells of the space of the features, or why there are none."""
+        rows = space.index.rows
+        if int(np.prod(rows.shape[1:])) > MAX_DIMENSION:
+            return TOO_LARGE
+        known = self.moments if space.extractor == "pixels" else None
+        return self._keep(
+            "partition",
+            lambda: partition(rows, seed=self._seed, reference_moments=known),
+            bound_to=space.extractor,
+        )
+
+    def _keep(self, key: Hashable, compute: Callable[[], Kept], *, bound_to: Hashable = None) -> Kept:
         """The value kept under `key`, computed the first time, and again where it was bound to something else."""
         if key not in self._kept or self._kept[key][0] != bound_to:
             self._kept[key] = bound_to, compute()
         value: Kept = self._kept[key][1]
         return value
 
-    def renew(self) -> None:
-        """Forget everything if the training or test images have changed since."""
-        content = content_of(self.train), content_of(self.test)
-        if self._kept.setdefault("content", (None, content))[1] != content:
-            self._kept.clear()
-        self._kept["content"] = None, content
 
-    @property
-    def num_kept(self) -> int:
-        """How many things are kept by now."""
-        return len(self._kept)
+def for_denoisers(images: ImageSet) -> NDArray[Any]:
+    """Images as denoisers are given them: uint8, or float32 in [-1, 1]."""
+    array = images.array()
+    return array if array.dtype == np.uint8 else array / UNIT - np.float32(1)
 
-    def train_set(self, *, quantize: bool) -> ImageSet:
-        """The training images in canonical form."""
-        return self.keep(
-            ("train", quantize),
-            lambda: load_images(self.train, argument="train", quantize=quantize, data_dir=self.data_dir),
-        )
 
-    def test_set(self, *, quantize: bool) -> ImageSet | None:
-        """The test images in canonical form, of the training images' shape; None without any."""
-        source = self.test if self.test is not None else _own_test_split(self.train)
-        if source is None:
-            return None
-        like = self.train_set(quantize=quantize).shape
-        return self.keep(
-            ("test", quantize),
-            lambda: load_images(source, argument="test", like=like, quantize=quantize, data_dir=self.data_dir),
-        )
+def _left_out(images: NDArray[np.bool_], what: str) -> tuple[str, ...]:
+    count = np.count_nonzero(images)
+    return (f"{count:,} of {len(images):,} {what}; the baseline leaves them out",) if count else ()
 
 
 def _own_test_split(train: object) -> str | None:

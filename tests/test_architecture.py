@@ -17,50 +17,48 @@ ROOT = Path(__file__).parent.parent
 PACKAGES = ("memgen_eval", "reference_models")
 BESIDE = ("benchmarks", "tests")  # in no wheel
 
-LEAVES = {"__version__", "errors", "report", "results", "shell"}  # what every room may import
+LEAVES = {"__version__", "errors", "results"}  # what every room may import
 STAGES = {"data", "features", "neighbours", "diffusion", "metrics"}  # the flow, from images to figures
 UPSTREAM: dict[str, set[str]] = {
     # leaves
     "errors": set(),
-    "shell": set(),
     "results": set(),
-    "report": {"gates"},
-    "gates": set(),
+    "gates": {"report"},
+    "report": {"gates", "shell"},
     # the flow
     "compute": set(),
-    "data": {"distributed", "runtime"},
+    "data": {"distributed", "runtime", "shell"},
     "features": {"data", "distributed", "runtime"},
-    "neighbours": {"compute", "data", "distributed"},
-    "diffusion": {"compute", "data", "distributed", "neighbours", "runtime"},
+    "neighbours": {"compute", "distributed"},
+    "diffusion": {"compute", "distributed", "runtime"},
     "metrics": {"compute", "diffusion", "neighbours"},
-    "resemblance": {"compute", "data", "metrics", "neighbours", "sets", "tables"},
-    "render": {"gates"},
+    "resemblance": {"compute", "data", "metrics", "neighbours"},
+    "render": {"gates", "report", "shell"},
     # the corridor and its steps
     "distributed": set(),
     "runtime": set(),
-    "options": {"gates", "metrics"},
-    "reference": {"data"},
-    "tables": STAGES | {"compute", "distributed"},
-    "sets": STAGES | {"distributed", "options", "reference", "resemblance", "runtime", "tables"},
-    "families": STAGES | {"distributed", "options", "sets", "tables"},
-    "build_report": {"compute", "data", "features", "neighbours", "options", "sets"},
+    "options": {"diffusion", "gates", "metrics", "report"},
+    "reference": STAGES | {"distributed", "resemblance"},
+    "build_report": {"compute", "data", "features", "metrics", "options", "reference", "report"},
     "evaluation": STAGES
-    | {
-        "build_report",
-        "compute",
-        "distributed",
-        "families",
-        "options",
-        "reference",
-        "resemblance",
-        "runtime",
-        "sets",
-    },
+    | {"build_report", "compute", "distributed", "options", "reference", "report", "resemblance", "runtime"},
     # the doors
-    "arguments": {"options"},
-    "cli": {"arguments", "data", "distributed", "evaluation", "gates", "options", "render", "runtime"},
+    "shell": set(),
+    "arguments": {"options", "shell"},
+    "cli": {
+        "arguments",
+        "data",
+        "distributed",
+        "evaluation",
+        "gates",
+        "options",
+        "render",
+        "report",
+        "runtime",
+        "shell",
+    },
     "__main__": {"cli"},
-    "__init__": STAGES | {"evaluation", "reference"},
+    "__init__": STAGES | {"evaluation", "reference", "report"},
 }
 WHEN_CALLED = {"report": {"render"}}  # Report.save and its page: the one way back, inside functions only
 

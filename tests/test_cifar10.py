@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +13,13 @@ from scipy.stats import rankdata
 
 from checking import evaluated
 from conftest import Cifar10, Pixels
-from memgen_eval import Reference, Report, Verdict, tables
+from memgen_eval import Reference, Report, Verdict
 from memgen_eval.data.sources import load_images
-from memgen_eval.metrics.copy_rules import copied
+from memgen_eval.metrics.copy_rules import CopyRules, copied
+from memgen_eval.metrics.memorization import copying, search
 from memgen_eval.metrics.verdict import Counted, judge
-from memgen_eval.neighbours.pruning import References
+from memgen_eval.neighbours.index import Index
+from memgen_eval.reference import Prepared
 
 Squares = NDArray[np.int64]
 NUM_COPIES, NUM_FRESH, NUM_TEST = 100, 1000, 500
@@ -182,18 +184,17 @@ def flags(cifar10: Cifar10, report: Report, data_dir: Path) -> Flags:
     generator = np.random.default_rng(1)
     originals = cifar10.train[generator.choice(50_000, 2000, replace=False)]
     noisy = np.rint(originals + generator.normal(0, 4, originals.shape)).clip(0, 255).astype(np.uint8)
-    held = tables.held_out(train, None, seed=0)
+    known_train = Prepared(train, None, seed=0)
+    held = known_train.baseline
     assert held is not None
-
-    references = References(train.array())
+    index, rules = Index(known_train.references), CopyRules(1 / 3, tolerance, flip=True)
 
     def known(images: Any, excluded: Any = None) -> Any:
-        plain = tables.plain_table(images, references, excluded=excluded, memory_budget="512MiB")
-        return tables.copying(plain, references, flip=True, tolerance=tolerance, memory_budget="512MiB")
+        return copying(search(images, index, excluded=excluded), index, rules)
 
-    def counted(copying: Any) -> Counted:
-        distances = copying.nearest.distances[:, 0]
-        return Counted(copied(copying.distinct, threshold=1 / 3), copying.near_identical, distances)
+    def counted(one: Any) -> Counted:
+        distances = one.nearest.distances[:, 0]
+        return Counted(copied(one.distinct, threshold=1 / 3), one.near_identical, distances)
 
     left_out, test = known(held.images, held.excluded), known(cifar10.test)
     return Flags(
@@ -201,7 +202,7 @@ def flags(cifar10: Cifar10, report: Report, data_dir: Path) -> Flags:
         test=counted(test),
         copies=counted(known(noisy)),
         left_out=counted(left_out),
-        leaked=tables.baseline(held, left_out).leaked,
+        leaked=replace(held, copying=left_out).leaked,
     )
 
 

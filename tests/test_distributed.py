@@ -34,9 +34,9 @@ from memgen_eval import InputError, RankError, Reference, Sampler, distributed, 
 from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import Ranks, joined
 from memgen_eval.neighbours import pruning
+from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.quantizers import Leading
-from memgen_eval.tables import shared_neighbours
 from neighbour_checks import EVERYTHING_CODED
 
 ROOT = Path(__file__).parent.parent
@@ -129,7 +129,7 @@ def codes() -> list[str]:
         coding = patched.enter_context(mock.patch.object(pruning, "encode", side_effect=encode))
         references = References(smooth(900))
         for queries, k, exclude in ((smooth(70, 1), 3, None), (smooth(70, 2), 1, None), (smooth(900)[:70], 2, ROWS)):
-            found = shared_neighbours(queries, references, k, exclude=exclude, memory_budget="512MiB", ranks=ranks)
+            found = Index(references, ranks=ranks).search(queries, k, exclude=exclude)
             told.append(hashlib.sha256(found.squared_distances.tobytes() + found.indices.tobytes()).hexdigest())
         rows = [call.args[3] - call.args[2] for call in coding.call_args_list if call.args[1] is references.rows]
         told.append(str(ranks.exchange("work", (fits.call_count, rows))))

@@ -15,17 +15,19 @@ from PIL import Image
 from checking import evaluated
 from conftest import noise_images
 from made_reports import full_report
-from memgen_eval import InputError, memorization_ratio, tables
+from memgen_eval import InputError, memorization_ratio
 from memgen_eval.data.sources import load_images
 from memgen_eval.diffusion.moments import moments
-from memgen_eval.distributed import ALONE
+from memgen_eval.metrics.baseline import Scale
+from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
-from memgen_eval.metrics.memorization import Extras, Scale, measure_memorization
+from memgen_eval.metrics.memorization import copying as searched_copying, measure_memorization, repetition
 from memgen_eval.neighbours.duplicates import NO_NEIGHBOUR
+from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.search import nearest_neighbours
+from memgen_eval.reference import Prepared
 from memgen_eval.render.gallery import pairs
-from memgen_eval.report import Estimate
 from metric_tables import copying, table
 
 SHAPE = (8, 8, 3)
@@ -71,7 +73,7 @@ def test_tensors_that_are_negated_when_they_are_read() -> None:
 @pytest.mark.parametrize(("num_train", "num_rows"), [(9_999, 9_999), (10_000, 10_000), (10_001, 10_000)])
 def test_how_many_training_images_are_left_out(num_train: int, num_rows: int) -> None:
     train = load_images(noise_images(0, num_train, (4, 4)), argument="train")
-    held = tables.held_out(train, None, seed=0)
+    held = Prepared(train, None, seed=0).baseline
     assert held is not None
     assert len(np.unique(held.rows)) == len(held.images) == num_rows
 
@@ -83,9 +85,7 @@ def test_an_image_at_the_tolerance_is_near_identical(tolerance: float, near: boo
     sample[0, 0, 1, 1] = 3
     plain = nearest_neighbours(sample, train, 2)
     assert plain.squared_distances[0, 0] == 9
-    found = tables.copying(
-        plain, References(train), flip=True, tolerance=float(tolerance), memory_budget="1MiB", ranks=ALONE
-    )
+    found = searched_copying(plain, Index(References(train), "1MiB"), CopyRules(1 / 3, float(tolerance), flip=True))
     assert found.near_identical.tolist() == [near]
 
 
@@ -105,9 +105,8 @@ def test_repetition_of_one_half_of_the_baseline_against_the_other() -> None:
     test = np.concatenate([once + rng.integers(-9, 10, once.shape) // (1 + 8 * (i < 2)) for i in range(4)])
     test = test.astype(np.uint8)
     samples = noise_images(2, 50, (6, 6))[:, None]
-    _, control = tables.repetition(
-        samples, test, originals=np.arange(50), threshold=1 / 3, flip=True, seed=4, memory_budget="1MiB"
-    )
+    index, rules = Index(References(test), "1MiB"), CopyRules(1 / 3, 0.0, flip=True)
+    _, control = repetition(samples, test, index, rules, originals=np.arange(50), seed=4)
     order = np.random.default_rng(4).permutation(80)
     first, second = test[order[:40]], test[order[40:]]
     near, far = squared(first, first), squared(first, second).min(axis=1)
@@ -131,17 +130,8 @@ def test_exact_copies_are_no_undefined_ratios() -> None:
 def test_the_gallery_flags_what_the_rule_flags(squares: list[int], flagged: bool) -> None:
     assert (31**0.5 / 279**0.5 < 1 / 3) is True  # in floats; 9 * 31 < 279 is false
     known = copying(table([squares]))
-    none = Estimate.undefined("not here")
-    family, verdict = measure_memorization(
-        known,
-        None,
-        Extras(none, none, none),
-        threshold=1 / 3,
-        tolerance=0.0,
-        scale=Scale(1 / 255, 1.0),
-        cautions=(),
-        reason="none",
-    )
+    rules = CopyRules(1 / 3, 0.0, flip=True)
+    family, verdict = measure_memorization(known, None, rules, Scale(1 / 255, 1.0), reason="none")
     report = replace(full_report(), memorization=family, verdict=verdict)
     report = replace(report, settings=replace(report.settings, threshold=1 / 3))
     (pair,) = pairs(report, images=False)["samples"]

@@ -14,10 +14,10 @@ import pytest
 import torch
 
 import memgen_eval.data.images
-import memgen_eval.families
 from checking import checked, evaluated, figures
 from conftest import Pixels, noise_images
-from memgen_eval import Estimate, Images, InputError, Reference, Report, evaluate, tables
+from memgen_eval import Estimate, Images, InputError, Reference, Report, evaluate
+from memgen_eval.neighbours import index
 from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
 from memgen_eval.render.table import render_markdown
 
@@ -257,8 +257,8 @@ def test_a_reference_is_searched_once_and_gives_the_same_report(
         searches.append(len(plain))
         return both_orientations(plain, *arguments, **keywords)
 
-    monkeypatch.setattr(tables, "nearest_neighbours", counted)
-    monkeypatch.setattr(tables, "both_orientations", mirrored_too)
+    monkeypatch.setattr(index, "nearest_neighbours", counted)
+    monkeypatch.setattr(index, "both_orientations", mirrored_too)
     reference = Reference(TRAIN, TEST)
     assert figures(evaluated(SAMPLES, train=reference)) == figures(report)
     once = list(searches)
@@ -361,10 +361,10 @@ def test_features_of_one_training_image() -> None:
 
 
 def test_a_fault_in_one_family_is_told(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
-    def faulty(*arguments: object) -> Any:
+    def faulty(*arguments: object, **keywords: object) -> Any:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr(memgen_eval.families, "gaussian", faulty)
+    monkeypatch.setattr("memgen_eval.evaluation.measure_gaussian", faulty)
     report = evaluated(SAMPLES, train=TRAIN, test=TEST)
     assert report.gaussian is None and report.skipped["gaussian"] == "ZeroDivisionError: ours"
     assert "gaussian could not be measured" in caplog.text

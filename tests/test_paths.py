@@ -143,7 +143,7 @@ def test_a_limit_on_the_size_of_files(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_left_is_removed_and_what_another_writes_is_not(tmp_path: Path) -> None:
     code = (
-        "import os, signal, sys; from pathlib import Path; from memgen_eval import paths\n"
+        "import os, signal, sys; from pathlib import Path; from memgen_eval import shell as paths\n"
         "def stop(descriptor):\n"
         "    print('writing', flush=True)\n"
         "    sys.stdin.readline()\n"

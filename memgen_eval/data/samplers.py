@@ -1,11 +1,14 @@
-"""The door for images that are drawn: a sampler is asked for exactly what is missing, and what it returns is judged."""
+"""The door for samples: read where they are given; else a sampler is asked for exactly what is missing, and judged."""
 
 from __future__ import annotations
 
 import inspect
+import sys
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain
-from typing import Any
+from pathlib import Path
+from typing import Any, TypeGuard
 
 from numpy.typing import NDArray
 
@@ -13,11 +16,68 @@ from memgen_eval.data.batches import batch_of
 from memgen_eval.data.canonical import checked_range
 from memgen_eval.data.images import Images, ImageSet, Shape
 from memgen_eval.data.intake import Expected, take_stream
+from memgen_eval.data.sources import load_images
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError, check_count, one_line
-from memgen_eval.runtime import member, parameter_of
+from memgen_eval.runtime import is_module, member, parameter_of, report_progress
 
+NUM_SAMPLES = 10_000  # asked of a sampler unless another number is given
 RANDOMNESS = ("seeds", "generator")  # the first of these that the signature names is given
+
+
+@dataclass(frozen=True, eq=False)
+class SampleSource:
+    """A sampler, or images in any form, and what `evaluate` was told of them: see the keywords there."""
+
+    source: object
+    num_samples: int | None
+    batch_size: int
+    value_range: tuple[float, float] | None
+    data_dir: str | Path | None
+    device: str | None
+
+    @property
+    def drawn(self) -> bool:
+        """Whether the samples are drawn by calling a sampler."""
+        return is_sampler(self.source)
+
+    def load(self, like: Shape, *, quantize: bool, seed: int, ranks: Ranks) -> ImageSet:
+        """The samples, read or drawn, of the training images' shape. Raises InputError."""
+        if not is_sampler(self.source):
+            return load_images(
+                self.source,
+                argument="samples",
+                value_range=self.value_range,
+                like=like,
+                quantize=quantize,
+                data_dir=self.data_dir,
+                num_images=self.num_samples,
+            )
+        return draw_samples(
+            self.source,
+            num_samples=self.num_samples or NUM_SAMPLES,
+            batch_size=self.batch_size,
+            seed=seed,
+            value_range=self.value_range or _own_range(self.source),
+            like=like,
+            quantize=quantize,
+            on_progress=report_progress,
+            device=self.device,
+            ranks=ranks,
+        )
+
+
+def is_sampler(source: object) -> TypeGuard[Callable[..., object]]:
+    """Whether samples are to be drawn by calling it: a module, or callable and no collection of images."""
+    kind = type(source)  # of which Python asks too: an instance may answer for any name
+    is_collection = hasattr(kind, "__iter__") or hasattr(kind, "__getitem__")
+    return is_module(source) or (callable(source) and not is_collection)  # an nn.Sequential iterates
+
+
+def _own_range(sampler: object) -> tuple[float, float] | None:
+    """[-1, 1] for samplers of this library, whose excursions are clipped; None for others."""
+    own = sys.modules.get("memgen_eval.diffusion.sampling")  # imported by whoever made one
+    return (-1.0, 1.0) if own is not None and isinstance(sampler, own.Sampler) else None
 
 
 def draw_samples(

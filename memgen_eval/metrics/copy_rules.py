@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.errors import InputError
-from memgen_eval.metrics.statistics import NO_IMAGES, check_share, proportion
+from memgen_eval.metrics.statistics import NO_IMAGES, check_fraction, proportion
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.results import Axis, Curve, Estimate
 
@@ -23,6 +23,25 @@ CURVE_THRESHOLDS = tuple(j / 30 for j in range(1, 30))  # holds 1/3
 PATCH_GRID = 4  # tiles a side, 16 in all, as Carlini et al. cut their images
 UNDEFINED = "{} images have no training neighbour beside duplicates of the first: undefined, counted as not copied"
 Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class CopyRules:
+    """What counts as a copy.
+
+    Attributes
+    ----------
+    threshold : float
+        The c of the ratio rule ``d1 / d2 < c``.
+    tolerance : float
+        Of duplicates, as a distance between images.
+    flip : bool
+        Whether mirrored training images count.
+    """
+
+    threshold: float
+    tolerance: float
+    flip: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -139,7 +158,7 @@ def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3, repe
     .. [1] Yoon, Choi, Kwon & Ryu, "Diffusion Probabilistic Models Generalize when They Fail to Memorize", 2023.
     .. [2] Gu et al., "On Memorization in Diffusion Models", TMLR 2025, section 2.
     """
-    check_share("threshold", threshold)
+    check_fraction("threshold", threshold)
     if neighbours.indices.shape[1] < 2:
         raise InputError(
             "neighbours hold one column, expected two or more: search with k=2 or pass distinct_neighbours()"

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from memgen_eval.compute.engines import threads_for
 from memgen_eval.compute.resources import single_thread
 from memgen_eval.diffusion.moments import Moments, leading_directions, moments, project
-from memgen_eval.metrics.statistics import Z, bootstrap
+from memgen_eval.metrics.statistics import Z, bootstrap, permutation
 from memgen_eval.results import Estimate
 
 MAX_DIRECTIONS = 256
@@ -192,6 +192,25 @@ class MatchedSets:
     test: NDArray[Any] | None
     train: NDArray[Any]
     other_train: NDArray[Any]
+
+
+def match_sets(
+    samples: NDArray[Any], test: NDArray[Any] | None, train: NDArray[Any], *, seed: int
+) -> MatchedSets | None:
+    """As many images of each set, and of each half of train, as the smallest has, drawn; None for fewer than two.
+
+    Without test images the second half of train takes their place, and does not limit the number.
+    """
+    size = min(len(samples), len(train) if test is None else len(test), len(train) // 2)
+    if size < 2:
+        return None
+    halves = permutation(len(train), seed=seed)
+    return MatchedSets(
+        samples=samples[permutation(len(samples), seed=seed)[:size]],
+        test=None if test is None else test[permutation(len(test), seed=seed)[:size]],
+        train=train[halves[:size]],
+        other_train=train[halves[size : 2 * size]],
+    )
 
 
 def measure_gaussian(

@@ -1,87 +1,142 @@
-"""The memorization family and the verdict, put together from neighbours of samples and of the baseline."""
+"""The memorization family and the verdict: its searches, its figures, put together from samples and baseline."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.metrics.baseline import NO_BASELINE, Baseline, Scale
 from memgen_eval.metrics.copy_rules import (
+    CARLINI_NEIGHBOURS,
     Copying,
+    CopyRules,
     carlini_ratio,
     copied,
     distance_ratios,
+    largest_patch_distances,
     memorization_ratio,
     ratio_curve,
+    repeated,
 )
-from memgen_eval.metrics.statistics import count_estimate, proportion, proportion_difference
+from memgen_eval.metrics.statistics import count_estimate, permutation, proportion, proportion_difference
 from memgen_eval.metrics.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio
+from memgen_eval.neighbours.duplicates import neighbours_within
+from memgen_eval.neighbours.index import Index
+from memgen_eval.neighbours.search import mirrored
+from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.results import Curve, Estimate, Match, Memorization, Verdict
 
 MAX_COPIES = 10_000
 NUM_CLOSEST = 32
+PAIR_VALUES = 2**20  # of the images whose patches are compared at once, in float64
+NO_FEATURES = "needs a feature extractor for copy detection; none is measured here"
+OF_PIXELS = "needs the images: see `patch_share` and `repetition`"
+NO_TOLERANCE = "the duplicate tolerance is 0: no distance is below it"
+
 Bools = NDArray[np.bool_]
+Rows = NDArray[np.int64]
 
 
-@dataclass(frozen=True, eq=False)
-class Scale:
-    """What turns distances of a table into report units: `unit` to [0, 1] per value, `grey` to grey levels."""
-
-    unit: float
-    grey: float
+def search(images: NDArray[Any], index: Index, *, excluded: Rows | None = None) -> Neighbours:
+    """Training neighbours of images (N, C, H, W) in the orientation given, enough of them for every figure."""
+    return index.search(images, min(CARLINI_NEIGHBOURS + 1, len(index) - (excluded is not None)), exclude=excluded)
 
 
-@dataclass(frozen=True, eq=False)
-class Baseline:
-    """Images that cannot have been copied: what is known of them, (m,), and what they are called.
+def copying(plain: Neighbours, index: Index, rules: CopyRules, *, repeats: Bools | None = None) -> Copying:
+    """What the family needs to know of the images that `plain` was searched for.
 
-    `rows` are their indices in the set they come from; `leaked` marks those that the training set holds all the same;
-    `notes` say what was left out of them.
+    `repeats` (N,) marks those that equal an earlier one of them; none if it is left out.
     """
+    closest = index.both_orientations(plain)
+    nearest = closest if rules.flip else plain
+    return Copying(
+        plain=plain,
+        nearest=nearest,
+        distinct=index.distinct(nearest, tolerance=rules.tolerance),
+        closest=closest,
+        near_identical=closest.squared_distances[:, 0] <= rules.tolerance**2,
+        repeats=np.zeros(len(plain), dtype=bool) if repeats is None else repeats,
+    )
 
-    copying: Copying
-    rows: NDArray[np.int64]
-    leaked: Bools
-    name: str
-    leak: str
-    notes: tuple[str, ...] = ()
+
+def patch_share(known: Copying, index: Index, rules: CopyRules) -> Estimate:
+    """Share of images with a training image whose worst patch differs by less than the duplicate tolerance.
+
+    The worst patch differs at least as much as the whole, so that only training images within the tolerance matter.
+    """
+    if rules.tolerance == 0:
+        return Estimate.undefined(NO_TOLERANCE)
+    own, train = known.nearest[index.ranks.share(len(known))], index.rows
+    assert own.queries is not None
+    rows, indices = neighbours_within(own, train, radius=rules.tolerance)
+    num_values = int(np.prod(train.shape[1:]))
+    grey = rules.tolerance / np.sqrt(num_values)
+    hits = np.zeros(len(own), dtype=bool)
+    step = max(1, PAIR_VALUES // num_values)
+    for start in range(0, len(rows), step):
+        row = rows[start : start + step]
+        images, references = own.queries[row], train[indices[start : start + step]]  # (P, C, H, W)
+        worst = largest_patch_distances(images, references)
+        if rules.flip:
+            worst = np.minimum(worst, largest_patch_distances(images, mirrored(references)))
+        hits[row[worst < grey]] = True
+    notes = (f"threshold {grey:.3g} grey levels in the worst of 16 patches",)
+    return proportion(index.ranks.gather(hits), repeats=known.repeats, notes=notes)
 
 
-@dataclass(frozen=True, eq=False)
-class Extras:
-    """Figures that need pixels or further searches: see the fields of the same names in `Memorization`."""
+def repetition(
+    samples: NDArray[Any], others: NDArray[Any], index: Index, rules: CopyRules, *, originals: Rows, seed: int
+) -> tuple[Estimate, Estimate]:
+    """`repeated` for samples, and for one half of the baseline against the other, all at one size.
 
-    carlini_patch: Estimate
-    repetition: Estimate
-    test_repetition: Estimate
+    `originals` (N,) names the first sample that equals each; `index` lends its budget and ranks.
+    """
+    size = min(len(samples), len(others) // 2)
+    if size < 2:
+        undefined = Estimate.undefined("needs two samples and four baseline images")
+        return undefined, undefined
+    halves, rows = permutation(len(others), seed=seed), permutation(len(samples), seed=seed)[:size]
+    drawn, first, second = samples[rows], others[halves[:size]], others[halves[size : 2 * size]]
+
+    def share(images: NDArray[Any], repeats: Bools | None) -> Estimate:
+        to_others, to_baseline = (
+            index.among(references).search(images, 1, exclude=left_out, flip=rules.flip)
+            for references, left_out in ((images, np.arange(size)), (second, None))
+        )
+        return repeated(to_others, to_baseline, threshold=rules.threshold, repeats=repeats)
+
+    return share(drawn, _repeats_among(originals[rows])), share(first, None)
+
+
+def _repeats_among(originals: Rows) -> Bools:
+    """Whether each of some images has the original of an earlier one of them, (B,)."""
+    repeats = np.ones(len(originals), dtype=bool)
+    repeats[np.unique(originals, return_index=True)[1]] = False
+    return repeats
 
 
 def measure_memorization(
     samples: Copying,
     baseline: Baseline | None,
-    extras: Extras,
-    *,
-    threshold: float,
-    tolerance: float,
+    rules: CopyRules,
     scale: Scale,
-    cautions: tuple[str, ...],
-    reason: str,
+    *,
+    cautions: tuple[str, ...] = (),
+    reason: str = NO_BASELINE,
 ) -> tuple[Memorization, Verdict]:
-    """The family and the verdict.
+    """The figures that rest on tables of neighbours alone, and the verdict.
 
     Parameters
     ----------
     samples : Copying, (N,)
         Neighbours of the samples.
     baseline : Baseline or None, (m,)
-        The same of images that cannot have been copied.
-    extras : Extras
-        What was found in the pixels.
-    threshold : float
-        Of the ratio rule.
-    tolerance : float
-        Of duplicates, in the units of the tables.
+        Images that cannot have been copied, with their neighbours.
+    rules : CopyRules
+        In the units of the tables.
     scale : Scale
         From the units of the tables to those of a report.
     cautions : tuple of str
@@ -89,65 +144,62 @@ def measure_memorization(
     reason : str
         Why there is no baseline, where there is none.
     """
-    flagged, repeats = copied(samples.distinct, threshold=threshold), samples.repeats
+    flagged, repeats = copied(samples.distinct, threshold=rules.threshold), samples.repeats
     matches = _matches(samples, np.arange(len(samples)), scale)
     order = _by_closeness(matches)
     flagged_matches = [matches[i] for i in order if flagged[i]]
-    counted = Counted(flagged, samples.near_identical, samples.closest.distances[:, 0])
-    verdict = _verdict(counted, samples, baseline, scale, cautions, threshold)
-    ratio = memorization_ratio(samples.distinct, threshold=threshold, repeats=repeats)
-    control = _control(baseline, threshold, scale, reason)
+    verdict = _verdict(samples, baseline, rules, scale, cautions)
+    ratio = memorization_ratio(samples.distinct, threshold=rules.threshold, repeats=repeats)
     distinct = len({match.train_index for match in flagged_matches})
     cut = (f"only the first {MAX_COPIES:,} of {len(flagged_matches):,} copies are listed",)
-    undefined_feature = Estimate.undefined("needs a feature extractor for copy detection; none is measured here")
+    undefined, of_pixels, without_features = map(Estimate.undefined, (reason, OF_PIXELS, NO_FEATURES))
     family = Memorization(
         ratio=ratio,
-        plain_ratio=_plain_ratio(samples, threshold),
-        test_ratio=control.ratio,
-        excess=proportion_difference(ratio, control.ratio),
+        plain_ratio=_plain_ratio(samples, rules.threshold),
+        test_ratio=undefined,
+        excess=proportion_difference(ratio, undefined),
         ratio_curve=ratio_curve(samples.distinct, repeats=repeats),
-        test_ratio_curve=control.curve,
+        test_ratio_curve=Curve.undefined(reason),
         carlini=carlini_ratio(samples.nearest, repeats=repeats),
-        test_carlini=control.carlini,
-        carlini_absolute=_absolute(samples, tolerance, scale),
-        carlini_patch=extras.carlini_patch,
-        feature_similarity=undefined_feature,
-        test_feature_similarity=undefined_feature,
-        repetition=extras.repetition,
-        test_repetition=extras.test_repetition,
+        test_carlini=undefined,
+        carlini_absolute=_absolute(samples, rules.tolerance, scale),
+        carlini_patch=of_pixels,
+        feature_similarity=without_features,
+        test_feature_similarity=without_features,
+        repetition=of_pixels,
+        test_repetition=of_pixels,
         num_distinct_copied=count_estimate(
             distinct, count=len(flagged_matches), notes=cut if len(flagged_matches) > MAX_COPIES else ()
         ),
-        num_near_identical=count_estimate(counted.num_near_identical, count=len(samples)),
-        test_num_near_identical=control.num_near_identical,
+        num_near_identical=count_estimate(int(np.count_nonzero(samples.near_identical)), count=len(samples)),
+        test_num_near_identical=undefined,
         largest_compatible_ratio=largest_compatible_ratio(verdict.evidence),
         detectable_ratio=detectable_ratio(verdict.evidence),
         copies=tuple(flagged_matches[:MAX_COPIES]),
         closest=tuple(matches[i] for i in order[:NUM_CLOSEST]),
-        test_closest=control.closest,
+        test_closest=(),
     )
-    return family, verdict
+    return family if baseline is None else _with_control(family, baseline, rules.threshold, scale), verdict
+
+
+def _counted(known: Copying, rules: CopyRules) -> Counted:
+    """What the verdict counts of a set."""
+    flagged = copied(known.distinct, threshold=rules.threshold)
+    return Counted(flagged, known.near_identical, known.closest.distances[:, 0])
 
 
 def _verdict(
-    counted: Counted,
-    samples: Copying,
-    baseline: Baseline | None,
-    scale: Scale,
-    cautions: tuple[str, ...],
-    threshold: float,
+    samples: Copying, baseline: Baseline | None, rules: CopyRules, scale: Scale, cautions: tuple[str, ...]
 ) -> Verdict:
-    near = np.flatnonzero(counted.near_identical)
-    none = np.zeros(0, dtype=bool)
-    base = Counted(none, none, np.zeros(0))
-    if baseline is not None:
-        known = baseline.copying
-        flagged = copied(known.distinct, threshold=threshold)
-        base = Counted(flagged, known.near_identical, known.closest.distances[:, 0])
+    near = np.flatnonzero(samples.near_identical)
+    leaked = np.zeros(0, dtype=bool)
+    base = Counted(leaked, leaked, np.zeros(0))
+    if baseline is not None and baseline.copying is not None:
+        base, leaked = _counted(baseline.copying, rules), baseline.leaked
     return judge(
-        counted,
+        _counted(samples, rules),
         base,
-        leaked=none if baseline is None else baseline.leaked,
+        leaked=leaked,
         repeats=samples.repeats,
         cautions=cautions,
         first_near_identical=_match(samples, int(near[0]), scale) if len(near) else None,
@@ -155,34 +207,23 @@ def _verdict(
     )
 
 
-@dataclass(frozen=True)
-class _Control:
-    """The baseline's side of the family."""
-
-    ratio: Estimate
-    curve: Curve
-    carlini: Estimate
-    num_near_identical: Estimate
-    closest: tuple[Match, ...]
-
-
-def _control(baseline: Baseline | None, threshold: float, scale: Scale, reason: str) -> _Control:
-    if baseline is None:
-        undefined = Estimate.undefined(reason)
-        return _Control(undefined, Curve.undefined(reason), undefined, undefined, ())
-    copying, num_leaked = baseline.copying, int(np.count_nonzero(baseline.leaked))
-    leaks = (f"{num_leaked:,} of {len(copying):,} {baseline.name} {baseline.leak}",) if num_leaked else ()
+def _with_control(family: Memorization, baseline: Baseline, threshold: float, scale: Scale) -> Memorization:
+    """The family with the baseline's figures, and the excess over them."""
+    assert baseline.copying is not None
+    known, num_leaked = baseline.copying, int(np.count_nonzero(baseline.leaked))
+    leaks = (f"{num_leaked:,} of {len(known):,} {baseline.name} {baseline.leak}",) if num_leaked else ()
     notes = (*leaks, *baseline.notes)
-    ratio = memorization_ratio(copying.distinct, threshold=threshold)
-    matches = _matches(copying, baseline.rows, scale)
-    return _Control(
-        ratio=replace(ratio, notes=ratio.notes + notes),
-        curve=ratio_curve(copying.distinct),
-        carlini=carlini_ratio(copying.nearest),
-        num_near_identical=count_estimate(
-            int(np.count_nonzero(copying.near_identical)), count=len(copying), notes=notes
-        ),
-        closest=tuple(matches[i] for i in _by_closeness(matches)[:NUM_CLOSEST]),
+    ratio = memorization_ratio(known.distinct, threshold=threshold)
+    matches = _matches(known, baseline.rows, scale)
+    num_near = int(np.count_nonzero(known.near_identical))
+    return replace(
+        family,
+        test_ratio=replace(ratio, notes=ratio.notes + notes),
+        excess=proportion_difference(family.ratio, ratio),
+        test_ratio_curve=ratio_curve(known.distinct),
+        test_carlini=carlini_ratio(known.nearest),
+        test_num_near_identical=count_estimate(num_near, count=len(known), notes=notes),
+        test_closest=tuple(matches[i] for i in _by_closeness(matches)[:NUM_CLOSEST]),
     )
 
 
@@ -195,7 +236,7 @@ def _plain_ratio(samples: Copying, threshold: float) -> Estimate:
 def _absolute(samples: Copying, tolerance: float, scale: Scale) -> Estimate:
     """Share of samples with d1 strictly below the duplicate tolerance."""
     if tolerance == 0:
-        return Estimate.undefined("the duplicate tolerance is 0: no distance is below it")
+        return Estimate.undefined(NO_TOLERANCE)
     note = f"threshold {tolerance * scale.unit:.4g} ({tolerance * scale.grey:.3g} grey levels), the duplicate tolerance"
     return proportion(samples.nearest.distances[:, 0] < tolerance, repeats=samples.repeats, notes=(note,))
 

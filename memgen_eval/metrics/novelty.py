@@ -6,6 +6,7 @@ bring images nearer to the training set without copying anything.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -13,8 +14,9 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memgen_eval.metrics.copy_rules import distance_ratios
-from memgen_eval.metrics.data_copying import Cells, _one_each, data_copying_test
+from memgen_eval.metrics.data_copying import Cells, Partition, _one_each, data_copying_test
 from memgen_eval.metrics.statistics import auc, bootstrap, percentile_interval, percentile_method, proportion
+from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.results import Axis, Curve, Estimate, Novelty
 
@@ -22,6 +24,7 @@ QUANTILES = tuple(j / 100 for j in range(1, 100))
 OF_SAMPLES = ("distance_quantiles", "distance_median", "authenticity")
 OF_BASELINE = ("test_distance_quantiles", "test_distance_median", "test_authenticity")
 ONE_IMAGE = "an interval needs two images"
+NO_OTHERS = "needs another training image beside the nearest"
 Floats = NDArray[np.float64]
 
 
@@ -58,6 +61,33 @@ class Distances:
     neighbours: Neighbours
     own_distances: Floats | str
     cells: Cells | str
+
+
+def known_distances(
+    tables: Sequence[Neighbours], index: Index, partition: Partition | str, *, skip_own: str | None = None
+) -> list[Distances]:
+    """What the family needs to know of the images that each table was searched for.
+
+    `index` is that of the training images in the tables' space, `partition` divides it, or says why it is not divided;
+    `skip_own` says why own distances are not wanted.
+    """
+    own: Sequence[Floats | str] = [skip_own or NO_OTHERS] * len(tables)
+    if skip_own is None and len(index) >= 2 + any(table.excluded is not None for table in tables):
+        own = _own_distances(tables, index)
+    cells = [
+        partition if isinstance(partition, str) else partition.assign(np.asarray(table.queries)) for table in tables
+    ]
+    return [Distances(*known) for known in zip(tables, own, cells, strict=True)]
+
+
+def _own_distances(tables: Sequence[Neighbours], index: Index) -> list[Floats]:
+    """From the nearest training image of each image to that one's own nearest other, (N,) for each table.
+
+    An image left out of train may be that other one: both distances are then equal, and only a larger one is authentic.
+    """
+    firsts = np.unique(np.concatenate([table.indices[:, 0] for table in tables]))
+    own = index.search(index.rows[firsts], 1, exclude=firsts).distances[:, 0]
+    return [own[np.searchsorted(firsts, table.indices[:, 0])] * table.factor for table in tables]
 
 
 def measure_novelty(samples: Distances, baseline: Distances | None, *, reason: str, seed: int) -> Novelty:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import numbers
+from bisect import bisect_left
 from collections.abc import Callable
 
 import numpy as np
@@ -110,16 +111,9 @@ def fisher_greater(successes: int, trials: int, base_successes: int, base_trials
 
 def smallest_significant(trials: int, base_successes: int, base_trials: int, *, p_value: float) -> int | None:
     """The fewest successes of `trials` at which `fisher_greater` is at most `p_value`; None where none suffices."""
-    low, high = 0, trials
-    if fisher_greater(trials, trials, base_successes, base_trials) > p_value:
-        return None
-    while low < high:  # the p-value falls as successes grow
-        middle = (low + high) // 2
-        if fisher_greater(middle, trials, base_successes, base_trials) <= p_value:
-            high = middle
-        else:
-            low = middle + 1
-    return low
+    suffices = lambda successes: fisher_greater(successes, trials, base_successes, base_trials) <= p_value  # noqa: E731
+    fewest = bisect_left(range(trials + 1), True, key=suffices)  # the p-value falls as successes grow
+    return fewest if fewest <= trials else None
 
 
 def rate_seen_with_power(successes: int, trials: int, *, power: float) -> float:
@@ -231,7 +225,7 @@ def permutation(num_images: int, *, seed: int) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(num_images)
 
 
-def check_share(name: str, value: float) -> float:
+def check_fraction(name: str, value: float) -> float:
     """`value` if it lies strictly between 0 and 1. Raises InputError naming it otherwise."""
     if not (isinstance(value, numbers.Real) and 0 < value < 1):
         raise InputError(f"{name} is {value!r}, expected a number between 0 and 1 (both excluded)")

@@ -7,19 +7,22 @@ an assumption of ours that cannot be right is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval import tables
 from memgen_eval.data.images import ImageSet
 from memgen_eval.errors import InputError, range_remedy
-from memgen_eval.metrics.copy_rules import copied
+from memgen_eval.metrics.copy_rules import CopyRules, copied
 from memgen_eval.metrics.statistics import auc, fisher_greater
+from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.resemblance.appearance import (
     Appearance,
     Reading,
+    appearance,
     better_reading,
     is_flat,
     level_mismatch,
@@ -28,7 +31,6 @@ from memgen_eval.resemblance.appearance import (
     turned,
     with_levels_of,
 )
-from memgen_eval.sets import Searched, Sets, appearance_of
 
 CLIPPED_SHARE = 0.05
 SINGLE_COLOUR_SHARE = 0.05
@@ -39,25 +41,27 @@ READ_AGAIN_P_VALUE = 1e-4
 NAMES = {"samples": "samples", "test": "test images"}
 
 
-def of_sets(sets: Sets) -> tuple[str, ...]:
+def appearance_of(images: ImageSet) -> Appearance:
+    """How some of the images of a set look."""
+    return appearance(images.take(spread_evenly(len(images))))
+
+
+def of_sets(
+    samples: ImageSet, test: ImageSet | None, train: ImageSet, *, own: Appearance, of_train: Appearance
+) -> tuple[str, ...]:
     """What samples and test images show next to the training set, before anything is searched.
+
+    `own` and `of_train` are how samples and training images look.
 
     Raises
     ------
     InputError
         If floats without a range were taken to be in [-1, 1], and then fill other grey levels than the other set.
     """
-    train = _train_appearance(sets)
-    found: list[str] = []
-    for argument, images in (("samples", sets.samples), ("test", sets.test)):
-        if images is not None:
-            own = sets.appearance if images is sets.samples else appearance_of(images)
-            found += _beside_train(argument, images, own, sets.train, train)
+    found = [*_beside_train("samples", samples, own, train, of_train)]
+    if test is not None:
+        found += _beside_train("test", test, appearance_of(test), train, of_train)
     return tuple(found)
-
-
-def _train_appearance(sets: Sets) -> Appearance:
-    return sets.keep("appearance", lambda: appearance_of(sets.train))
 
 
 def _beside_train(
@@ -90,59 +94,68 @@ def _beside_train(
         yield f"The {name} resemble the training set more when they are read {better}. Check how they were written."
 
 
-def of_distances(searched: Searched) -> tuple[str, ...]:
+def of_distances(samples: Neighbours, baseline: Neighbours | None) -> tuple[str, ...]:
     """Whether the samples are so far from the training set that novelty means nothing."""
-    if searched.baseline is None:
+    if baseline is None:
         return ()
-    area = auc(searched.samples.distances[:, 0], searched.baseline.distances[:, 0])
+    area = auc(samples.distances[:, 0], baseline.distances[:, 0])
     if area.value is None or area.value <= FAR or area.low is None or area.low <= 0.5:
         return ()
     farther = f"in {area.value:.0%} of all pairs the sample is farther from it than the unseen image is"
     return (f"The samples do not resemble the training set: {farther}.",)
 
 
-def of_other_readings(sets: Sets, searched: Searched) -> tuple[str, ...]:
+@dataclass(frozen=True, eq=False)
+class OtherReadings:
+    """250 samples, spread evenly, to be read in every other way: turned, channels exchanged, axes renamed, and more.
+
+    Attributes
+    ----------
+    rows : int64, (R,)
+        Which samples.
+    images : uint8 or float32, (R, C, H, W)
+        As they were read.
+    readings : list of Reading
+        How else they might be meant.
+    """
+
+    rows: NDArray[np.int64]
+    images: NDArray[Any]
+    readings: list[Reading]
+
+    @classmethod
+    def of(cls, samples: ImageSet, *, own: Appearance, of_train: Appearance) -> OtherReadings:
+        """Those of a set; `own` and `of_train` are how samples and training images look."""
+        shape = samples.shape
+        readings = [*turned(shape), *misstored(shape), *with_levels_of(of_train.counts, own.counts)]
+        most = min(READ_AGAIN, max(16, READ_AGAIN_VALUES // (samples.num_values * len(readings))))
+        rows = spread_evenly(len(samples), most)
+        return cls(rows, samples.take(rows), readings)
+
+
+def of_other_readings(
+    others: OtherReadings, samples: Neighbours, baseline: Neighbours | None, index: Index, rules: CopyRules
+) -> tuple[str, ...]:
     """Whether samples would be copies if they were read in another way; a sentence for each way.
 
-    250 samples, spread evenly, are turned, have their channels exchanged, their axes renamed, their grey levels mapped
-    to those of the training set. A reading counts if it makes copies of more than twice as many samples as are copies
-    already, and Fisher's test of them against the baseline, as it was read, gives p <= 1e-4.
+    A reading counts if it makes copies of more than twice as many samples as are copies already, and Fisher's test of
+    them against the baseline, as it was read, gives p <= 1e-4.
     """
-    baseline = searched.baseline
-    if baseline is None or searched.samples.indices.shape[1] < 2 or baseline.indices.shape[1] < 2:
+    if baseline is None or samples.indices.shape[1] < 2 or baseline.indices.shape[1] < 2:
         return ()
-    readings = _other_readings(sets)
-    rows = _read_again(sets.samples, len(readings))
-    images = sets.samples.take(rows)
-    table = tables.shared_neighbours(
-        np.concatenate([reading.apply(images) for reading in readings]),
-        sets.references,
-        2,
-        memory_budget=sets.options.memory_budget,
-        ranks=sets.ranks,
-    )
-    known, base = (int(np.count_nonzero(_copied(t, sets))) for t in (tables.some(searched.samples, rows), baseline))
-    counts = np.count_nonzero(_copied(table, sets).reshape(len(readings), -1), axis=1)
+    table = index.search(np.concatenate([reading.apply(others.images) for reading in others.readings]), 2)
+    known, base = (int(np.count_nonzero(_copied(found, rules))) for found in (samples[others.rows], baseline))
+    counts = np.count_nonzero(_copied(table, rules).reshape(len(others.readings), -1), axis=1)
+    size = len(others.rows)
     return tuple(
-        f"Read {reading.name}, {count:,} of {len(rows):,} samples would be copies of training images. "
+        f"Read {reading.name}, {count:,} of {size:,} samples would be copies of training images. "
         "Check how they were written."
-        for reading, count in zip(readings, counts.tolist(), strict=True)
-        if count > 2 * known and fisher_greater(count, len(rows), base, len(baseline)) <= READ_AGAIN_P_VALUE
+        for reading, count in zip(others.readings, counts.tolist(), strict=True)
+        if count > 2 * known and fisher_greater(count, size, base, len(baseline)) <= READ_AGAIN_P_VALUE
     )
 
 
-def _read_again(samples: ImageSet, num_readings: int) -> NDArray[np.int64]:
-    """The indices of samples to be read again, spread evenly."""
-    most = min(READ_AGAIN, max(16, READ_AGAIN_VALUES // (samples.num_values * num_readings)))
-    return spread_evenly(len(samples), most)
-
-
-def _other_readings(sets: Sets) -> list[Reading]:
-    shape, own = sets.samples.shape, sets.appearance
-    return [*turned(shape), *misstored(shape), *with_levels_of(_train_appearance(sets).counts, own.counts)]
-
-
-def _copied(table: Neighbours, sets: Sets) -> NDArray[np.bool_]:
+def _copied(table: Neighbours, rules: CopyRules) -> NDArray[np.bool_]:
     """Whether each image is flagged by the ratio rule as published, or lies within the duplicate tolerance, (N,)."""
-    near: NDArray[np.bool_] = table.squared_distances[:, 0] <= sets.tolerance**2
-    return near | copied(table, threshold=sets.options.threshold)
+    near: NDArray[np.bool_] = table.squared_distances[:, 0] <= rules.tolerance**2
+    return near | copied(table, threshold=rules.threshold)

@@ -13,6 +13,7 @@ import tarfile
 import tracemalloc
 import zipfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import NoReturn
 
@@ -22,10 +23,13 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 
-from memgen_eval import InputError, nearest_neighbours, tables
+from memgen_eval import InputError, nearest_neighbours
 from memgen_eval.data import archives, images, tensors
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.sources import load_images
+from memgen_eval.metrics import memorization
+from memgen_eval.metrics.copy_rules import CopyRules
+from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 
 Pixels = NDArray[np.uint8]
@@ -371,13 +375,14 @@ def test_near_identical_pairs_are_compared_a_few_at_a_time(monkeypatch: pytest.M
     """A set of flat images: every pair is near, 256 of them."""
     flat = np.arange(16, dtype=np.uint8)[:, None, None, None] // 4 + np.zeros((16, 64, 64, 3), np.uint8)
     compared: list[Pixels] = []
-    plain = tables.largest_patch_distances
+    plain = memorization.largest_patch_distances
     monkeypatch.setattr(
-        tables, "largest_patch_distances", lambda first, second: (compared.append(first), plain(first, second))[1]
+        memorization, "largest_patch_distances", lambda first, second: (compared.append(first), plain(first, second))[1]
     )
     train = load_images(flat, argument="train")
     found = nearest_neighbours(train.array(), train.array(), 2)
-    known = tables.copying(found, References(train.array()), flip=False, tolerance=10_000.0, memory_budget="512MiB")
-    assert tables.patch_share(known, train, tolerance=10_000.0, flip=True).value == 1
+    index, mirrored_too = Index(References(train.array())), CopyRules(1 / 3, 10_000.0, flip=True)
+    known = memorization.copying(found, index, replace(mirrored_too, flip=False))
+    assert memorization.patch_share(known, index, mirrored_too).value == 1
     assert sum(map(len, compared)) == 2 * 256  # in both orientations
     assert max(first.size for first in compared) <= 2**20

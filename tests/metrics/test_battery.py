@@ -15,11 +15,12 @@ from numpy.typing import NDArray
 from made_reports import full_report
 from memgen_eval import Report
 from memgen_eval.diffusion.moments import moments
-from memgen_eval.metrics.copy_rules import repeated
+from memgen_eval.metrics.baseline import Baseline, Scale
+from memgen_eval.metrics.copy_rules import CopyRules, repeated
 from memgen_eval.metrics.data_copying import partition
 from memgen_eval.metrics.gaussian_denoiser import GaussianCurves
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
-from memgen_eval.metrics.memorization import Baseline, Extras, Scale, measure_memorization
+from memgen_eval.metrics.memorization import measure_memorization
 from memgen_eval.metrics.novelty import Distances, measure_novelty
 from memgen_eval.report import Curve, Estimate, Gaussian, Memorization, Novelty, Verdict, dumps
 from metric_tables import brute_force, copying
@@ -64,7 +65,7 @@ def images(seed: int, num_images: int) -> Arrays:
 
 TRAIN, TEST = images(0, 300), images(1, 120)
 MOMENTS, CELLS = moments(TRAIN), partition(TRAIN)
-SCALE = Scale(1 / (255 * np.sqrt(40)), 1 / np.sqrt(40))
+SCALE = Scale.of(TRAIN)
 OWN = brute_force(TRAIN, TRAIN, 1, exclude=range(300)).distances[:, 0]
 TEST_TABLE = brute_force(TEST, TRAIN, 51)
 
@@ -78,17 +79,13 @@ def memorization(samples: Arrays) -> tuple[Memorization, Verdict]:
         repetition = repeated(others, brute_force(samples[:size], TEST[:size], 1), threshold=1 / 3)
     tolerance = float(np.sqrt(40))
     held_out = copying(TEST_TABLE, tolerance=tolerance)
-    nothing = Estimate.undefined("not here")
-    return measure_memorization(
+    family, verdict = measure_memorization(
         copying(brute_force(samples, TRAIN, 51), tolerance=tolerance),
-        Baseline(held_out, np.arange(len(TEST)), np.zeros(len(TEST), dtype=bool), "test images", "leaked"),
-        Extras(nothing, repetition, nothing),
-        threshold=1 / 3,
-        tolerance=tolerance,
-        scale=SCALE,
-        cautions=(),
-        reason="",
+        Baseline(TEST, np.arange(len(TEST)), None, "test images", "test", copying=held_out),
+        CopyRules(1 / 3, tolerance, flip=False),
+        SCALE,
     )
+    return replace(family, repetition=repetition), verdict
 
 
 def novelty(samples: Arrays) -> Novelty:

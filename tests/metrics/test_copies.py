@@ -7,40 +7,27 @@ import pytest
 from numpy.typing import NDArray
 
 from memgen_eval.metrics import memorization
-from memgen_eval.metrics.copy_rules import Copying
-from memgen_eval.metrics.memorization import Baseline, Extras, Scale, measure_memorization
+from memgen_eval.metrics.baseline import Baseline, Scale
+from memgen_eval.metrics.copy_rules import Copying, CopyRules
+from memgen_eval.metrics.memorization import measure_memorization
 from memgen_eval.metrics.statistics import proportion, proportion_difference
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.report import Estimate, Memorization, Verdict
+from memgen_eval.report import Memorization, Verdict
 from metric_tables import copying, table
 
 GREY = Scale(unit=1 / 510, grey=1 / 2)  # images of four values
-NOT_HERE = Estimate.undefined("not here")
 
 
-def extras() -> Extras:
-    return Extras(NOT_HERE, NOT_HERE, NOT_HERE)
-
-
-def baseline(known: Copying, leaked: list[int] | None = None) -> Baseline:
-    marks = np.zeros(len(known), dtype=bool)
-    marks[leaked or []] = True
+def baseline(known: Copying) -> Baseline:
     rows = np.arange(len(known)) * 10
-    return Baseline(known, rows, marks, "test images", "are identical to a training image")
+    return Baseline(np.zeros((len(known), 1, 2, 2)), rows, None, "test images", "test", copying=known)
 
 
 def measure(
     samples: Copying, held_out: Baseline | None = None, *, tolerance: float = 3.0
 ) -> tuple[Memorization, Verdict]:
     return measure_memorization(
-        samples,
-        held_out,
-        extras(),
-        threshold=1 / 3,
-        tolerance=tolerance,
-        scale=GREY,
-        cautions=(),
-        reason="no baseline here",
+        samples, held_out, CopyRules(1 / 3, tolerance, flip=True), GREY, reason="no baseline here"
     )
 
 
@@ -98,7 +85,7 @@ def test_mirrored_copies_are_said_to_be() -> None:
 
 
 def test_every_copying_figure_has_its_control() -> None:
-    held_out = baseline(copying(table([[100, 120], [1, 400], [0, 8], [50, 60]]), tolerance=3), leaked=[2])
+    held_out = baseline(copying(table([[100, 120], [1, 400], [0, 8], [50, 60]]), tolerance=3))
     family, verdict = measure(SAMPLES, held_out)
     assert family.test_ratio.value == 0.5
     assert family.test_ratio.notes == ("1 of 4 test images are identical to a training image",)

@@ -248,7 +248,7 @@ def test_a_permutation_depends_on_size_and_seed_alone() -> None:
 @pytest.mark.parametrize("value", [0, 1, -0.1, 1.5, math.nan, math.inf, True, "0.5"])
 def test_a_share_lies_between_0_and_1(value: float) -> None:
     with pytest.raises(InputError, match=r"threshold is .*between 0 and 1"):
-        statistics.check_share("threshold", value)
+        statistics.check_fraction("threshold", value)
 
 
 def test_a_count_has_no_interval() -> None:

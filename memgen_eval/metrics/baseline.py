@@ -1,0 +1,98 @@
+"""Images that cannot have been copied, with which every figure of copying is compared; and the duplicate tolerance."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.metrics.copy_rules import Copying
+from memgen_eval.neighbours.index import Index
+
+MAX_BASELINE = 10_000
+TOLERANCE_IMAGES = 1_000
+TOLERANCE_NEIGHBOUR = 5  # the first may be a duplicate itself
+TOLERANCE_SHARE = 0.25
+GREY_LEVELS = 255.0
+NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"
+
+Bools = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Baseline:
+    """Images that cannot have been copied, (m, C, H, W), no two of them equal.
+
+    Attributes
+    ----------
+    images : uint8 or float32, (m, C, H, W)
+    rows : int64, (m,)
+        Their indices in the set they come from.
+    excluded : int64, (m,), or None
+        The training image that each is not compared with: itself. None for test images.
+    name : str
+        What they are called in sentences, in the plural.
+    setting : str
+        What they are called in the report's settings.
+    notes : tuple of str
+        How many images were left out, and why.
+    copying : Copying or None
+        Their training neighbours, once these are known.
+    """
+
+    images: NDArray[Any]
+    rows: Rows
+    excluded: Rows | None
+    name: str
+    setting: str
+    notes: tuple[str, ...] = ()
+    copying: Copying | None = None
+
+    @property
+    def leaked(self) -> Bools:
+        """Whether the training set holds each image all the same, (m,)."""
+        assert self.copying is not None
+        return self.copying.identical if self.excluded is None else self.copying.near_identical
+
+    @property
+    def leak(self) -> str:
+        """What leaked images are, after their number."""
+        if self.excluded is None:
+            return "are identical to a training image"
+        return "have another training image within the duplicate tolerance"
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Factors from distances between images to a report's units: `unit` to [0, 1] per value, `grey` to grey levels."""
+
+    unit: float
+    grey: float
+
+    @classmethod
+    def of(cls, images: NDArray[Any]) -> Scale:
+        """That of images in grey levels, (N, C, H, W)."""
+        root = float(np.sqrt(np.prod(images.shape[1:])))
+        return cls(unit=1 / (GREY_LEVELS * root), grey=1 / root)
+
+
+def draw_rows(num_images: int, most: int, *, seed: int) -> Rows:
+    """Rows of at most `most` images, in order, drawn without replacement."""
+    return np.sort(np.random.default_rng(seed).choice(num_images, min(most, num_images), replace=False))
+
+
+def duplicate_tolerance(distinct: Index, *, seed: int) -> float:
+    """A quarter of the median distance of training images to their fifth nearest other one, in the units of the images.
+
+    Over 1,000 images drawn with the seed from an index without repeats; the farthest if there are fewer others; 0 for
+    one training image.
+    """
+    if len(distinct) < 2:
+        return 0.0
+    rows = draw_rows(len(distinct), TOLERANCE_IMAGES, seed=seed)
+    k = min(TOLERANCE_NEIGHBOUR, len(distinct) - 1)
+    table = distinct.search(distinct.rows[rows], k, exclude=rows)
+    return TOLERANCE_SHARE * float(np.median(table.distances[:, -1]))
