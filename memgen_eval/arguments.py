@@ -15,7 +15,7 @@ PROGRAM = "memgen-eval"
 RANGES = ("--range", "--train-range", "--test-range")
 STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 PAIR = re.compile(r"[-+.\d][^,\s]*,[^,\s]+")
-NUMBER = re.compile(r"[-+]?\.?\d.*")
+NUMBER_WORD = re.compile(r"[-+]?\.?\d.*")
 EPILOG = """\
 examples:
   memgen-eval samples.npz --train cifar10
@@ -28,7 +28,7 @@ exit status: 0 done, 1 a gate failed, 2 unusable input or arguments, 3 a fault o
 """
 
 
-SUFFIXES: Mapping[str, tuple[str, ...]] = {
+OUTPUT_SUFFIXES: Mapping[str, tuple[str, ...]] = {
     "--html": (".html", ".htm"),
     "--json": (".json",),
     "--markdown": (".md", ".markdown"),
@@ -155,7 +155,7 @@ def _is_metric(word: str) -> bool:
 
 
 def _is_number(word: str) -> bool:
-    return NUMBER.fullmatch(word) is not None
+    return NUMBER_WORD.fullmatch(word) is not None
 
 
 def _joined_ranges(typed: list[str]) -> list[str]:
@@ -168,7 +168,7 @@ def _joined_ranges(typed: list[str]) -> list[str]:
             return [*joined, word, *words]
         if word in RANGES and words and PAIR.fullmatch(words[0]):
             word = f"{word}={words.pop(0)}"
-        elif word in RANGES and len(words) > 1 and all(NUMBER.fullmatch(value) for value in words[:2]):
+        elif word in RANGES and len(words) > 1 and all(NUMBER_WORD.fullmatch(value) for value in words[:2]):
             word = f"{word}={words.pop(0)},{words.pop(0)}"
         joined.append(word)
     return joined
@@ -197,14 +197,14 @@ def output_files(arguments: argparse.Namespace) -> dict[str, Path]:
     printed = printed_output(arguments)
     files = {flag: as_path(name) for flag, name in _outputs(arguments).items() if flag != printed}
     for flag, path in files.items():
-        if path.suffix.lower() not in ("", *SUFFIXES[flag]) and not is_stream(path):
-            expected = " or ".join(SUFFIXES[flag])
+        if path.suffix.lower() not in ("", *OUTPUT_SUFFIXES[flag]) and not is_stream(path):
+            expected = " or ".join(OUTPUT_SUFFIXES[flag])
             raise InputError(f"{flag} {path}: ends in {path.suffix}, expected {expected}; give such a name")
     return files
 
 
 def _outputs(arguments: argparse.Namespace) -> dict[str, str]:
-    named = {flag: getattr(arguments, flag.removeprefix("--")) for flag in SUFFIXES}
+    named = {flag: getattr(arguments, flag.removeprefix("--")) for flag in OUTPUT_SUFFIXES}
     return {flag: name for flag, name in named.items() if name is not None}
 
 

@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-LONGEST = 300  # characters of a foreign error's text
+LONGEST_ERROR = 300  # characters of a foreign error's text
 
 
 class MemgenError(Exception):
@@ -40,7 +40,7 @@ class RankError(MemgenError):
 def one_line(error: BaseException) -> str:
     """Kind and text of an exception on one line, cut after 300 characters."""
     text = " ".join(str(error).split())
-    return f"{type(error).__name__}: {text[:LONGEST]}" if text else type(error).__name__
+    return f"{type(error).__name__}: {text[:LONGEST_ERROR]}" if text else type(error).__name__
 
 
 @contextmanager

@@ -16,7 +16,7 @@ from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError, MemgenError, one_line
 from memgen_eval.runtime import modules_of
 
-FEW = 32  # images by whose features an extractor is known again
+FEW_IMAGES = 32  # images by whose features an extractor is known again
 
 
 def features_name(features: str | Callable[..., Any]) -> str:
@@ -63,7 +63,7 @@ def embed(
 
 def extractor_checksum(features: Callable[..., Any], images: ImageSet) -> str:
     """Of what an extractor makes of a few of the images, and of the weights and buffers of its modules."""
-    few = np.unique(np.linspace(0, len(images) - 1, FEW).astype(int))
+    few = np.unique(np.linspace(0, len(images) - 1, FEW_IMAGES).astype(int))
     digest = hashlib.sha256(_embedded(images.take(few), features, "train").tobytes())
     for module in modules_of(features):
         for tensor in (*module.parameters(False), *module.buffers(False)):

@@ -89,7 +89,7 @@ def reports() -> list[str]:
         evaluated(floats, train=NOISE, quantize=False, value_range=(0, 1), metrics=["memorization", "novelty"]),
         evaluated(NOISE[:2], train=NOISE, test=noise_images(2, 4, SHAPE), metrics="memorization"),
     ]
-    with mock.patch("memgen_eval.data.images.BLOCK_VALUES", 192 * 20):  # so that features come in several blocks
+    with mock.patch("memgen_eval.data.images.IMAGE_BLOCK_VALUES", 192 * 20):  # so that features come in several blocks
         found.append(
             evaluated(Counting(), train=NOISE, features=means, num_samples=30, batch_size=7, metrics="novelty")
         )
@@ -180,7 +180,7 @@ def failures() -> list[str]:
     refused(lambda: steps(lambda ranks: ranks.gather(NOISE) if ranks.rank else None))
     refused(lambda: steps(lambda ranks: 1 // (1 - ranks.rank)))
     refused(lambda: steps(lambda ranks: fail(f"rank {ranks.rank} failed first")))
-    with mock.patch("memgen_eval.data.images.BLOCK_VALUES", 192 * 20):  # so that each rank has blocks of its own
+    with mock.patch("memgen_eval.data.images.IMAGE_BLOCK_VALUES", 192 * 20):  # so that each rank has blocks of its own
         refused(lambda: evaluate(NOISE[:9], train=NOISE, features=lambda images: means(images)[:, rank:]))
     refused(lambda: evaluate(NOISE[:9], train=NOISE, denoiser=denoiser))  # given, it has to work
     return [*told, evaluate(NOISE[:9], train=NOISE, features=features).skipped["novelty"]]

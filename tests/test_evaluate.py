@@ -349,7 +349,7 @@ def not_a_number(images: torch.Tensor) -> Any:
     [(of_changing_width, "columns in different blocks"), (not_a_number, "NaN"), (of_wrong_length, "shape")],
 )
 def test_features_that_cannot_be_used(features: Any, reason: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(memgen_eval.data.images, "BLOCK_VALUES", 300 * 192)
+    monkeypatch.setattr(memgen_eval.data.images, "IMAGE_BLOCK_VALUES", 300 * 192)
     with pytest.raises(InputError, match=f"features of train.*{reason}"):
         evaluate(SAMPLES, train=TRAIN, features=features, metrics="novelty")
 

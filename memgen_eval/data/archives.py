@@ -182,7 +182,7 @@ def _sort_out(files: Iterable[str], special: Iterable[str], hidden: int, store: 
     others = list(special)
     for name in sorted(files):
         suffix = PurePosixPath(name).suffix.lower()
-        (images if suffix in pictures.SUFFIXES or (not suffix and _sniff(store, name)) else others).append(name)
+        (images if suffix in pictures.PICTURE_SUFFIXES or (not suffix and _sniff(store, name)) else others).append(name)
     return Listing(images, hidden, sorted(others))
 
 

@@ -28,7 +28,7 @@ USUAL_NAMES = ("arr_0", "images", "samples")
 STATISTICS = frozenset(("mu", "sigma", "mu_s", "sigma_s"))
 NUMBERED = re.compile(r"(?:arr_)?(\d+)", re.ASCII)  # what numpy.savez and the items of a list are called
 PREFIX = 8  # bytes before the length of a header: the magic string and the version
-LONGEST_HEADER = 2**16  # bytes; numpy itself parses no more than 10,000
+LONGEST_ARRAY_HEADER = 2**16  # bytes; numpy itself parses no more than 10,000
 
 
 @dataclass(frozen=True)
@@ -164,7 +164,7 @@ def read_npz(path: Path, *, argument: str) -> Images:
 
 
 @dataclass(frozen=True)
-class Header:
+class ArrayHeader:
     """What stands before the values of an array."""
 
     shape: tuple[int, ...]
@@ -178,14 +178,14 @@ class Header:
         return prod(self.shape) * self.dtype.itemsize
 
 
-def _header(file: IO[bytes]) -> Header:
+def _header(file: IO[bytes]) -> ArrayHeader:
     """The header at the beginning of a file: its length is looked at before it is read."""
     start = file.read(PREFIX)
     version = np.lib.format.read_magic(BytesIO(start))
     form = "<H" if version == (1, 0) else "<I"
     length = file.read(struct.calcsize(form))
     (num_bytes,) = struct.unpack(form, length)
-    if num_bytes > LONGEST_HEADER:
+    if num_bytes > LONGEST_ARRAY_HEADER:
         raise ValueError(f"a header of {num_bytes} bytes")
     text = BytesIO(length + file.read(num_bytes))
     read = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
@@ -194,10 +194,10 @@ def _header(file: IO[bytes]) -> Header:
         shape, fortran, dtype = read(text)
     if any(size < 0 for size in shape):
         raise ValueError(f"shape {shape}")
-    return Header(shape, fortran, dtype, PREFIX + len(length) + num_bytes)
+    return ArrayHeader(shape, fortran, dtype, PREFIX + len(length) + num_bytes)
 
 
-def _check_size(header: Header, file_size: int, label: str) -> None:
+def _check_size(header: ArrayHeader, file_size: int, label: str) -> None:
     if header.start + header.num_bytes != file_size:
         raise InputError(
             f"{label}: the header says {header.num_bytes} bytes of values, the file holds {file_size - header.start}; "
@@ -224,7 +224,7 @@ def _npz_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, labe
     return Entry(header.shape, str(header.dtype), is_object, read)
 
 
-def _filled(file: IO[bytes], header: Header, label: str) -> NDArray[Any]:
+def _filled(file: IO[bytes], header: ArrayHeader, label: str) -> NDArray[Any]:
     """The values that follow a header, read to the end of the file: zipfile compares the checksum there."""
     flat = room((header.num_bytes,), np.dtype(np.uint8), label=label)
     filled = 0
@@ -238,7 +238,7 @@ def _filled(file: IO[bytes], header: Header, label: str) -> NDArray[Any]:
     return flat.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
 
 
-def _mapped(path: Path, header: Header, *, offset: int) -> NDArray[Any]:
+def _mapped(path: Path, header: ArrayHeader, *, offset: int) -> NDArray[Any]:
     order: Any = "F" if header.fortran else "C"
     return np.memmap(path, mode="r", dtype=header.dtype, shape=header.shape, order=order, offset=offset + header.start)
 

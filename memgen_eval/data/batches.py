@@ -18,7 +18,7 @@ from memgen_eval.errors import InputError, shape_text
 from memgen_eval.runtime import member, misplaced
 
 KEYS = ("img", "image", "images", "pixel_values")
-FEW = 48  # items of a Dataset that are looked at by themselves
+FEW_ITEMS = 48  # items of a Dataset that are looked at by themselves
 TOGETHER = 256  # items of a Dataset that are stacked before they are looked at
 
 
@@ -140,7 +140,7 @@ def items_of(source: Any, *, label: str) -> tuple[Callable[[int], NDArray[Any]],
 
 def few_items(num_items: int) -> list[int]:
     """The indices of a few dozen items, spread evenly over a set."""
-    return np.unique(np.linspace(0, num_items - 1, FEW).astype(int)).tolist() if num_items else []
+    return np.unique(np.linspace(0, num_items - 1, FEW_ITEMS).astype(int)).tolist() if num_items else []
 
 
 def check_repeatable(source: Any, *, most: int | None = None, label: str) -> None:

@@ -15,7 +15,7 @@ from memgen_eval.data.images import Shape, check_image_size
 from memgen_eval.errors import InputError, range_remedy, shape_text, which_image
 
 Layout = Literal["NHW", "NCHW", "NHWC"]
-Kind = Literal["uint8", "integer", "float"]
+ValueKind = Literal["uint8", "integer", "float"]
 
 UNASKED: tuple[float, float] = (-1.0, 1.0)  # the range of floats that nobody gave one for, if they pass the next two
 NONE_BEYOND = 1.1
@@ -67,7 +67,7 @@ def layout_of(shape: Sequence[int], *, like: Shape | None, label: str) -> tuple[
     return next(iter(matching.items()))
 
 
-def kind_of(dtype: np.dtype[Any], *, label: str) -> Kind:
+def kind_of(dtype: np.dtype[Any], *, label: str) -> ValueKind:
     """The kind of values of an array. Raises InputError for values that images do not have."""
     if dtype == np.uint8:
         return "uint8"
@@ -140,7 +140,7 @@ class Conversion:
 
 
 def conversion_for(
-    layout: Layout, kind: Kind, *, value_range: tuple[float, float] | None, quantize: bool, label: str
+    layout: Layout, kind: ValueKind, *, value_range: tuple[float, float] | None, quantize: bool, label: str
 ) -> Conversion:
     """The conversion of a set. Raises InputError if integers come with a range that is not theirs."""
     if kind == "float":
@@ -214,8 +214,8 @@ def refuse_range(seen: Tally, *, argument: str, label: str) -> InputError:
     )
 
 
-def judge(
-    seen: Tally, kind: Kind, value_range: tuple[float, float] | None, *, argument: str, label: str
+def judge_values(
+    seen: Tally, kind: ValueKind, value_range: tuple[float, float] | None, *, argument: str, label: str
 ) -> tuple[tuple[str, ...], dict[str, Any] | None]:
     """Whether the values of the whole set are what they are taken for; notes, and what was clipped if anything was.
 

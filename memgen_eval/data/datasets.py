@@ -114,7 +114,7 @@ def _cifar10(
 ) -> Images:
     named = data_dir or os.environ.get("MEMGEN_DATA") or None
     folder = as_path(named) if named else cache_folder()
-    found = find(folder)
+    found = find_batches(folder)
     if found is None and named:
         raise InputError(
             f"{argument}: no CIFAR-10 in {quoted(folder)}; expected {PYTHON_FOLDER}/, {BINARY_FOLDER}/ or "
@@ -122,7 +122,7 @@ def _cifar10(
         )
     if found is None:
         found = _downloaded(folder, argument, url=url, md5=md5)
-    return read(found, split=split, argument=argument)
+    return read_batches(found, split=split, argument=argument)
 
 
 def _downloaded(folder: Path, argument: str, *, url: str, md5: str) -> Path:
@@ -163,7 +163,7 @@ def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"memgen-eval-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
 
 
-def find(folder: Path) -> Path | None:
+def find_batches(folder: Path) -> Path | None:
     """The batches in or below a folder: a folder of batches or an archive; None if there are none."""
     for candidate in (folder / PYTHON_FOLDER, folder, folder / BINARY_FOLDER):
         if is_batch_folder(candidate):
@@ -181,7 +181,7 @@ def is_python_batch(path: Path) -> bool:
     return path.name in PUBLISHED
 
 
-def read(path: Path, *, split: Split, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
+def read_batches(path: Path, *, split: Split, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
     """One split from a folder of batches or from an archive of them.
 
     Raises
@@ -209,7 +209,7 @@ def read(path: Path, *, split: Split, argument: str, checksums: Mapping[str, str
     )
 
 
-def read_file(path: Path, *, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
+def read_batch_file(path: Path, *, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
     """A single batch, python or binary."""
     with reading(place(argument, path), "cut or altered", "fetch it again"):
         images, names = _batch(path, _bytes(path, argument), argument, checksums)

@@ -24,7 +24,7 @@ from memgen_eval.errors import InputError, one_line, quoted
 
 logger = logging.getLogger(__name__)
 MEMBER_PIECE, DOWNLOAD_PIECE = 2**22, 2**18  # bytes read at once
-TIMEOUT = 30.0  # seconds without a byte
+DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte
 
 
 @dataclass(frozen=True)
@@ -159,7 +159,7 @@ def _attempt(url: str, target: Path, md5: str) -> None:
 def _receive(url: str, part: IO[bytes]) -> str:
     """Write what the server sends; its MD5."""
     digest, received, told = hashlib.md5(usedforsecurity=False), 0, 0
-    with urllib.request.urlopen(url, timeout=TIMEOUT) as answer:
+    with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer:
         total = int(answer.headers.get("Content-Length") or 0)
         while chunk := answer.read(DOWNLOAD_PIECE):
             part.write(chunk)

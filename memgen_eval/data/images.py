@@ -16,7 +16,7 @@ from memgen_eval.data.files import Stamp, scratch
 from memgen_eval.errors import InputError, quoted
 
 Shape = tuple[int, int, int]  # (C, H, W)
-BLOCK_VALUES = 2**23  # values in a block: 8 MiB of uint8, 32 MiB once it is float32
+IMAGE_BLOCK_VALUES = 2**23  # values in a block: 8 MiB of uint8, 32 MiB once it is float32
 LARGEST_IMAGE = 2**24  # values: a block of 16 larger ones, as float32, leaves no memory for anything else
 IN_MEMORY = 2**29  # bytes: larger sets stay where they are and are converted block by block, or once to a file
 Bools = NDArray[np.bool_]
@@ -85,7 +85,7 @@ def room(shape: tuple[int, ...], dtype: np.dtype[Any], *, label: str) -> NDArray
 
 def block_rows(num_values: int, *, fewest: int = 16) -> int:
     """How many images of `num_values` values make a block: a function of the image size alone, at least 16."""
-    return max(fewest, BLOCK_VALUES // num_values)
+    return max(fewest, IMAGE_BLOCK_VALUES // num_values)
 
 
 def block_bounds(num_images: int, num_values: int, *, fewest: int = 16) -> Iterator[tuple[int, int]]:

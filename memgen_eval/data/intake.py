@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from memgen_eval.data.canonical import (
     DARK,
     Conversion,
-    Kind,
     Tally,
+    ValueKind,
     conversion_for,
-    judge,
+    judge_values,
     kind_of,
     layout_of,
     out_of_hand,
@@ -77,7 +77,9 @@ def take_array(images: Images, expected: Expected, *, num_images: int | None) ->
     names = _names(images, total, cut=num_images is not None, label=label)
     source, seen = _converted(rows, shape, kind, conversion, images.names, label)
     notes, clipped = (
-        ((), None) if seen is None else judge(seen, kind, expected.value_range, argument=expected.argument, label=label)
+        ((), None)
+        if seen is None
+        else judge_values(seen, kind, expected.value_range, argument=expected.argument, label=label)
     )
     if images.stamp is not None:
         images.stamp.check()
@@ -129,7 +131,7 @@ def take_stream(
     notes, clipped = (
         ((), None)
         if seen is None
-        else judge(seen, first.kind, expected.value_range, argument=expected.argument, label=label)
+        else judge_values(seen, first.kind, expected.value_range, argument=expected.argument, label=label)
     )
     notes, given = (*images.notes, *notes), expected.value_range is not None
     arrival = _arrival(images, first.raw, whole.shape, first.kind, first.conversion, notes, clipped, given)
@@ -155,7 +157,7 @@ class _Opening:
     """What the first batch settles for all."""
 
     raw: NDArray[Any]
-    kind: Kind
+    kind: ValueKind
     conversion: Conversion
 
 
@@ -178,10 +180,10 @@ def _check_alike(raw: NDArray[Any], first: _Opening, label: str) -> None:
         raise InputError(f"{label}: values of type {raw.dtype}, those before were {first.raw.dtype}; expected one type")
 
 
-def _check_early(seen: Tally, kind: Kind, expected: Expected, label: str, *, is_first: bool) -> None:
+def _check_early(seen: Tally, kind: ValueKind, expected: Expected, label: str, *, is_first: bool) -> None:
     """What need not wait for the last image: values that no later ones can make right, and a hint where they might."""
     if kind == "integer" and seen.num_beyond:
-        judge(seen, kind, None, argument=expected.argument, label=label)
+        judge_values(seen, kind, None, argument=expected.argument, label=label)
     if kind != "float" or expected.value_range is not None:
         return
     if out_of_hand(seen):
@@ -215,7 +217,7 @@ def _names(images: Images, count: int, *, cut: bool, label: str) -> Sequence[str
 
 
 def _converted(
-    rows: Rows, shape: tuple[int, ...], kind: Kind, conversion: Conversion, names: Sequence[str] | None, label: str
+    rows: Rows, shape: tuple[int, ...], kind: ValueKind, conversion: Conversion, names: Sequence[str] | None, label: str
 ) -> tuple[Rows, Tally | None]:
     """The canonical source, and what its values were if they had to be looked at."""
     total, num_values = shape[0], int(np.prod(shape[1:]))
@@ -243,7 +245,7 @@ def _arrival(
     images: Images,
     rows: Rows,
     shape: tuple[int, ...],
-    kind: Kind,
+    kind: ValueKind,
     conversion: Conversion,
     notes: tuple[str, ...],
     clipped: dict[str, Any] | None,

@@ -175,7 +175,7 @@ def read_path(path: Path, *, argument: str, like: Shape | None) -> Images:
 
 def _read_folder(path: Path, *, argument: str, like: Shape | None) -> Images:
     if datasets.is_batch_folder(path):
-        return datasets.read(path, split=_split(argument), argument=argument)
+        return datasets.read_batches(path, split=_split(argument), argument=argument)
     return archives.read_folder(path, argument=argument, like=like)
 
 
@@ -186,10 +186,10 @@ def _read_file(path: Path, *, argument: str, like: Shape | None) -> Images:
     if suffix == ".zip":
         return archives.read_zip(path, argument=argument, like=like)
     if name.endswith((".tar.gz", ".tgz")):
-        return datasets.read(path, split=_split(argument), argument=argument)
+        return datasets.read_batches(path, split=_split(argument), argument=argument)
     if suffix == ".bin" or datasets.is_python_batch(path):
-        return datasets.read_file(path, argument=argument)
-    hint = "; put a single image into a folder" if suffix in pictures.SUFFIXES else ""
+        return datasets.read_batch_file(path, argument=argument)
+    hint = "; put a single image into a folder" if suffix in pictures.PICTURE_SUFFIXES else ""
     raise InputError(f"{place(argument, path)}: not a known format; expected {EXPECTED}{hint}")
 
 

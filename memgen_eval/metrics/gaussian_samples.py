@@ -19,10 +19,10 @@ from memgen_eval.diffusion.moments import Moments, leading_directions, moments, 
 from memgen_eval.metrics.statistics import Z, bootstrap, permutation
 from memgen_eval.results import Estimate
 
-MAX_DIRECTIONS = 256
+WASSERSTEIN_DIRECTIONS = 256
 OVERLAP_DIRECTIONS = 32
-NUM_RESAMPLES = 100
-METHOD = f"bootstrap over the set's images, {NUM_RESAMPLES} resamples, normal 95 %"
+NUM_MOMENT_RESAMPLES = 100
+METHOD = f"bootstrap over the set's images, {NUM_MOMENT_RESAMPLES} resamples, normal 95 %"
 Floats = NDArray[np.float64]
 
 
@@ -123,7 +123,7 @@ def _wasserstein(images: Sketch, reference: Sketch, *, scale: float, seed: int, 
             return np.array([np.sqrt(law.squared_to(_Law.of(images.inside, drawn)) + outside) * scale])
 
         value = float(measured(None)[0])
-        resamples = bootstrap(measured, count, seed=seed, num_resamples=NUM_RESAMPLES, threads=threads)
+        resamples = bootstrap(measured, count, seed=seed, num_resamples=NUM_MOMENT_RESAMPLES, threads=threads)
     spread = float(resamples.std(ddof=1))
     return Estimate(value, max(value - Z * spread, 0.0), value + Z * spread, METHOD, count, notes)
 
@@ -138,7 +138,7 @@ def subspace_overlap(first: Floats, second: Floats) -> float:
 
 def _threads(rows: Floats) -> int:
     """Threads for a bootstrap of the covariance of rows (M, K)."""
-    return threads_for(2.0 * NUM_RESAMPLES * rows.size * rows.shape[1])
+    return threads_for(2.0 * NUM_MOMENT_RESAMPLES * rows.size * rows.shape[1])
 
 
 def _directions(images: NDArray[Any], num_directions: int) -> Directions:
@@ -163,7 +163,7 @@ def _overlap(images: NDArray[Any], reference: Floats, *, seed: int) -> Estimate:
             _, vectors = np.linalg.eigh(_Law.of(coordinates, drawn).covariance)
             return np.array([subspace_overlap(vectors[:, -num_directions:], target)])
 
-        resamples = bootstrap(resampled, len(rows), seed=seed, num_resamples=NUM_RESAMPLES, threads=threads)
+        resamples = bootstrap(resampled, len(rows), seed=seed, num_resamples=NUM_MOMENT_RESAMPLES, threads=threads)
     spread = float(resamples.std(ddof=1))
     return Estimate(value, max(value - Z * spread, 0.0), min(value + Z * spread, 1.0), METHOD, len(rows))
 
@@ -232,7 +232,7 @@ def measure_gaussian(
         What limits the figures of the samples.
     """
     size, dimension = len(sets.samples), len(train_moments.mean)
-    num_directions = min(MAX_DIRECTIONS, max(size // 4, 1), dimension)
+    num_directions = min(WASSERSTEIN_DIRECTIONS, max(size // 4, 1), dimension)
     directions = train_moments.directions(num_directions)
     scale = 1 / (grey_levels * math.sqrt(dimension))
 

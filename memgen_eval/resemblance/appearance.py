@@ -21,8 +21,8 @@ LOOKED_AT = 2048  # images of a set, spread evenly
 LOW, HIGH = 0.01, 0.99  # the quantiles between which a set occupies grey levels
 LEAST_FILLED = 2 / 3  # of the other set's grey levels
 LEAST_CONTRAST = 1 / 2  # of the other set's
-GRID = 4  # blocks a side that orientation is judged by
-MIN_IMAGES = 10  # of both sets, for their grey levels
+GRID_BLOCKS = 4  # blocks a side that orientation is judged by
+FEWEST_IMAGES = 10  # of both sets, for their grey levels
 MIN_TURNED = 30  # for their orientation
 MIN_IMAGES_A_VALUE = 4  # for a covariance
 RIDGE = 1e-2  # of the mean variance
@@ -86,7 +86,7 @@ def level_mismatch(own: Appearance, train: Appearance) -> Mismatch | None:
     Between the quantiles 1 % and 99 % of each channel; on one side: wholly above or below the other's median. Fewer
     than ten images of either set cannot tell.
     """
-    if min(len(own), len(train)) < MIN_IMAGES:
+    if min(len(own), len(train)) < FEWEST_IMAGES:
         return None
     for channel, ((low, _, high), (train_low, middle, train_high)) in enumerate(
         zip(own.ends.tolist(), train.ends.tolist(), strict=True)
@@ -104,7 +104,7 @@ def level_mismatch(own: Appearance, train: Appearance) -> Mismatch | None:
 
 def is_flat(own: Appearance, train: Appearance) -> bool:
     """Whether the contrast of the median image is less than half of what it is in the training set."""
-    return min(len(own), len(train)) >= MIN_IMAGES and own.contrast < LEAST_CONTRAST * train.contrast
+    return min(len(own), len(train)) >= FEWEST_IMAGES and own.contrast < LEAST_CONTRAST * train.contrast
 
 
 def better_reading(own: Appearance, train: Appearance, readings: list[Reading]) -> str | None:
@@ -155,7 +155,7 @@ def block_means(images: NDArray[Any]) -> Floats:
 
 def _block_averages(size: int) -> Floats:
     """The matrix of averages over at most four blocks of equal width, (G, size)."""
-    num_blocks = min(GRID, size)
+    num_blocks = min(GRID_BLOCKS, size)
     edges = np.linspace(0, size, num_blocks + 1)
     pixels = np.arange(size)
     overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)

@@ -34,11 +34,11 @@ from memgen_eval.resemblance.appearance import (
 
 CLIPPED_SHARE = 0.05
 SINGLE_COLOUR_SHARE = 0.05
-FAR = 0.9  # the AUC of distances beyond which samples are not like the data
+FAR_AUC = 0.9  # the AUC of distances beyond which samples are not like the data
 READ_AGAIN = 250  # samples that are read in every other way
 READ_AGAIN_VALUES = 2**28  # values of all of these readings at most
 READ_AGAIN_P_VALUE = 1e-4
-NAMES = {"samples": "samples", "test": "test images"}
+SET_NAMES = {"samples": "samples", "test": "test images"}
 
 
 def appearance_of(images: ImageSet) -> Appearance:
@@ -67,7 +67,7 @@ def of_sets(
 def _beside_train(
     argument: str, images: ImageSet, own: Appearance, train_images: ImageSet, train: Appearance
 ) -> Iterator[str]:
-    name = NAMES[argument]
+    name = SET_NAMES[argument]
     mismatch = level_mismatch(own, train)
     if mismatch is not None:
         narrower, word = (images, argument) if mismatch.narrower else (train_images, "train")
@@ -99,7 +99,7 @@ def of_distances(samples: Neighbours, baseline: Neighbours | None) -> tuple[str,
     if baseline is None:
         return ()
     area = auc(samples.distances[:, 0], baseline.distances[:, 0])
-    if area.value is None or area.value <= FAR or area.low is None or area.low <= 0.5:
+    if area.value is None or area.value <= FAR_AUC or area.low is None or area.low <= 0.5:
         return ()
     farther = f"in {area.value:.0%} of all pairs the sample is farther from it than the unseen image is"
     return (f"The samples do not resemble the training set: {farther}.",)

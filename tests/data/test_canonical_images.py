@@ -98,7 +98,7 @@ def test_what_is_read_may_be_written_to_and_never_reaches_the_file(nchw, tmp_pat
 @pytest.mark.parametrize("in_memory", [2**29, 0])
 def test_reading_by_slice_by_index_and_by_block(nhwc, nchw, in_memory, monkeypatch):
     monkeypatch.setattr(intake, "IN_MEMORY", in_memory)
-    monkeypatch.setattr(images_module, "BLOCK_VALUES", 17 * 144)
+    monkeypatch.setattr(images_module, "IMAGE_BLOCK_VALUES", 17 * 144)
     for source in (nhwc, nchw / 127.5 - 1, torch.from_numpy(nhwc), torch.from_numpy(nchw / 127.5 - 1)):
         found = load(source, num_images=50)
         assert len(found) == 50 and np.array_equal(found.array(), nchw[:50])
@@ -216,7 +216,7 @@ def test_a_tensor_on_another_device_is_moved_block_by_block(nchw, monkeypatch):
         return plain(tensor)
 
     monkeypatch.setattr(torch.Tensor, "cpu", cpu)
-    monkeypatch.setattr(images_module, "BLOCK_VALUES", 16 * 144)
+    monkeypatch.setattr(images_module, "IMAGE_BLOCK_VALUES", 16 * 144)
     monkeypatch.setattr(TensorRows, "on_host", False)
     for tensor in (torch.from_numpy(nchw), torch.from_numpy(nchw / 127.5 - 1)):
         assert np.array_equal(load(tensor).array(), nchw)

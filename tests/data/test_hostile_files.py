@@ -367,7 +367,7 @@ def test_arrays_of_images_too_large_for_any_block() -> None:
 def test_large_floats_are_converted_a_few_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     values = np.zeros((32, 1, 512, 512), dtype=np.float32) - 0.5
     whole = peak(lambda: load_images(values, argument="train"))
-    monkeypatch.setattr(images, "BLOCK_VALUES", 512 * 512)
+    monkeypatch.setattr(images, "IMAGE_BLOCK_VALUES", 512 * 512)
     assert peak(lambda: load_images(values, argument="train")) < whole / 3
 
 

@@ -87,8 +87,8 @@ def published(made, monkeypatch):
     """The made batches take the place of the published ones."""
     images, files = made
     sums = {name: hashlib.md5(data).hexdigest() for name, data in files.items()}
-    monkeypatch.setattr(datasets.read, "__kwdefaults__", {"checksums": sums})
-    monkeypatch.setattr(datasets.read_file, "__kwdefaults__", {"checksums": sums})
+    monkeypatch.setattr(datasets.read_batches, "__kwdefaults__", {"checksums": sums})
+    monkeypatch.setattr(datasets.read_batch_file, "__kwdefaults__", {"checksums": sums})
     return images, files
 
 
@@ -157,7 +157,7 @@ def test_a_pickle_with_another_checksum_is_never_opened(tmp_path, monkeypatch):
     assert "not opened" in refusal(folder)
     right = {name: hashlib.md5(pickle.dumps(Bomb())).hexdigest() for name in BATCHES}
     with pytest.raises(InputError, match=r"0 names, 0 pixels; it is cut or not a CIFAR-10 batch"):
-        datasets.read(folder, split="train", argument="train", checksums=right)
+        datasets.read_batches(folder, split="train", argument="train", checksums=right)
     assert not (tmp_path / "exploded").exists()
 
 
@@ -172,7 +172,7 @@ def test_a_pickle_with_another_checksum_is_never_opened(tmp_path, monkeypatch):
 def test_a_pickle_of_a_batch_is_read_and_never_run(data, tmp_path):
     (tmp_path / "data_batch_1").write_bytes(data)
     with pytest.raises(InputError, match="is cut or not a CIFAR-10 batch"):
-        datasets.read_file(
+        datasets.read_batch_file(
             tmp_path / "data_batch_1", argument="train", checksums={"data_batch_1": hashlib.md5(data).hexdigest()}
         )
 

@@ -79,7 +79,7 @@ def test_a_thousandth_of_the_values_must_be_dark(num_dark, accepted):
 
 
 def test_ranges_are_judged_over_the_whole_set(signed, nchw, monkeypatch):
-    monkeypatch.setattr(images_module, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(images_module, "IMAGE_BLOCK_VALUES", 1)
     bright = np.maximum(signed, 0)
     bright[-1] = signed[-1]
     assert load(bright).arrival["value_range"] == [-1.0, 1.0]
@@ -119,7 +119,7 @@ def test_above_a_twentieth_beyond_the_range_warns():
 @pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("value_range", [None, (-1, 1)])
 def test_nan_and_infinity_name_the_image(signed, bad, value_range, monkeypatch):
-    monkeypatch.setattr(images_module, "BLOCK_VALUES", 1)
+    monkeypatch.setattr(images_module, "IMAGE_BLOCK_VALUES", 1)
     signed[37, 2, 1, 0] = bad
     assert "image 37 holds NaN or infinity" in refusal(signed, value_range=value_range)
     assert "image 37 ('x/37.png')" in refusal(Images(signed, names=[f"x/{i}.png" for i in range(60)]))
