@@ -62,5 +62,4 @@ def collapse_sigmas(
 
 def _own_weight(optimal: OptimalDenoiser, inputs: NoisedImages, which: NDArray[np.int64], sigmas: Floats) -> Floats:
     x0, eps = inputs.take(which)
-    weights: Floats = optimal.posterior(x0, eps, sigmas, with_mean=False).own_weight.cpu().numpy()
-    return weights
+    return optimal.posterior(x0, eps, sigmas, with_mean=False).own_weight

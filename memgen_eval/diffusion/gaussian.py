@@ -19,8 +19,8 @@ from memgen_eval.diffusion.inputs import (
     as_images,
     centred_rows,
     check_noisy,
-    levels_of,
     padded,
+    unit_scale,
     working_device,
 )
 from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, moments
@@ -54,7 +54,7 @@ def spectrum(images: NDArray[Any]) -> Spectrum:
     dimension = math.prod(images.shape[1:])
     if dimension > MAX_DIMENSION:
         raise InputError(f"images hold {dimension:,} values each: {TOO_LARGE}")
-    levels = levels_of(images)
+    levels = unit_scale(images)
     through_images = 2 * len(images) < dimension and len(images) <= MAX_ROWS_AT_ONCE
     mean, values, directions = _from_products(images) if through_images else _from_covariance(images)
     return Spectrum(mean / levels, values / levels**2, directions)

@@ -53,7 +53,7 @@ def _finite(images: NDArray[Any]) -> bool:
     return all(np.isfinite(images[start : start + rows]).all() for start in range(0, len(images), rows))
 
 
-def levels_of(images: NDArray[Any]) -> float:
+def unit_scale(images: NDArray[Any]) -> float:
     """What one unit of a denoiser's data is in the units of `images` (uint8, shifted by 127.5): 127.5 or 1."""
     return GREY if images.dtype == np.uint8 else 1.0
 
@@ -143,7 +143,7 @@ class NoisedImages:
 
     def in_model_units(self, images: NDArray[Any]) -> NDArray[np.float64]:
         """Images (B, ...) as rows (B, D), data in [-1, 1]."""
-        return centred_rows(images) / levels_of(images)
+        return centred_rows(images) / unit_scale(images)
 
 
 def sigma_grid(

@@ -215,20 +215,20 @@ def _measure(
             assert best.mean is not None and best.variance is not None
             for k, sigma in enumerate(part.tolist()):
                 place = (low + k, at)
-                found["effective_neighbours"][place] = best.effective_neighbours[k].cpu().numpy()
-                found["own_weight"][place] = best.own_weight[k].cpu().numpy()
-                optimum, x = as_rows(best.mean[k]), clean + sigma * noise
+                found["effective_neighbours"][place] = best.effective_neighbours[k]
+                found["own_weight"][place] = best.own_weight[k]
+                optimum, x = best.mean[k], clean + sigma * noise
                 found["optimal_error"][place] = dot(optimum - clean, optimum - clean)
                 if run.denoiser is None:
                     continue
                 model = run.denoise(x, sigma)
-                variance = best.variance[k].cpu().numpy()
+                variance = best.variance[k]
                 _compare(found, place, model, clean, optimum, variance)
                 if with_gaussian:
                     wiener = run.wiener(x, sigma)
                     _compare_gaussian(found, place, model, wiener, clean, optimum, run)
                     if match is not None:
-                        _compare_matched(found, place, model, wiener, as_rows(match[k]))
+                        _compare_matched(found, place, model, wiener, match[k])
                     if structure is not None:
                         structure.add(run, place, x, model, wiener)
     found = {name: run.ranks.gather(values[:, mine], axis=1) for name, values in found.items()}

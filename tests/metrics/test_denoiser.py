@@ -225,9 +225,9 @@ def test_collapse_of_gaussian_data_is_where_theory_puts_it() -> None:
     optimal, sigma = OptimalDenoiser(train), 1.282
     eps = np.random.default_rng(6).standard_normal((1000, 32)).astype(np.float32)
     found = optimal.posterior(train[:1000], eps, np.array([0.7, 1.0, 1.4]) * sigma, with_mean=False).own_weight.mean(
-        dim=1
+        axis=1
     )
-    assert found.numpy() == pytest.approx([0.942, 0.575, 0.168], abs=0.03)
+    assert found == pytest.approx([0.942, 0.575, 0.168], abs=0.03)
     figures = measure_denoiser(probe(None, optimal=optimal, gaussian=GaussianDenoiser(train), num_images=256), seed=0)
     assert figures.predicted_collapse_sigma.value == pytest.approx(sigma, rel=0.02)
     assert figures.collapse_sigma.value == pytest.approx(sigma, rel=0.1)
