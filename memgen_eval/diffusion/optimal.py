@@ -20,16 +20,33 @@ from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.products import Products
 from memgen_eval.compute.resources import Share, sharing, single_thread, unforked_threads
 from memgen_eval.compute.rows import dimension, row_blocks
-from memgen_eval.diffusion.inputs import BLOCK_ROWS, as_images, centred_rows, check_noisy, check_sigmas, unit_scale
+from memgen_eval.diffusion.inputs import (
+    BLOCK_ROWS,
+    NoisedImages,
+    as_images,
+    centred_rows,
+    check_noisy,
+    check_sigmas,
+    unit_scale,
+)
 from memgen_eval.diffusion.posterior import Posterior, PosteriorSum, add_integer_tile
-from memgen_eval.diffusion.tiles import IntegerBlock, IntegerTile, integer_norms, integer_tiles, tile_rows
+from memgen_eval.diffusion.tiles import (
+    IntegerBlock,
+    IntegerTile,
+    TileDistances,
+    integer_norms,
+    integer_tiles,
+    tile_rows,
+)
+from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError
 
 RESIDENT_VALUES = 2**24  # the largest set, in values, that stays converted between calls
-PASS_VALUES = 2**24  # values of running sums that one pass over the training set carries: 128 MiB
 MIN_ROWS, MAX_ROWS = 8, 32  # noisy images that meet a uint8 tile together
 BLOCK_SUMS = 1024  # upper bound of noisy images times sigmas of such a block
-HALF = 0.5  # uint8 minus 128, the values of an integer tile, plus a half are the centred grey levels
+BRACKET_RATIO = 1.01  # of a collapse noise, at which its bracket is closed
+NUM_SECTIONS = 8  # sigmas tried inside a bracket in one pass over the training set
+HALF = 0.5  # an integer tile holds uint8 minus 128, centred rows hold uint8 minus 127.5
 SAME = 1e-12  # upper bound of the squared distance of equal floats after rounding, as a share of their squared norms
 
 Floats = NDArray[np.float64]
@@ -118,17 +135,12 @@ class OptimalDenoiser:
 
     def _posterior(self, x0: Floats, eps: Floats | None, sigmas: Floats, *, with_mean: bool) -> Posterior:
         """Of x0 (B, D), eps (B, D) and sigmas (S, B) in centred units of the training set."""
-        num_values = len(sigmas) * (x0.shape[1] if with_mean else 1)  # of an image's sums
-        rows_per_pass = BLOCK_ROWS * max(1, PASS_VALUES // (BLOCK_ROWS * num_values))
-        parts = []
-        for start in range(0, max(len(x0), 1), rows_per_pass):
-            at = slice(start, start + rows_per_pass)
-            sums = PosteriorSum(sigmas[:, at], x0.shape[1] if with_mean else None, num_train=len(self.train))
-            add = self._add_integers if self.train.dtype == np.uint8 else self._add_floats
-            add(sums, x0[at], None if eps is None else eps[at])
-            shift = HALF if self.train.dtype == np.uint8 else 0.0
-            parts.append(sums.result(shift=shift, scale=unit_scale(self.train)))
-        return _concatenated(parts)
+        sums = PosteriorSum(sigmas, x0.shape[1] if with_mean else None, num_train=len(self.train))
+        if self.train.dtype == np.uint8:
+            self._add_integers(sums, x0, eps)
+            return sums.result(shift=HALF, scale=unit_scale(self.train))
+        self._add_floats(sums, x0, eps)
+        return sums.result(shift=0.0, scale=unit_scale(self.train))
 
     def _add_floats(self, sums: PosteriorSum, x0: Floats, eps: Floats | None) -> None:
         """One reading of a float training set; BLAS uses one thread, so that no sum depends on their number."""
@@ -191,18 +203,14 @@ def add_float_tile(sums: PosteriorSum, x0: Floats, eps: Floats | None, tile: Flo
     y, at = tile.y, slice(first, first + BLOCK_ROWS)  # (T, D)
     x0_y = _padded(x0[at]) @ y.T  # (64, T)
     eps_y = None if eps is None else _padded(eps[at]) @ y.T  # (64, T)
-    for row, x0_norm in enumerate(np.einsum("qd,qd->q", x0[at], x0[at])):
-        image, sigma = first + row, sums.sigmas[:, first + row]  # (S,)
-        norms = x0_norm + tile.norms  # (T,)
-        squared = norms - 2 * x0_y[row]  # |x0 - y|^2, (T,)
-        logits = np.multiply.outer(-0.5 / sigma**2, squared)  # (S, T)
-        if eps_y is not None:
-            logits += np.multiply.outer(1 / sigma, eps_y[row])
-        weights = sums.add(image, logits, np.flatnonzero(squared <= SAME * norms), tile.norms)  # softmax, (R, T)
+    for row, norm in enumerate(np.einsum("qd,qd->q", x0[at], x0[at])):
+        squared = norm + tile.norms - 2 * x0_y[row]  # |x0 - y|^2, (T,)
+        copies = np.flatnonzero(squared <= SAME * (norm + tile.norms))
+        seen = TileDistances(squared, None if eps_y is None else eps_y[row], copies)
+        weights = sums.add(first + row, seen, tile.norms)  # softmax of -|x - y|^2 / (2 sigma^2), (S, T)
         if weights is not None:
-            sums.images_mass[weights.live, image] += weights.factor * weights.values.sum(axis=1)
-            weighted = weights.factor[:, None] * (weights.values @ y)  # (R, D)
-            sums.add_images(image, range(weights.live.start, weights.live.stop), weighted)
+            sums.add_images_mass(weights)
+            sums.add_images(weights.image, weights.sigmas, weights.factor, weights.values @ y)  # (S, D)
 
 
 def _padded(rows: Floats) -> Floats:
@@ -221,15 +229,47 @@ def _rows_per_block(num_rows: int, num_sigmas: int, num_threads: int) -> int:
     return min(most, max(MIN_ROWS, -(-num_rows // num_threads)))
 
 
-def _concatenated(parts: Sequence[Posterior]) -> Posterior:
-    """One after the other along the images."""
-    if len(parts) == 1:
-        return parts[0]
-    means = [part.mean for part in parts if part.mean is not None]
-    variances = [part.variance for part in parts if part.variance is not None]
-    return Posterior(
-        np.concatenate(means, axis=1) if means else None,
-        np.concatenate([part.effective_neighbours for part in parts], axis=1),
-        np.concatenate([part.own_weight for part in parts], axis=1),
-        np.concatenate(variances, axis=1) if variances else None,
-    )
+def collapse_sigmas(
+    optimal: OptimalDenoiser, inputs: NoisedImages, sigmas: Floats, own_weight: Floats, *, ranks: Ranks = ALONE
+) -> Floats:
+    """For each image's first noise draw, the sigma at which the weight of the image itself falls through 1/2, to 1 %.
+
+    With ``A_i = |y - y_i|^2`` and ``b_i = <eps, y - y_i>`` the odds against the image itself are
+    ``sum_i exp(-A_i / (2 sigma^2) - b_i / sigma)``. A term below 1 grows with sigma, and one that has passed 1 stays
+    above it: so the odds pass 1 once, brackets from the grid are safe, and the median of these sigmas is the sigma at
+    which the median weight is 1/2.
+
+    Parameters
+    ----------
+    optimal : OptimalDenoiser
+        That holds the images.
+    inputs : NoisedImages
+        N training images.
+    sigmas : (S,)
+        The grid, increasing.
+    own_weight : (S, T)
+        Of the noised images, on the grid; those of the first draw come first.
+    ranks : Ranks
+        They share the images.
+
+    Returns
+    -------
+    float64, (N,)
+        0 where the weight is below 1/2 on the whole grid, infinite where it is above.
+    """
+    passed = (own_weight[:, : len(inputs.indices)] >= 0.5).sum(axis=0)  # (N,)
+    found = np.where(passed == 0, 0.0, np.inf)
+    inside = np.flatnonzero((passed > 0) & (passed < len(sigmas)))
+    low, high = sigmas[passed[inside] - 1], sigmas[passed[inside]]
+    mine = ranks.share(len(inside))
+    while inside.size and (high / low).max() > BRACKET_RATIO:
+        tried = np.geomspace(low, high, NUM_SECTIONS + 2)  # (sections, N)
+        weights = np.empty((NUM_SECTIONS, 0))
+        if mine.start < mine.stop:
+            x0, eps = inputs.take(inside[mine])
+            weights = optimal.posterior(x0, eps, tried[1:-1, mine], with_mean=False).own_weight
+        steps = (ranks.gather(weights, axis=1) >= 0.5).sum(axis=0)  # (N,)
+        columns = np.arange(len(inside))
+        low, high = tried[steps, columns], tried[steps + 1, columns]
+    found[inside] = np.sqrt(low * high)
+    return found

@@ -26,20 +26,12 @@ BELOW_ONE = 0.25  # squared distances of different uint8 images are 1 or more
 
 @dataclass(frozen=True, eq=False)
 class IntegerTile:
-    """Training images minus 128.
+    """Training images minus 128."""
 
-    Attributes
-    ----------
-    rows : int8, (T, D)
-    norms : float64, (T,), whole numbers
-    packed : the rows, for products over D
-    packed_columns : their transpose, for products over T
-    """
-
-    rows: NDArray[np.int8]
-    norms: Floats
-    packed: list[Any]
-    packed_columns: Any
+    rows: NDArray[np.int8]  # (T, D)
+    norms: Floats  # squared, whole numbers, (T,)
+    packed: list[Any]  # the rows, for products over D
+    packed_columns: Any  # their transpose, for products over T
 
 
 def integer_tiles(train: NDArray[np.uint8], norms: Floats, products: Products) -> Iterator[IntegerTile]:
@@ -63,16 +55,10 @@ def tile_rows(train: NDArray[Any], *, value_bytes: int) -> int:
 
 @dataclass(frozen=True, eq=False)
 class FixedPoint:
-    """Rows ``x[b] = 2^exponents[b] * sum_k 256^k digits[k, b]``.
+    """Rows ``x[b] = 2^exponents[b] * sum_k 256^k digits[k, b]``."""
 
-    Attributes
-    ----------
-    digits : int8, (M, B, D)
-    exponents : int64, (B,)
-    """
-
-    digits: NDArray[np.int8]
-    exponents: NDArray[np.int64]
+    digits: NDArray[np.int8]  # (M, B, D)
+    exponents: NDArray[np.int64]  # (B,)
 
 
 def fixed_point(rows: Floats) -> FixedPoint:
@@ -84,9 +70,8 @@ def fixed_point(rows: Floats) -> FixedPoint:
     shift = (8 * MAX_DIGITS - 2) - largest.astype(np.int64)
     whole = np.rint(np.ldexp(rows, shift[:, None])).astype(np.int64)  # (B, D)
     bits = np.bitwise_or.reduce(whole, axis=1)
-    zeros = np.where(
-        bits == 0, 0, np.frexp((bits & -bits).astype(np.float64))[1] - 1
-    )  # zero bits that end all of a row
+    lowest = np.frexp((bits & -bits).astype(np.float64))[1] - 1
+    zeros = np.where(bits == 0, 0, lowest)  # trailing zero bits that all values of a row share
     whole >>= zeros[:, None]
     digits = to_digits(whole, _num_digits(whole))
     return FixedPoint(digits, zeros - shift)
@@ -126,38 +111,28 @@ def undo_digits(digits: NDArray[Any]) -> Floats:
 
 @dataclass(frozen=True, eq=False)
 class TileDistances:
-    """One noisy image, ``x0 + sigma eps``, beside the images y of a tile.
+    """One noisy image, ``x0 + sigma eps``, beside the images y of a tile."""
 
-    Attributes
-    ----------
-    squared : float64, (T,)
-        ``|x0 - y|^2``, whole numbers.
-    along_noise : float64, (T,), or None
-        ``<eps, y>``; None for no noise.
-    copies : int64, (C,)
-        Images of the tile that are x0 itself.
-    """
+    squared: Floats  # |x0 - y|^2, (T,)
+    along_noise: Floats | None  # <eps, y>, (T,); None for no noise
+    copies: NDArray[np.intp]  # images of the tile that are x0 itself, (C,)
 
-    squared: Floats
-    along_noise: Floats | None
-    copies: NDArray[np.intp]
+    def logits(self, sigma: Floats) -> Floats:
+        """``-|x0 + sigma eps - y|^2 / (2 sigma^2)`` up to a constant for each sigma (S,): (S, T)."""
+        logits: Floats = np.multiply.outer(-0.5 / sigma**2, self.squared)
+        if self.along_noise is not None:
+            logits += np.multiply.outer(1 / sigma, self.along_noise)
+        return logits
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerBlock:
-    """Noisy images ``x0 + sigma eps`` that meet every tile together; x0 in the units of the tiles.
+    """Noisy images ``x0 + sigma eps`` that meet every tile together; x0 in the units of the tiles."""
 
-    Attributes
-    ----------
-    first : number of the first image among those of the pass
-    x0, eps : (Q, D); eps None for no noise
-    norms : float64, (Q,), squared norms of x0
-    """
-
-    first: int
-    x0: FixedPoint
-    eps: FixedPoint | None
-    norms: Floats
+    first: int  # number of the first image
+    x0: FixedPoint  # (Q, D)
+    eps: FixedPoint | None  # (Q, D); None for no noise
+    norms: Floats  # squared, of x0, (Q,)
 
     @classmethod
     def of(cls, first: int, x0: Floats, eps: Floats | None) -> IntegerBlock:
@@ -165,7 +140,7 @@ class IntegerBlock:
         return cls(first, fixed_point(x0), None if eps is None else fixed_point(eps), np.einsum("qd,qd->q", x0, x0))
 
     def distances(self, tile: IntegerTile, products: Products) -> Iterator[tuple[int, TileDistances]]:
-        """Yield the number of each image, and its distances to the images of a tile."""
+        """Yield the number of each image, and its distances to a tile's images, whose squares are whole numbers."""
         x0_products = digit_products(self.x0, tile.packed, products)  # (M, Q, T)
         eps_products = None if self.eps is None else digit_products(self.eps, tile.packed, products)
         for row, norm in enumerate(self.norms):
