@@ -73,7 +73,7 @@ def _forms(network: Any, x: Tensor, clock: Tensor, in_steps: bool) -> Iterator[t
 def _prediction(returned: Any, x: Tensor, what: str) -> Tensor:
     expected = f"expected a prediction for x of shape {tuple(x.shape)}"
     doubled = (len(x), 2 * x.shape[1], *x.shape[2:]) if x.ndim > 1 else None
-    tensors = _tensors(returned)
+    tensors = _tensors_in(returned)
     fitting = [tensor for tensor in tensors if tensor.shape in (x.shape, doubled)]
     if len(fitting) != 1 and not isinstance(returned, Tensor):
         found = ", ".join(str(tuple(tensor.shape)) for tensor in tensors) or "no tensors"
@@ -92,16 +92,15 @@ def _prediction(returned: Any, x: Tensor, what: str) -> Tensor:
     return prediction
 
 
-def _tensors(returned: Any) -> list[Tensor]:
+def _tensors_in(returned: Any) -> list[Tensor]:
     """The tensors of an output: itself, its `sample`, or those it holds."""
     if isinstance(returned, Tensor):
         return [returned]
     if isinstance(sample := member(returned, "sample"), Tensor):
         return [sample]
-    held = (
-        returned.values() if isinstance(returned, Mapping) else returned if isinstance(returned, list | tuple) else ()
-    )
-    return [value for value in held if isinstance(value, Tensor)]
+    if isinstance(returned, Mapping):
+        returned = list(returned.values())
+    return [value for value in returned if isinstance(value, Tensor)] if isinstance(returned, list | tuple) else []
 
 
 def _described(tensor: Tensor) -> str:

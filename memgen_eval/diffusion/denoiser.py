@@ -15,8 +15,8 @@ from memgen_eval.diffusion.calling import predict
 from memgen_eval.errors import InputError
 
 Network = Callable[[Tensor, Tensor], Any]
-SLACK = 1e-6  # of log sigma, which arrives rounded to float32
-WHOLE = 1e-3  # steps from a whole one that are rounding too
+LOG_SIGMA_ROUNDING = 1e-6  # sigma arrives rounded to float32
+TIME_ROUNDING = 1e-3  # steps; a time nearer to a whole step is whole
 
 
 class Denoiser(Protocol):
@@ -27,14 +27,17 @@ class Denoiser(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Coefficients:
-    """One row of the table of conversions: ``x0 = skip * x + out * network(scale * x, time)``, each float64 (B,)."""
-
-    scale: Tensor
-    skip: Tensor
-    out: Tensor
-    time: Tensor
+# Every conversion is x0 = skip * x + out * network(a * x, time): skip and out from a and sigma, float64 (B,) each
+Coefficients = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+CONVERSIONS: dict[str, Coefficients] = {
+    "epsilon": lambda a, sigma: (torch.ones_like(a), -sigma),
+    "v": lambda a, sigma: (a**2, -sigma * a),
+    "x0": lambda a, _: (torch.zeros_like(a), torch.ones_like(a)),
+    "score": lambda a, sigma: (torch.ones_like(a), sigma**2 * a),
+    "flow from data": lambda a, sigma: (a, -sigma * a),
+    "flow to data": lambda a, sigma: (a, sigma * a),
+}
+STEPPED = ("epsilon", "v", "x0", "score")  # of networks that count the timesteps of a schedule
 
 
 @dataclass(frozen=True, eq=False)
@@ -75,8 +78,8 @@ class Schedule:
         """
         wanted = np.log(sigma.cpu().numpy())
         low, high = self.log_sigmas[0], self.log_sigmas[-1]
-        if wanted.min() < low - SLACK or wanted.max() > high + SLACK:
-            outside = np.exp(wanted.min() if wanted.min() < low - SLACK else wanted.max())
+        if wanted.min() < low - LOG_SIGMA_ROUNDING or wanted.max() > high + LOG_SIGMA_ROUNDING:
+            outside = np.exp(wanted.min() if wanted.min() < low - LOG_SIGMA_ROUNDING else wanted.max())
             raise InputError(
                 f"sigma {outside:.4g} is outside the model's schedule: "
                 f"give sigmas from {np.exp(low):.4g} to {np.exp(high):.4g}"
@@ -84,7 +87,11 @@ class Schedule:
         places = np.arange(len(self.log_sigmas), dtype=np.float64)
         times = np.interp(wanted, self.log_sigmas, places)
         whole = np.rint(times)
-        return torch.from_numpy(np.where(np.abs(times - whole) < WHOLE, whole, times)).to(sigma.device)
+        return torch.from_numpy(np.where(np.abs(times - whole) < TIME_ROUNDING, whole, times)).to(sigma.device)
+
+    def path(self, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        """Variance preserving: ``a = 1 / sqrt(1 + sigma^2)``, and the timestep."""
+        return (1 + sigma**2).rsqrt(), self.timesteps(sigma)
 
     @property
     def sigma_range(self) -> tuple[float, float]:
@@ -100,13 +107,15 @@ class ConvertedDenoiser:
     ----------
     model : the network
     name : the call that made this denoiser, for messages
-    coefficients : the row of the table of conversions, from sigma (B,)
+    row : of the table of conversions
+    path : from sigma (B,) to a, the factor of x in the network's input, and its time
     schedule : of its timesteps; None where its time is continuous
     """
 
     model: Network
     name: str
-    coefficients: Callable[[Tensor], Coefficients]
+    row: Coefficients
+    path: Callable[[Tensor], tuple[Tensor, Tensor]]
     schedule: Schedule | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
@@ -115,53 +124,44 @@ class ConvertedDenoiser:
 
     def predict(self, x: Tensor, sigma: Tensor) -> Tensor:
         """What the network itself returns; twice as many channels as x has where it predicts a variance too."""
-        row = self.coefficients(sigma.double())
-        time, what = row.time.to(x.dtype), f"the network in {self.name}"
-        return predict(self.model, _beside(row.scale, x) * x, time, what=what, in_steps=self.schedule is not None)
+        a, time = self.path(sigma.double())
+        what = f"the network in {self.name}"
+        return predict(self.model, _like(a, x) * x, time.to(x.dtype), what=what, in_steps=self.schedule is not None)
 
     def clean(self, x: Tensor, sigma: Tensor, prediction: Tensor) -> Tensor:
         """The clean images (B, ...) that a prediction stands for; of twice as many channels the first half counts."""
-        row = self.coefficients(sigma.double())
+        skip, out = self._coefficients(x, sigma)
         if prediction.shape != x.shape:
             prediction = prediction[:, : x.shape[1]]
-        return _beside(row.skip, x) * x + _beside(row.out, x) * prediction
+        return skip * x + out * prediction
 
     def target(self, x: Tensor, sigma: Tensor, x0: Tensor) -> Tensor:
         """The prediction (B, ...) that stands for the clean images x0."""
-        row = self.coefficients(sigma.double())
-        return (x0 - _beside(row.skip, x) * x) / _beside(row.out, x)
+        skip, out = self._coefficients(x, sigma)
+        return (x0 - skip * x) / out
 
     def others(self) -> Iterator[ConvertedDenoiser]:
         """Yield the same network in every other conversion that its time allows."""
-        preserving = (
-            [] if self.schedule is None else [_preserving(self.model, name, self.schedule) for name in PRESERVING]
-        )
-        steps = 1.0 if self.schedule is None else float(len(self.schedule.log_sigmas))
-        flows = [from_flow(self.model, data_time=0, time_scale=steps), from_flow(self.model, data_time=1)]
-        return (other for other in [*preserving, *flows] if other.name != self.name)
+        found, steps = [], 1.0
+        if self.schedule is not None:
+            found = [_stepped(self.model, row, self.schedule) for row in STEPPED]
+            steps = float(len(self.schedule.log_sigmas))
+        found += [from_flow(self.model, data_time=0, time_scale=steps), from_flow(self.model, data_time=1)]
+        return (other for other in found if other.name != self.name)
+
+    def _coefficients(self, x: Tensor, sigma: Tensor) -> tuple[Tensor, Tensor]:
+        a, _ = self.path(sigma.double())
+        skip, out = self.row(a, sigma.double())
+        return _like(skip, x), _like(out, x)
 
 
-def _beside(coefficient: Tensor, x: Tensor) -> Tensor:
+def _like(coefficient: Tensor, x: Tensor) -> Tensor:
     """A coefficient (B,) in the type of x, to be multiplied with it."""
     return coefficient.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
-# Variance preserving, a = 1 / sqrt(1 + sigma^2): x0 = skip * x + out * network(a * x, t), one row a prediction
-PRESERVING: dict[str, Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = {
-    "from_epsilon": lambda a, sigma: (torch.ones_like(a), -sigma),
-    "from_v": lambda a, sigma: (a**2, -sigma * a),
-    "from_x0": lambda a, _: (torch.zeros_like(a), torch.ones_like(a)),
-    "from_score": lambda a, sigma: (torch.ones_like(a), sigma**2 * a),
-}
-
-
-def _preserving(model: Network, name: str, schedule: Schedule) -> ConvertedDenoiser:
-    def coefficients(sigma: Tensor) -> Coefficients:
-        a = (1 + sigma**2).rsqrt()
-        skip, out = PRESERVING[name](a, sigma)
-        return Coefficients(scale=a, skip=skip, out=out, time=schedule.timesteps(sigma))
-
-    return ConvertedDenoiser(model, name, coefficients, schedule)
+def _stepped(model: Network, row: str, schedule: Schedule) -> ConvertedDenoiser:
+    return ConvertedDenoiser(model, f"from_{row}", CONVERSIONS[row], schedule.path, schedule)
 
 
 def from_epsilon(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:
@@ -179,7 +179,7 @@ def from_epsilon(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:
     alphas_cumprod : array, (T,)
         Cumulative products of ``1 - beta_t``.
     """
-    return _preserving(model, "from_epsilon", Schedule.of(alphas_cumprod))
+    return _stepped(model, "epsilon", Schedule.of(alphas_cumprod))
 
 
 def from_v(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:
@@ -188,12 +188,12 @@ def from_v(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:
     ``x0 = x / (1 + sigma^2) - sigma / sqrt(1 + sigma^2) * model(x / sqrt(1 + sigma^2), t)``.
     Parameters as in `from_epsilon`.
     """
-    return _preserving(model, "from_v", Schedule.of(alphas_cumprod))
+    return _stepped(model, "v", Schedule.of(alphas_cumprod))
 
 
 def from_x0(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:
     """The denoiser of a network that predicts x0 of a variance-preserving diffusion; as in `from_epsilon`."""
-    return _preserving(model, "from_x0", Schedule.of(alphas_cumprod))
+    return _stepped(model, "x0", Schedule.of(alphas_cumprod))
 
 
 def from_score(model: Network, *, alphas_cumprod: Any = None) -> ConvertedDenoiser:
@@ -204,13 +204,10 @@ def from_score(model: Network, *, alphas_cumprod: Any = None) -> ConvertedDenois
     ``x0 = x + sigma^2 * model(x, sigma)``.
     """
     if alphas_cumprod is None:
-        return ConvertedDenoiser(model, "from_score", _exploding_score)
-    return _preserving(model, "from_score", Schedule.of(alphas_cumprod))
-
-
-def _exploding_score(sigma: Tensor) -> Coefficients:
-    one = torch.ones_like(sigma)
-    return Coefficients(scale=one, skip=one, out=sigma**2, time=sigma)
+        return ConvertedDenoiser(
+            model, "from_score", CONVERSIONS["score"], lambda sigma: (torch.ones_like(sigma), sigma)
+        )
+    return _stepped(model, "score", Schedule.of(alphas_cumprod))
 
 
 def from_flow(model: Network, *, data_time: Literal[0, 1], time_scale: float = 1.0) -> ConvertedDenoiser:
@@ -230,12 +227,11 @@ def from_flow(model: Network, *, data_time: Literal[0, 1], time_scale: float = 1
     """
     if data_time not in (0, 1):
         raise InputError(f"data_time is {data_time!r}: give 0 or 1, the time at which the path is data")
-    sign = -1.0 if data_time == 0 else 1.0
 
-    def coefficients(sigma: Tensor) -> Coefficients:
+    def path(sigma: Tensor) -> tuple[Tensor, Tensor]:
         a = 1 / (1 + sigma)  # the share of data in x_t
-        time = 1 - a if data_time == 0 else a
-        return Coefficients(scale=a, skip=a, out=sign * sigma * a, time=time_scale * time)
+        return a, time_scale * (1 - a if data_time == 0 else a)
 
+    row = CONVERSIONS["flow from data" if data_time == 0 else "flow to data"]
     scale = "" if time_scale == 1 else f", time_scale={time_scale:g}"
-    return ConvertedDenoiser(model, f"from_flow(data_time={data_time}{scale})", coefficients)
+    return ConvertedDenoiser(model, f"from_flow(data_time={data_time}{scale})", row, path)

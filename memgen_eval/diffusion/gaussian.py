@@ -15,18 +15,18 @@ from torch import Tensor
 from memgen_eval.compute.resources import single_thread
 from memgen_eval.diffusion.inputs import (
     BLOCK_ROWS,
-    GREY,
+    HALF_RANGE,
     as_images,
     centred_rows,
     check_noisy,
-    levels_of,
     padded,
+    unit_scale,
     working_device,
 )
 from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, moments
 from memgen_eval.errors import InputError
 
-NEGLIGIBLE = 1e-12  # eigenvalues below this share of the largest are rounding
+MIN_EIGENVALUE = 1e-12  # eigenvalues below this share of the largest are rounding
 MAX_ROWS_AT_ONCE = 8192  # a training set of fewer images than half its dimensions is decomposed through their products
 
 Floats = NDArray[np.float64]
@@ -54,7 +54,7 @@ def spectrum(images: NDArray[Any]) -> Spectrum:
     dimension = math.prod(images.shape[1:])
     if dimension > MAX_DIMENSION:
         raise InputError(f"images hold {dimension:,} values each: {TOO_LARGE}")
-    levels = levels_of(images)
+    levels = unit_scale(images)
     through_images = 2 * len(images) < dimension and len(images) <= MAX_ROWS_AT_ONCE
     mean, values, directions = _from_products(images) if through_images else _from_covariance(images)
     return Spectrum(mean / levels, values / levels**2, directions)
@@ -66,7 +66,7 @@ def _from_covariance(images: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
     known = moments(images)
     with single_thread():
         values, directions = eigh(known.covariance, driver="evd")
-    mean = known.mean - GREY if images.dtype == np.uint8 else known.mean
+    mean = known.mean - HALF_RANGE if images.dtype == np.uint8 else known.mean
     return mean, *_descending(values, directions)
 
 
@@ -86,7 +86,7 @@ def _from_products(images: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
 
 def _descending(values: Floats, vectors: Floats) -> tuple[Floats, Floats]:
     """Largest first, without those that are rounding."""
-    kept = values > NEGLIGIBLE * max(float(values[-1]), 0.0)
+    kept = values > MIN_EIGENVALUE * max(float(values[-1]), 0.0)
     # copies: torch takes no negative strides
     return values[kept][::-1].copy(), vectors[:, kept][:, ::-1].copy()
 

@@ -14,9 +14,9 @@ from torch import Tensor
 
 from memgen_eval.errors import InputError
 
-GREY = 127.5  # uint8 u is u / 127.5 - 1 to a denoiser: (u - 127.5) / 127.5, and u - 127.5 is exact in float32
+HALF_RANGE = 127.5  # a denoiser is given (u - 127.5) / 127.5 for uint8 u, and u - 127.5 is exact in float32
 _CHECKED_VALUES = 2**22
-GRID = 2.0**-17  # on it float32 holds all of a draw exactly, so that products with integers can be exact too
+NOISE_STEP = 2.0**-17  # float32 holds the multiples in a draw exactly, so that products with integers can be exact too
 NUM_SIGMAS = 15
 SIGMA_LOW = 0.02
 SIGMA_HIGH = 80.0
@@ -53,15 +53,15 @@ def _finite(images: NDArray[Any]) -> bool:
     return all(np.isfinite(images[start : start + rows]).all() for start in range(0, len(images), rows))
 
 
-def levels_of(images: NDArray[Any]) -> float:
-    """What one unit of a denoiser's data is in the units of `images` (uint8, shifted by 127.5): 127.5 or 1."""
-    return GREY if images.dtype == np.uint8 else 1.0
+def unit_scale(images: NDArray[Any]) -> float:
+    """One unit of a denoiser's data in the units of `images`: 127.5 grey levels, or 1 for floats."""
+    return HALF_RANGE if images.dtype == np.uint8 else 1.0
 
 
 def centred_rows(images: NDArray[Any]) -> NDArray[np.float64]:
     """Images (B, ...) as float64 rows (B, D): uint8 minus 127.5, floats as they are."""
     rows = images.reshape(len(images), -1).astype(np.float64)
-    return rows - GREY if images.dtype == np.uint8 else rows
+    return rows - HALF_RANGE if images.dtype == np.uint8 else rows
 
 
 def check_noisy(x: Tensor, sigma: float | Tensor, shape: tuple[int, ...]) -> Tensor:
@@ -103,7 +103,7 @@ def draw_noise(shape: tuple[int, ...], *, seed: int, name: str, index: int, draw
     """
     key = (seed, zlib.crc32(name.encode()), index, draw)
     values = np.random.default_rng(key).standard_normal(shape)
-    return (np.rint(values / GRID) * GRID).astype(np.float32)
+    return (np.rint(values / NOISE_STEP) * NOISE_STEP).astype(np.float32)
 
 
 def draw_noises(
@@ -143,7 +143,7 @@ class NoisedImages:
 
     def in_model_units(self, images: NDArray[Any]) -> NDArray[np.float64]:
         """Images (B, ...) as rows (B, D), data in [-1, 1]."""
-        return centred_rows(images) / levels_of(images)
+        return centred_rows(images) / unit_scale(images)
 
 
 def sigma_grid(
@@ -180,6 +180,11 @@ def check_sigmas(sigmas: Any) -> NDArray[np.float64]:
             f"sigmas has {grid[place + 1]:g} after {grid[place]:g}: give noise levels in increasing order, each once"
         )
     return grid
+
+
+def as_told(sigmas: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Rounded to float32, in which denoisers are told sigma: the noise has to be of that very size."""
+    return sigmas.astype(np.float32).astype(np.float64)
 
 
 def padded(rows: Tensor, num_rows: int = BLOCK_ROWS) -> Tensor:

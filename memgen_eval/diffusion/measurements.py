@@ -6,7 +6,8 @@ S sigmas, N images, P pairs of images. Squares and products are means over an im
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -17,88 +18,47 @@ from memgen_eval.diffusion.calling import call_denoiser
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
 from memgen_eval.diffusion.inputs import NoisedImages
 from memgen_eval.diffusion.optimal import OptimalDenoiser
+from memgen_eval.diffusion.posterior import Posterior
 from memgen_eval.distributed import ALONE, Ranks
 
 Floats = NDArray[np.float64]
 INPUTS_AT_ONCE = 128
-MAX_DIRECTIONS = 256
+MAX_PROJECTED = 256
 MIN_INPUTS = 256  # below it no linear distillation
 MIX = math.sqrt(0.5)  # keeps the variance of the noise
 
 
 @dataclass(frozen=True, eq=False)
-class Index:
-    """Where D lies between D_G and an optimal denoiser D*, (S, N) each.
-
-    Attributes
-    ----------
-    projection : ``<D - D_G, D* - D_G>``
-    span : ``|D* - D_G|^2``
-    """
-
-    projection: Floats
-    span: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class AgainstGaussian:
-    """D beside the Wiener denoiser D_G, (S, N) each.
-
-    Attributes
-    ----------
-    index : on the line to D* of the whole training set
-    matched : on the line to D* of as many images as test has, the noised one among them; None without a test set
-    departure : ``|D - D_G|^2``
-    gaussian_error : ``|D_G - x0|^2``
-    energy : ``|D|^2``
-    cosine : between ``D - mu`` and ``D_G - mu``; NaN where one of them is zero
-    gaussian_energy : ``|D_G - mu|^2``
-    """
-
-    index: Index
-    matched: Index | None
-    departure: Floats
-    gaussian_error: Floats
-    energy: Floats
-    cosine: Floats
-    gaussian_energy: Floats
-
-
-@dataclass(frozen=True, eq=False)
-class AgainstOptimal:
-    """D beside D* of the training set and the clean image x0, (S, N) each.
-
-    Attributes
-    ----------
-    error : ``|D - x0|^2``
-    gap : ``|D - D*|^2``
-    residual : ``2 <D - D*, D* - x0>``, which is error - gap - optimal_error
-    residual_variance : of the residual, were x0 drawn again from what x leaves possible: the square of the residual, as
-        many times as the posterior variance exceeds ``|D* - x0|^2``. Rare events that no draw has met are in it.
-    """
-
-    error: Floats
-    gap: Floats
-    residual: Floats
-    residual_variance: Floats
-
-
-@dataclass(frozen=True, eq=False)
 class NoisedSet:
-    """What was measured on noised images of one set, (S, N) each; the model's parts are None where not measured.
+    """What was measured on noised images of one set, (S, N) each; None where it was not measured.
 
-    Attributes
-    ----------
-    optimal_error : ``|D* - x0|^2``
-    effective_neighbours : ``exp(entropy of w)``
-    model : D beside D*
-    gaussian : D beside D_G
+    D is the model's denoiser, D* and D_G are those of the training set, mu is its mean. D*' is that of as many images
+    as test has, the noised one among them.
     """
 
-    optimal_error: Floats
-    effective_neighbours: Floats
-    model: AgainstOptimal | None
-    gaussian: AgainstGaussian | None
+    optimal_error: Floats  # |D* - x0|^2
+    effective_neighbours: Floats  # exp(entropy of w)
+    own_weight: Floats  # of the training images that are identical to x0
+    error: Floats | None = None  # |D - x0|^2
+    gap: Floats | None = None  # |D - D*|^2
+    residual: Floats | None = None  # 2 <D - D*, D* - x0>, which is error - gap - optimal_error
+    residual_variance: Floats | None = None  # see `_residual_variance`
+    energy: Floats | None = None  # |D|^2
+    gaussian_error: Floats | None = None  # |D_G - x0|^2
+    gaussian_energy: Floats | None = None  # |D_G - mu|^2
+    cosine: Floats | None = None  # between D - mu and D_G - mu; NaN where one of them is zero
+    to_gaussian: Floats | None = None  # |D - D_G|^2
+    optimal_to_gaussian: Floats | None = None  # |D* - D_G|^2
+    projection: Floats | None = None  # <D - D_G, D* - D_G>
+    matched_optimal_to_gaussian: Floats | None = None  # |D*' - D_G|^2
+    matched_projection: Floats | None = None  # <D - D_G, D*' - D_G>
+
+    @staticmethod
+    def combined(parts: Sequence[NoisedSet], combine: Callable[[Sequence[Floats]], Floats]) -> NoisedSet:
+        """One set of several, field by field."""
+        columns: Iterator[Any] = zip(*(vars(part).values() for part in parts), strict=True)
+        joined: Iterator[Any] = (None if column[0] is None else combine(column) for column in columns)
+        return NoisedSet(*joined)
 
 
 @dataclass(frozen=True, eq=False)
@@ -127,36 +87,21 @@ class Path:
 
 @dataclass(frozen=True, eq=False)
 class Probe:
-    """Everything measured around one denoiser, or around the data alone.
+    """Everything measured around one denoiser, or around the data alone; parts are None where not measured."""
 
-    Attributes
-    ----------
-    sigmas : increasing, (S,)
-    num_train : images that D* holds
-    num_draws : noise draws of each image
-    train, test : measured on noised images of the training set and of the test set
-    num_matched : images that each D* of `matched` holds
-    collapse : for each training image the sigma at which the weight of itself and its duplicates falls through 1/2, to
-        1 %; 0 where that lies below the grid, infinite above it; (N,)
-    spectrum : eigenvalues of the training set's covariance, data in [-1, 1]; None without D_G
-    linearity, projections, path : see there; None where they were not measured
-    no_gaussian : why there is no D_G
-    notes : what was found odd about the denoiser
-    """
-
-    sigmas: Floats
-    num_train: int
-    num_draws: int
+    sigmas: Floats  # increasing, (S,)
+    num_train: int  # images that D* holds
+    num_draws: int  # noise draws of each image
     train: NoisedSet
     test: NoisedSet | None
-    num_matched: int | None
-    collapse: Floats
-    spectrum: Floats | None
+    num_matched: int | None  # images that each matched D* holds
+    collapse: Floats  # see `collapse_sigmas`, (N,)
+    spectrum: Floats | None  # eigenvalues of the training set's covariance, data in [-1, 1]
     linearity: Linearity | None
     projections: Projections | None
     path: Path | None
-    no_gaussian: str | None
-    notes: tuple[str, ...]
+    no_gaussian: str | None  # why there is no D_G
+    notes: tuple[str, ...]  # what was found odd about the denoiser
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,17 +130,17 @@ class Run:
             given = torch.from_numpy(filled).to(self.device).reshape(-1, *self.optimal.shape)
             levels = torch.full((self.batch_size,), sigma, dtype=torch.float32, device=self.device)
             found = call_denoiser(self.denoiser, given, levels)
-            clean.append(as_rows(found)[: len(rows)])
+            clean.append(float64_rows(found)[: len(rows)])
         return np.concatenate(clean)
 
-    def wiener(self, x: Floats, sigma: float) -> Floats:
+    def denoise_gaussian(self, x: Floats, sigma: float) -> Floats:
         """D_G of noisy rows (B, D)."""
         assert self.gaussian is not None
         given = torch.from_numpy(x.astype(np.float32)).reshape(-1, *self.optimal.shape)
-        return as_rows(self.gaussian(given, sigma))
+        return float64_rows(self.gaussian(given, sigma))
 
 
-def as_rows(images: torch.Tensor) -> Floats:
+def float64_rows(images: torch.Tensor) -> Floats:
     """Images (B, ...) as float64 rows (B, D) on the CPU."""
     rows: Floats = images.detach().cpu().double().reshape(len(images), -1).numpy()
     return rows
@@ -214,58 +159,116 @@ def cosine(first: Floats, second: Floats) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
+class Denoised:
+    """Noisy images at one sigma, and what the denoisers make of them, (B, D) each; None where there is no denoiser."""
+
+    number: int  # of the sigma in the grid
+    posterior: Posterior  # given x, of the whole training set
+    clean: Floats
+    x: Floats
+    optimal: Floats  # D*
+    model: Floats | None  # D
+    gaussian: Floats | None  # D_G
+    matched: Floats | None  # D*'
+
+
+def measure_inputs(found: Denoised, mean: Floats | None) -> NoisedSet:
+    """All figures of some noisy images at one sigma, (B,) each; `mean` of the training set, (D,)."""
+    clean, optimal, model, gaussian = found.clean, found.optimal, found.model, found.gaussian
+    posterior, optimal_error = found.posterior, dot(optimal - clean, optimal - clean)
+    known = NoisedSet(optimal_error, posterior.effective_neighbours, posterior.own_weight)
+    if model is None:
+        return known
+    residual = 2 * dot(model - optimal, optimal - clean)
+    known = replace(
+        known,
+        error=dot(model - clean, model - clean),
+        gap=dot(model - optimal, model - optimal),
+        residual=residual,
+        residual_variance=_residual_variance(residual, posterior, optimal_error),
+        energy=dot(model, model),
+    )
+    if gaussian is None or mean is None:
+        return known
+    known = replace(
+        known,
+        gaussian_error=dot(gaussian - clean, gaussian - clean),
+        gaussian_energy=dot(gaussian - mean, gaussian - mean),
+        cosine=cosine(model - mean, gaussian - mean),
+        to_gaussian=dot(model - gaussian, model - gaussian),
+        optimal_to_gaussian=dot(optimal - gaussian, optimal - gaussian),
+        projection=dot(model - gaussian, optimal - gaussian),
+    )
+    if found.matched is None:
+        return known
+    return replace(
+        known,
+        matched_optimal_to_gaussian=dot(found.matched - gaussian, found.matched - gaussian),
+        matched_projection=dot(model - gaussian, found.matched - gaussian),
+    )
+
+
+def _residual_variance(residual: Floats, posterior: Posterior, optimal_error: Floats) -> Floats:
+    """Of the residual, were x0 drawn again from what x leaves possible.
+
+    The square of the residual, as many times as the posterior variance exceeds ``|D* - x0|^2``: rare events that no
+    draw has met count too.
+    """
+    assert posterior.variance is not None
+    ratio = np.divide(posterior.variance, optimal_error, out=np.ones(len(residual)), where=optimal_error > 0)
+    return np.asarray(residual**2 * np.maximum(ratio, 1))
+
+
 class Structure:
-    """Linearity and projections while they are collected, from the first noise draw and from all of them."""
+    """Linearity, from the first noise draw, and projections, from all of them, while they are collected."""
 
-    num_images: int
-    num_draws: int
-    cosines: list[list[Floats]]  # (S) of parts
-    gaussian_cosines: list[list[Floats]]
-    directions: Floats | None  # (D, K)
-    projected: Floats  # (2, S, T, K)
-
-    @classmethod
-    def of(cls, run: Run, inputs: NoisedImages) -> Structure:
-        """Nothing collected yet; without enough inputs for a fit there are no directions."""
+    def __init__(self, run: Run, inputs: NoisedImages) -> None:
+        """Before the first chunk of inputs; without enough inputs for a fit there are no directions."""
         assert run.gaussian is not None
-        known, num_sigmas = run.gaussian.spectrum, len(run.sigmas)
-        num_directions = min(MAX_DIRECTIONS, len(inputs) // 8, len(known.values)) if len(inputs) >= MIN_INPUTS else 0
-        directions = known.directions[:, :num_directions] if num_directions else None
-        projected = np.empty((2, num_sigmas, len(inputs), num_directions))
-        cosines: list[list[Floats]] = [[] for _ in run.sigmas]
-        gaussian_cosines: list[list[Floats]] = [[] for _ in run.sigmas]
-        return cls(len(inputs.indices), inputs.num_draws, cosines, gaussian_cosines, directions, projected)
+        self.run, self.num_images, self.num_draws = run, len(inputs.indices), inputs.num_draws
+        spectrum, num_sigmas = run.gaussian.spectrum, len(run.sigmas)
+        enough = len(inputs) >= MIN_INPUTS
+        num_directions = min(MAX_PROJECTED, len(inputs) // 8, len(spectrum.values)) if enough else 0
+        self.mean = spectrum.mean
+        self.directions = spectrum.directions[:, :num_directions] if num_directions else None  # (D, K)
+        self.projected = np.empty((2, num_sigmas, len(inputs), num_directions))
+        self.cosines: list[list[Floats]] = [[np.empty(0)] for _ in run.sigmas]  # (S) of parts
+        self.gaussian_cosines: list[list[Floats]] = [[np.empty(0)] for _ in run.sigmas]
 
-    def add(self, run: Run, place: tuple[int, slice], x: Floats, model: Floats, wiener: Floats) -> None:
-        """A chunk of inputs at one sigma: consecutive images of the first draw make pairs."""
-        assert run.gaussian is not None
-        number, at = place
-        sigma = float(run.sigmas[number])
+    def add(self, at: slice, found: Denoised) -> None:
+        """Add a chunk of inputs at one sigma: consecutive images of the first draw make pairs."""
+        assert found.model is not None and found.gaussian is not None
+        sigma, number = float(self.run.sigmas[found.number]), found.number
         num_pairs = max(0, min(at.stop, self.num_images) - at.start) // 2
         if num_pairs:
-            one, two = slice(0, 2 * num_pairs, 2), slice(1, 2 * num_pairs, 2)
-            mixed = MIX * x[one] + MIX * x[two]
-            apart = MIX * model[one] + MIX * model[two]
-            self.cosines[number].append(np.abs(cosine(run.denoise(mixed, sigma), apart)))
-            apart = MIX * wiener[one] + MIX * wiener[two]
-            self.gaussian_cosines[number].append(np.abs(cosine(run.wiener(mixed, sigma), apart)))
+            mixed = _mixed_pairs(found.x, num_pairs)
+            for cosines, denoise, clean in (
+                (self.cosines, self.run.denoise, found.model),
+                (self.gaussian_cosines, self.run.denoise_gaussian, found.gaussian),
+            ):
+                cosines[number].append(np.abs(cosine(denoise(mixed, sigma), _mixed_pairs(clean, num_pairs))))
         if self.directions is not None:
-            basis, mean = torch.from_numpy(self.directions), run.gaussian.spectrum.mean
-            for side, rows in enumerate((x, model)):
-                self.projected[side, number, at] = (torch.from_numpy(rows - mean) @ basis).numpy()
+            basis = torch.from_numpy(self.directions)
+            for side, rows in enumerate((found.x, found.model)):
+                self.projected[side, number, at] = (torch.from_numpy(rows - self.mean) @ basis).numpy()
 
-    def result(self, ranks: Ranks, mine: slice) -> tuple[Linearity | None, Projections | None]:
+    def result(self) -> tuple[Linearity | None, Projections | None]:
         """What all ranks collected, each of its own inputs; None where there was no pair, or too few inputs."""
-        none = np.empty(0)
         model, gaussian = (
-            ranks.gather(np.stack([np.concatenate([none, *part]) for part in parts]), axis=1)
-            for parts in (self.cosines, self.gaussian_cosines)
+            self.run.ranks.gather(np.stack([np.concatenate(parts) for parts in cosines]), axis=1)
+            for cosines in (self.cosines, self.gaussian_cosines)
         )
         linearity = Linearity(model, gaussian) if model.size else None
         if self.directions is None:
             return linearity, None
-        projected = ranks.gather(self.projected[:, :, mine], axis=2)
+        mine = self.run.ranks.share(self.num_images * self.num_draws, self.run.chunk)
+        projected = self.run.ranks.gather(self.projected[:, :, mine], axis=2)
         _, num_sigmas, _, width = projected.shape
         by_draw = projected.reshape(2, num_sigmas, self.num_draws, self.num_images, width)
         inputs, outputs = by_draw.transpose(0, 1, 3, 2, 4)
         return linearity, Projections(inputs, outputs)
+
+
+def _mixed_pairs(rows: Floats, num_pairs: int) -> Floats:
+    """Each of the first rows (B, D) mixed with its neighbour, (P, D)."""
+    return MIX * rows[: 2 * num_pairs : 2] + MIX * rows[1 : 2 * num_pairs : 2]

@@ -5,7 +5,6 @@ Products of uint8 images are sums of integers; factorisations, and products of b
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cached_property
@@ -17,6 +16,7 @@ from numpy.typing import NDArray
 from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.products import Products
 from memgen_eval.compute.resources import Share, sharing, single_thread, workers
+from memgen_eval.compute.rows import row_blocks
 from memgen_eval.errors import InputError
 
 MAX_DIMENSION = 12_288  # 64 x 64 x 3: beyond it a d x d covariance costs more than it tells
@@ -28,12 +28,12 @@ KEPT_DIRECTIONS = 256
 LARGE_DIMENSION = 1024  # below it LAPACK finds a few directions as fast
 LARGE_SHARE = 1 / 8  # of all directions: beyond it LAPACK is as fast
 Floats = NDArray[np.float64]
-BLOCK = 16
-PART_ROWS = 512  # of the matrix, for one thread at a time
-FIRST_LOOK = 200  # columns beyond twice the number wanted before the first look at what has converged
-GROWTH = 1.15  # of the space between two looks, each of which decomposes its projection
-RESIDUAL = 2.0**-46  # of the largest eigenvalue: what LAPACK leaves too
-SLACK = 2.0**-40  # of the largest eigenvalue: by how much one that was missed could be larger than the last one found
+BLOCK = 16  # columns that are multiplied with the matrix together
+PART_ROWS = 512  # rows of the matrix for one thread at a time
+FIRST_LOOK = 200  # columns of the basis, beyond twice the number wanted, before convergence is first tested
+GROWTH = 1.15  # of the basis between two tests of convergence, each of which decomposes the projected matrix
+MAX_RESIDUAL = 2.0**-46  # as a share of the largest eigenvalue; LAPACK leaves as much
+EIGENVALUE_SLACK = 2.0**-40  # as a share of the largest: an eigenvalue that was missed exceeds the last by less
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,7 +81,7 @@ def _exact_moments(images: NDArray[Any], dimension: int) -> Moments:
     products = integer_products("auto", work=work, width=EXACT_ROWS)
     panels = [slice(start, min(start + PANEL, dimension)) for start in range(0, dimension, PANEL)]
     with sharing(threads_for(work)) as share:
-        for rows in _blocks(images, EXACT_ROWS):
+        for _, rows in row_blocks(images, EXACT_ROWS):
             shifted = np.ascontiguousarray(np.bitwise_xor(rows, 128).view(np.int8).T)  # (D, B), u8 - 128
             total += shifted.sum(axis=1, dtype=np.int64)
             for panel in panels:
@@ -111,20 +111,13 @@ def _add_products(
 
 
 def _float_moments(images: NDArray[Any], dimension: int) -> Moments:
-    sums = (rows.astype(np.float64).sum(axis=0) for rows in _blocks(images, FLOAT_ROWS))
+    sums = (rows.astype(np.float64).sum(axis=0) for _, rows in row_blocks(images, FLOAT_ROWS))
     mean = sum(sums, np.zeros(dimension)) / len(images)
     squares = np.zeros((dimension, dimension))
-    for rows in _blocks(images, FLOAT_ROWS):
+    for _, rows in row_blocks(images, FLOAT_ROWS):
         centred = rows.astype(np.float64) - mean  # centred first: features far from zero would cancel
         squares += centred.T @ centred
     return Moments(len(images), mean, squares / len(images))
-
-
-def _blocks(images: NDArray[Any], num_rows: int) -> Iterator[NDArray[Any]]:
-    """At most `num_rows` images at a time, flattened: (B, D)."""
-    for start in range(0, len(images), num_rows):
-        block = images[start : start + num_rows]
-        yield block.reshape(len(block), -1)
 
 
 def leading_directions(covariance: Floats, num_directions: int) -> tuple[Floats, Floats]:
@@ -205,7 +198,7 @@ def _ritz_pairs(covariance: Floats, num_directions: int, pool: ThreadPoolExecuto
         if width >= look:
             values, vectors = eigh(projected[:width, :width], subset_by_index=[width - num_directions, width - 1])
             residuals = np.linalg.norm(rest @ vectors[new], axis=0)  # of C v - l v
-            if residuals.max() <= RESIDUAL * values[-1]:
+            if residuals.max() <= MAX_RESIDUAL * values[-1]:
                 return values, seen @ vectors
             look = min(int(GROWTH * width), most)
         block -= seen @ (seen.T @ block)  # what was nearly zero may have been nearly parallel
@@ -220,6 +213,6 @@ def _none_larger(covariance: Floats, values: Floats, vectors: Floats) -> bool:
     scaled = vectors * np.sqrt(np.maximum(values, 0.0))
     rest = scaled @ scaled.T
     rest -= covariance
-    rest[np.diag_indices(len(rest))] += values[0] + SLACK * values[-1]
+    rest[np.diag_indices(len(rest))] += values[0] + EIGENVALUE_SLACK * values[-1]
     _, failed = dpotrf(rest.T, overwrite_a=1, clean=0)
     return bool(failed == 0)

@@ -1,11 +1,14 @@
-"""D*: the denoiser that minimises the training loss exactly, streamed over the training set."""
+"""D*: the denoiser that minimises the training loss exactly, streamed over the training set.
+
+The plain formula, ``softmax(-|x - y|^2 / (2 sigma^2)) @ y``, is `add_float_tile` and serves float training sets. The
+same formula in exact integers, for uint8 training sets, is `add_integer_tile` (posterior.py, tiles.py).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import nullcontext
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
@@ -16,17 +19,35 @@ from torch import Tensor
 from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.products import Products
 from memgen_eval.compute.resources import Share, sharing, single_thread, unforked_threads
-from memgen_eval.compute.rows import dimension
-from memgen_eval.diffusion.inputs import BLOCK_ROWS, as_images, centred_rows, check_noisy, check_sigmas, levels_of
-from memgen_eval.diffusion.posterior import Posterior, Scratch, Staged, Sums, finish, fold, joined, mix
-from memgen_eval.diffusion.tiles import Queries, Tile, float_tiles, integer_norms, integer_tiles
+from memgen_eval.compute.rows import dimension, row_blocks
+from memgen_eval.diffusion.inputs import (
+    BLOCK_ROWS,
+    NoisedImages,
+    as_images,
+    centred_rows,
+    check_noisy,
+    check_sigmas,
+    unit_scale,
+)
+from memgen_eval.diffusion.posterior import Posterior, PosteriorSum, add_integer_tile
+from memgen_eval.diffusion.tiles import (
+    IntegerBlock,
+    IntegerTile,
+    TileDistances,
+    integer_norms,
+    integer_tiles,
+    tile_rows,
+)
+from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError
 
 RESIDENT_VALUES = 2**24  # the largest set, in values, that stays converted between calls
-PASS_VALUES = 2**24  # values of running sums that one pass over the training set carries: 128 MiB
-MIN_ROWS, MAX_ROWS = 8, 32  # noisy images of a block
-BLOCK_SUMS = 1024  # of a block with one tile, at all sigmas
-HALF = 0.5  # uint8 minus 128, the integers, lie so far below uint8 minus 127.5, the centred grey levels
+MIN_ROWS, MAX_ROWS = 8, 32  # noisy images that meet a uint8 tile together
+BLOCK_SUMS = 1024  # upper bound of noisy images times sigmas of such a block
+BRACKET_RATIO = 1.01  # of a collapse noise, at which its bracket is closed
+NUM_SECTIONS = 8  # sigmas tried inside a bracket in one pass over the training set
+HALF = 0.5  # an integer tile holds uint8 minus 128, centred rows hold uint8 minus 127.5
+SAME = 1e-12  # upper bound of the squared distance of equal floats after rounding, as a share of their squared norms
 
 Floats = NDArray[np.float64]
 
@@ -69,13 +90,13 @@ class OptimalDenoiser:
 
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """D*(x; sigma) for x float (B, ...), sigma a number or (B,); float32 on the device of x."""
-        levels = levels_of(self.train)
+        scale = unit_scale(self.train)
         with unforked_threads():
-            sigmas = check_noisy(x, sigma, self.shape)[None].numpy() * levels
-            rows = x.detach().to("cpu", torch.float64).flatten(1).numpy() * levels
+            sigmas = check_noisy(x, sigma, self.shape)[None].numpy() * scale
+            rows = x.detach().to("cpu", torch.float64).flatten(1).numpy() * scale
             found = self._posterior(rows, None, sigmas, with_mean=True)
             assert found.mean is not None
-            return found.mean[0].float().reshape(x.shape).to(x.device)
+            return torch.from_numpy(found.mean[0]).float().reshape(x.shape).to(x.device)
 
     def curve(self, x0: Any, eps: Any, sigmas: Any) -> Tensor:
         """``D*(x0 + sigma * eps)`` for all sigmas at once, sharing the products.
@@ -97,7 +118,7 @@ class OptimalDenoiser:
         with unforked_threads():
             found = self.posterior(x0, eps, check_sigmas(sigmas))
             assert found.mean is not None
-            return found.mean.float().reshape(*found.mean.shape[:2], *self.shape).to(device)
+            return torch.from_numpy(found.mean).float().reshape(*found.mean.shape[:2], *self.shape).to(device)
 
     def posterior(self, x0: Any, eps: Any, sigmas: Floats, *, with_mean: bool = True) -> Posterior:
         """Weights' statistics, and D* itself, of ``x0 + sigma * eps``, on the CPU; sigmas (S,) or (S, B), positive."""
@@ -107,73 +128,148 @@ class OptimalDenoiser:
                 raise InputError(
                     f"{name} has shape {given.shape}: x0 and eps are (B, {', '.join(map(str, self.shape))})"
                 )
-        levels = levels_of(self.train)
-        rows = centred_rows(clean) * (levels / levels_of(clean))
-        grid = np.broadcast_to(sigmas.reshape(len(sigmas), -1) * levels, (len(sigmas), len(clean)))
+        scale = unit_scale(self.train)
+        rows = centred_rows(clean) * (scale / unit_scale(clean))
+        grid = np.broadcast_to(sigmas.reshape(len(sigmas), -1) * scale, (len(sigmas), len(clean)))
         return self._posterior(rows, centred_rows(noise), grid, with_mean=with_mean)
 
     def _posterior(self, x0: Floats, eps: Floats | None, sigmas: Floats, *, with_mean: bool) -> Posterior:
         """Of x0 (B, D), eps (B, D) and sigmas (S, B) in centred units of the training set."""
-        num_values = len(sigmas) * (x0.shape[1] if with_mean else 1)  # of an image's sums
-        rows_per_pass = BLOCK_ROWS * max(1, PASS_VALUES // (BLOCK_ROWS * num_values))
-        found = []
-        for start in range(0, max(len(x0), 1), rows_per_pass):
-            at = slice(start, start + rows_per_pass)
-            found.append(self._pass(x0[at], None if eps is None else eps[at], sigmas[:, at], with_mean=with_mean))
-        return joined(found)
+        sums = PosteriorSum(sigmas, x0.shape[1] if with_mean else None, num_train=len(self.train))
+        if self.train.dtype == np.uint8:
+            self._add_integers(sums, x0, eps)
+            return sums.result(shift=HALF, scale=unit_scale(self.train))
+        self._add_floats(sums, x0, eps)
+        return sums.result(shift=0.0, scale=unit_scale(self.train))
 
-    def _pass(self, x0: Floats, eps: Floats | None, sigmas: Floats, *, with_mean: bool) -> Posterior:
-        """One reading of the training set."""
-        integers = self.train.dtype == np.uint8
-        shift = HALF if integers else 0.0
-        sums = Sums.empty(sigmas.copy(), x0.shape[1] if with_mean else None)
-        count = 1 if integers and self._products.own_threads else threads_for(2.0 * x0.size * len(self.train))
-        num_rows = _rows_per_block(len(x0), len(sigmas), count) if integers else BLOCK_ROWS
-        blocks = [slice(start, start + num_rows) for start in range(0, len(x0), num_rows)]
-        queries = [
-            Queries.of(at.start, x0[at] - shift, None if eps is None else eps[at], integers=integers) for at in blocks
-        ]
-        with sharing(count) as share, nullcontext() if integers else single_thread():
+    def _add_floats(self, sums: PosteriorSum, x0: Floats, eps: Floats | None) -> None:
+        """One reading of a float training set; BLAS uses one thread, so that no sum depends on their number."""
+        starts = range(0, len(x0), BLOCK_ROWS)
+        with sharing(threads_for(2.0 * x0.size * len(self.train))) as share, single_thread():
             for tile in self._tiles():
-                self._add_tile(sums, queries, tile, share)
-        return finish(sums, shift, levels_of(self.train))
+                _for_each(starts, share, partial(add_float_tile, sums, x0, eps, tile))
 
-    def _add_tile(self, sums: Sums, queries: list[Queries], tile: Tile, share: Share) -> None:
-        """Every block of noisy images does all its work with the tile on one thread."""
-
-        def add(start: int, stop: int) -> None:
-            for block in queries[start:stop]:
-                met = block.meet(tile, self._products)
-                scratch = Scratch.of(len(sums.sigmas), len(tile.norms))
-                staged: list[Staged] = []
-                for row in range(len(block.norms)):
-                    staged += fold(sums, block.first + row, met.seen(row), tile, len(self.train), scratch)
-                mix(sums, staged, tile, self._products)
-
-        share(add, len(queries), chunk_rows=1)
+    def _add_integers(self, sums: PosteriorSum, x0: Floats, eps: Floats | None) -> None:
+        """One reading of a uint8 training set."""
+        num_threads = 1 if self._products.own_threads else threads_for(2.0 * x0.size * len(self.train))
+        num_rows = _rows_per_block(len(x0), len(sums.sigmas), num_threads)
+        slices = [slice(start, start + num_rows) for start in range(0, len(x0), num_rows)]
+        blocks = [IntegerBlock.of(at.start, x0[at] - HALF, None if eps is None else eps[at]) for at in slices]
+        with sharing(num_threads) as share:
+            for tile in self._tiles():
+                _for_each(blocks, share, partial(add_integer_tile, sums, tile, self._products))
 
     @cached_property
     def _products(self) -> Products:
         return integer_products("auto", work=2.0 * BLOCK_ROWS * self.train.size, width=dimension(self.train))
 
     @cached_property
-    def _resident(self) -> tuple[Tile, ...]:
-        return tuple(self._read())
-
-    def _tiles(self) -> Iterator[Tile]:
-        yield from self._resident if self.train.size <= RESIDENT_VALUES else self._read()
-
-    @cached_property
     def _norms(self) -> Floats:
         return integer_norms(self.train)
 
-    def _read(self) -> Iterator[Tile]:
-        if self.train.dtype != np.uint8:
-            return float_tiles(self.train)
-        return integer_tiles(self.train, self._norms, self._products)
+    @cached_property
+    def _resident(self) -> tuple[Any, ...]:
+        return tuple(self._read())
+
+    def _tiles(self) -> Iterable[Any]:
+        return self._resident if self.train.size <= RESIDENT_VALUES else self._read()
+
+    def _read(self) -> Iterator[FloatTile] | Iterator[IntegerTile]:
+        if self.train.dtype == np.uint8:
+            return integer_tiles(self.train, self._norms, self._products)
+        return float_tiles(self.train)
+
+
+@dataclass(frozen=True, eq=False)
+class FloatTile:
+    """Training images as they are, (T, D), and their squared norms, (T,)."""
+
+    y: Floats
+    norms: Floats
+
+
+def float_tiles(train: NDArray[Any]) -> Iterator[FloatTile]:
+    """All images of a float training set (N, ...)."""
+    for _, block in row_blocks(train, tile_rows(train, value_bytes=8)):
+        y = block.astype(np.float64)
+        yield FloatTile(y, np.einsum("td,td->t", y, y))
+
+
+def add_float_tile(sums: PosteriorSum, x0: Floats, eps: Floats | None, tile: FloatTile, first: int) -> None:
+    """Add a tile of training images y to ``softmax(-|x - y|^2 / (2 sigma^2)) @ y`` of 64 noisy images, in float64.
+
+    x is ``x0 + sigma eps``: ``-|x - y|^2 / (2 sigma^2) = -|x0 - y|^2 / (2 sigma^2) + <eps, y> / sigma + constant``.
+    """
+    y, at = tile.y, slice(first, first + BLOCK_ROWS)  # (T, D)
+    x0_y = _padded(x0[at]) @ y.T  # (64, T)
+    eps_y = None if eps is None else _padded(eps[at]) @ y.T  # (64, T)
+    for row, norm in enumerate(np.einsum("qd,qd->q", x0[at], x0[at])):
+        squared = norm + tile.norms - 2 * x0_y[row]  # |x0 - y|^2, (T,)
+        copies = np.flatnonzero(squared <= SAME * (norm + tile.norms))
+        seen = TileDistances(squared, None if eps_y is None else eps_y[row], copies)
+        weights = sums.add(first + row, seen, tile.norms)  # softmax of -|x - y|^2 / (2 sigma^2), (S, T)
+        if weights is not None:
+            sums.add_images_mass(weights)
+            sums.add_images(weights.image, weights.sigmas, weights.factor, weights.values @ y)  # (S, D)
+
+
+def _padded(rows: Floats) -> Floats:
+    """64 rows, so that no product depends on their number."""
+    return np.concatenate([rows, np.zeros((BLOCK_ROWS - len(rows), rows.shape[1]))])
+
+
+def _for_each(blocks: Sequence[Any], share: Share, add: Callable[[Any], None]) -> None:
+    """Every block of noisy images does all its work with a tile on one thread."""
+    share(lambda number, _: add(blocks[number]), len(blocks), chunk_rows=1)
 
 
 def _rows_per_block(num_rows: int, num_sigmas: int, num_threads: int) -> int:
     """Noisy images that meet a uint8 tile together: sums of integers are the same however they are shared out."""
     most = max(1, min(MAX_ROWS, BLOCK_SUMS // num_sigmas))
     return min(most, max(MIN_ROWS, -(-num_rows // num_threads)))
+
+
+def collapse_sigmas(
+    optimal: OptimalDenoiser, inputs: NoisedImages, sigmas: Floats, own_weight: Floats, *, ranks: Ranks = ALONE
+) -> Floats:
+    """For each image's first noise draw, the sigma at which the weight of the image itself falls through 1/2, to 1 %.
+
+    With ``A_i = |y - y_i|^2`` and ``b_i = <eps, y - y_i>`` the odds against the image itself are
+    ``sum_i exp(-A_i / (2 sigma^2) - b_i / sigma)``. A term below 1 grows with sigma, and one that has passed 1 stays
+    above it: so the odds pass 1 once, brackets from the grid are safe, and the median of these sigmas is the sigma at
+    which the median weight is 1/2.
+
+    Parameters
+    ----------
+    optimal : OptimalDenoiser
+        That holds the images.
+    inputs : NoisedImages
+        N training images.
+    sigmas : (S,)
+        The grid, increasing.
+    own_weight : (S, T)
+        Of the noised images, on the grid; those of the first draw come first.
+    ranks : Ranks
+        They share the images.
+
+    Returns
+    -------
+    float64, (N,)
+        0 where the weight is below 1/2 on the whole grid, infinite where it is above.
+    """
+    passed = (own_weight[:, : len(inputs.indices)] >= 0.5).sum(axis=0)  # (N,)
+    found = np.where(passed == 0, 0.0, np.inf)
+    inside = np.flatnonzero((passed > 0) & (passed < len(sigmas)))
+    low, high = sigmas[passed[inside] - 1], sigmas[passed[inside]]
+    mine = ranks.share(len(inside))
+    while inside.size and (high / low).max() > BRACKET_RATIO:
+        tried = np.geomspace(low, high, NUM_SECTIONS + 2)  # (sections, N)
+        weights = np.empty((NUM_SECTIONS, 0))
+        if mine.start < mine.stop:
+            x0, eps = inputs.take(inside[mine])
+            weights = optimal.posterior(x0, eps, tried[1:-1, mine], with_mean=False).own_weight
+        steps = (ranks.gather(weights, axis=1) >= 0.5).sum(axis=0)  # (N,)
+        columns = np.arange(len(inside))
+        low, high = tried[steps, columns], tried[steps + 1, columns]
+    found[inside] = np.sqrt(low * high)
+    return found

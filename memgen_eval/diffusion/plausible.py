@@ -12,11 +12,11 @@ from torch import Tensor
 
 from memgen_eval.diffusion.denoiser import ConvertedDenoiser
 from memgen_eval.diffusion.inputs import NoisedImages
-from memgen_eval.diffusion.measurements import Floats, Run, as_rows, cosine, dot
+from memgen_eval.diffusion.measurements import Floats, Run, cosine, dot, float64_rows
 
-FAR = 25.0  # times the error of the best multiple of x: no trained denoiser
+IMPLAUSIBLE = 25.0  # times the error of the best multiple of x: no trained denoiser
 ODD = 1.5  # times that error: reason enough to look at other conversions
-NEGLIGIBLE = 0.01  # error per value
+NEGLIGIBLE_ERROR = 0.01  # error per value
 TRAINED = 0.7  # times that error: what no multiple of x has, and every trained denoiser at some sigma
 BETTER = 0.1  # by which the cosine with another conversion's target has to be larger
 NUM_COMPARED = 5  # noise levels at which conversions are compared
@@ -46,14 +46,14 @@ def odd_error(run: Run, inputs: NoisedImages, error: Floats) -> tuple[str, ...]:
     x0, _ = inputs.take(np.arange(len(inputs.indices)))
     variance, squares = float(inputs.in_model_units(x0).var()), run.sigmas**2
     plain, errors = squares * variance / (squares + variance), error.mean(axis=1)
-    shares = errors / np.maximum(plain, NEGLIGIBLE / FAR)
+    shares = errors / np.maximum(plain, NEGLIGIBLE_ERROR / IMPLAUSIBLE)
     worst = int(np.argmax(shares))
     if shares[worst] <= ODD:
         return ()
     better = _better_conversion(run, inputs, plain) if isinstance(run.denoiser, ConvertedDenoiser) else None
     if better is not None:
         return _warned(better)
-    if shares[worst] <= FAR:
+    if shares[worst] <= IMPLAUSIBLE:
         return ()
     sigma = run.sigmas[worst]
     if sigma**2 < variance:
@@ -95,10 +95,10 @@ def _better_conversion(run: Run, inputs: NoisedImages, plain: Floats) -> str | N
     places = np.unique(np.linspace(0, len(run.sigmas) - 1, NUM_COMPARED).astype(int))
     own = _fit(run, inputs, run.denoiser, places)
     best = max((_fit(run, inputs, other, places) for other in run.denoiser.others()), key=lambda fit: fit.cosine)
-    shares = best.errors / np.maximum(plain[places], NEGLIGIBLE / FAR)
-    if best.cosine < own.cosine + BETTER or shares.max() > FAR or shares.min() > TRAINED:
+    shares = best.errors / np.maximum(plain[places], NEGLIGIBLE_ERROR / IMPLAUSIBLE)
+    if best.cosine < own.cosine + BETTER or shares.max() > IMPLAUSIBLE or shares.min() > TRAINED:
         return None
-    gains = own.errors / np.maximum(best.errors, NEGLIGIBLE * plain[places])
+    gains = own.errors / np.maximum(best.errors, NEGLIGIBLE_ERROR * plain[places])
     most = int(np.argmax(gains))
     if gains[most] < ODD:
         return None
@@ -114,9 +114,9 @@ def _fit(run: Run, inputs: NoisedImages, denoiser: ConvertedDenoiser, places: ND
         x0, x, level = _noisy(run, inputs, sigma)
         prediction = denoiser.predict(x, level)
         target, clean = denoiser.target(x, level, x0), denoiser.clean(x, level, prediction)
-        found = cosine(as_rows(prediction[:, : x0.shape[1]]), as_rows(target))
+        found = cosine(float64_rows(prediction[:, : x0.shape[1]]), float64_rows(target))
         cosines.append(float(np.nan_to_num(found).mean()))
-        missed = as_rows(clean - x0)
+        missed = float64_rows(clean - x0)
         errors.append(float(dot(missed, missed).mean()))
     return _Fit(denoiser.name, float(np.mean(cosines)), np.array(errors))
 

@@ -1,24 +1,26 @@
-"""The softmax over training images, streamed: running sums of each noisy image over tiles, at every sigma."""
+"""The softmax over training images, streamed: running sums over tiles, and the exact weighted sums of uint8 images.
+
+In reading order: `Posterior`, `PosteriorSum`, then for uint8 tiles `add_integer_tile`, which rounds the weights to
+integers (`_add_rounded`) and multiplies their digits with the images (`_add_pending`).
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from memgen_eval.compute.products import Products
-from memgen_eval.diffusion.tiles import FloatTile, IntegerTile, Seen, Tile, to_digits, undo_digits
+from memgen_eval.diffusion.tiles import IntegerBlock, IntegerTile, TileDistances, to_digits, undo_digits
 
-DROPPED_MASS = 1e-9  # what the weights left out may add up to, as a share of the whole
-TOLERANCE = 2.0**-20  # what rounding the weights of a tile may change at most, as a share of the whole
-NOTHING = -200.0  # the logarithm of a weight that counts for nothing
-FEW = 12  # weights of a tile that are summed one by one: a product with the whole tile would cost more
+DROPPED_MASS = 1e-9  # upper bound of the sum of the weights left out, as a share of the whole
+ROUNDED_MASS = 2.0**-20  # upper bound of what rounding the weights of a tile changes, as a share of the whole
+SMALLEST_LOGIT = -200.0  # exp is slow where its result is too small to be a normal number
+MAX_SINGLE_WEIGHTS = 12  # weights of a tile that are summed one by one: a product with the whole tile would cost more
 LARGEST_DIGIT = 127
 MAX_WEIGHT_DIGITS = 4
 LARGEST_SCALE = LARGEST_DIGIT * 256.0 ** (MAX_WEIGHT_DIGITS - 1)
@@ -28,236 +30,176 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Posterior:
-    """The training set's law given a noisy image.
+    """The training set's law given noisy images."""
 
-    Attributes
-    ----------
-    mean : float64, (S, B, D), or None
-        D*, data in [-1, 1].
-    effective_neighbours : float64, (S, B)
-        ``exp(entropy of w)``, from 1 to n.
-    own_weight : float64, (S, B)
-        Weight of the training images that are identical to x0.
-    variance : float64, (S, B), or None
-        ``sum_i w_i |y_i - D*|^2`` per value: what ``|D* - x0|^2`` is on average, given x; None without the mean.
-    """
+    mean: Floats | None  # D*, data in [-1, 1], (S, B, D)
+    effective_neighbours: Floats  # exp(entropy of w), from 1 to n, (S, B)
+    own_weight: Floats  # of the training images that are identical to x0, (S, B)
+    variance: Floats | None  # sum_i w_i |y_i - D*|^2 per value: the mean of |D* - x0|^2 given x; (S, B)
 
-    mean: Tensor | None
-    effective_neighbours: Tensor
-    own_weight: Tensor
-    variance: Tensor | None
+    def at(self, number: int) -> Posterior:
+        """At one of the sigmas: (B, D) or None, (B,), (B,), (B,) or None."""
+        mean, variance = (None if part is None else part[number] for part in (self.mean, self.variance))
+        return Posterior(mean, self.effective_neighbours[number], self.own_weight[number], variance)
 
 
 @dataclass(frozen=True, eq=False)
-class Sums:
-    """Running sums over the tiles, for every sigma and noisy image: weights are relative to the largest so far.
+class TileWeights:
+    """Weights of a tile's images for one noisy image, at the R sigmas at which they matter."""
 
-    Attributes
-    ----------
-    sigmas, top, mass, spread, own, energy : float64, (S, B)
-        Noise levels, largest logits, and sums of weights, of weights times their logarithms, of the own image's
-        weights, of weights times squared norms.
-    total : float64, (S, B, D), or None
-        Sums of weights times images, relative to `total_top`, an earlier largest one.
-    total_mass, total_top : float64, (S, B)
-        Sums of these weights, which are rounded.
-    """
-
-    sigmas: Floats
-    top: Floats
-    mass: Floats
-    spread: Floats
-    own: Floats
-    energy: Floats
-    total: Floats | None
-    total_mass: Floats
-    total_top: Floats
-
-    @staticmethod
-    def empty(sigmas: Floats, dimension: int | None) -> Sums:
-        """Before the first tile, for sigmas (S, B); without `total` where there is no dimension."""
-        mass, spread, own, energy, rounded = (np.zeros(sigmas.shape) for _ in range(5))
-        total = None if dimension is None else np.zeros((*sigmas.shape, dimension))
-        top, total_top = (np.full(sigmas.shape, -np.inf) for _ in range(2))
-        return Sums(sigmas, top, mass, spread, own, energy, total, rounded, total_top)
-
-
-@dataclass(frozen=True, eq=False)
-class Staged:
-    """Weights of one image at some sigmas that wait for their product with a tile.
-
-    Attributes
-    ----------
-    sigma : int64, (R,)
-    image : int
-    factors : float64, (R,)
-        What the integer sums are to be multiplied by.
-    digits : int8, (M, R, T)
-    """
-
-    sigma: NDArray[np.intp]
     image: int
-    factors: Floats
+    sigmas: NDArray[np.intp]  # their numbers, (R,)
+    factor: Floats  # makes `values` relative to the largest weight of all tiles so far, (R,)
+    values: NDArray[Any]  # float64 or int32, (R, T)
+
+
+class PosteriorSum:
+    """Running sums over the tiles for every sigma and noisy image, relative to the largest weight so far."""
+
+    def __init__(self, sigmas: Floats, dimension: int | None, *, num_train: int) -> None:
+        """Before the first tile, for sigmas (S, B); without sums of images where there is no dimension."""
+        shape = sigmas.shape
+        self.sigmas, self.num_train = sigmas.copy(), num_train
+        self.top = np.full(shape, -np.inf)  # largest logits so far
+        self.mass = np.zeros(shape)  # sums of weights
+        self.weighted_logits = np.zeros(shape)  # sums of weights times their logarithms
+        self.weighted_norms = np.zeros(shape)  # sums of weights times squared norms
+        self.own_mass = np.zeros(shape)  # sums of the weights of images identical to x0
+        self.images = None if dimension is None else np.zeros((*shape, dimension))  # sums of weights times images
+        self.images_mass = np.zeros(shape)  # sums of the weights in `images`, which are rounded for uint8 tiles
+        self.images_top = np.full(shape, -np.inf)  # the largest logits when `images` was last added to
+
+    def add(self, image: int, seen: TileDistances, norms: Floats) -> TileWeights | None:
+        """Add a tile to all sums of one noisy image but those of `images`; return its weights if these are wanted.
+
+        A tile, whose images have squared norms (T,), is left out at the sigmas at which its weights cannot matter in
+        the sum over the training set.
+        """
+        logits = seen.logits(self.sigmas[:, image])  # (S, T)
+        tile_top = logits.max(axis=1)
+        matters = tile_top - self.top[:, image] > math.log(DROPPED_MASS / self.num_train)
+        if not matters.any():
+            return None
+        live = slice(int(np.argmax(matters)), len(logits))  # at low sigma one tile outweighs the others
+        tile_top, logits = tile_top[live], logits[live]
+        logits -= tile_top[:, None]
+        new_top = np.maximum(self.top[live, image], tile_top)
+        factor = np.exp(tile_top - new_top)
+        self._rescale(live, image, new_top)
+        np.maximum(logits, SMALLEST_LOGIT, out=logits)
+        weights = np.exp(logits)
+        mass = weights.sum(axis=1)
+        self.mass[live, image] += factor * mass
+        weighted_logits = np.einsum("st,st->s", weights, logits) + mass * (tile_top - new_top)
+        self.weighted_logits[live, image] += factor * weighted_logits
+        if len(seen.copies):
+            self.own_mass[live, image] += factor * weights[:, seen.copies].sum(axis=1)
+        if self.images is None:
+            return None
+        self.weighted_norms[live, image] += factor * np.einsum("st,t->s", weights, norms)
+        return TileWeights(image, np.arange(live.start, live.stop), factor, weights)
+
+    def _rescale(self, live: slice, image: int, new_top: Floats) -> None:
+        """Make the sums relative to the new largest weight."""
+        top = self.top[live, image]
+        shift = np.where(np.isinf(top), 0.0, top - new_top)  # before the first tile the sums are zero
+        self.weighted_logits[live, image] += self.mass[live, image] * shift
+        scale = np.exp(shift)
+        for running in (self.mass, self.weighted_logits, self.own_mass, self.weighted_norms, self.images_mass):
+            running[live, image] *= scale
+        self.top[live, image] = new_top
+
+    def add_images_mass(self, weights: TileWeights) -> None:
+        """Add the weights with which a tile's images are added."""
+        self.images_mass[weights.sigmas, weights.image] += weights.factor * weights.values.sum(axis=1)
+
+    def add_images(self, image: int, sigmas: Iterable[int], factor: Floats, weighted: Iterable[Any]) -> None:
+        """Add sums of weights times images, (D,) at each of R sigmas, times factors (R,); see `TileWeights`."""
+        assert self.images is not None
+        for sigma, scale, values in zip(sigmas, factor, weighted, strict=True):
+            total, top = self.images[sigma, image], self.top[sigma, image]
+            if self.images_top[sigma, image] != top:
+                total *= math.exp(self.images_top[sigma, image] - top)
+                self.images_top[sigma, image] = top
+            total += scale * values
+
+    def result(self, *, shift: float, scale: float) -> Posterior:
+        """The law of ``(y + shift) / scale``, once all tiles of images y have been added. Destroys `images`."""
+        entropy = np.log(self.mass) - self.weighted_logits / self.mass
+        effective, own = np.exp(entropy), self.own_mass / self.mass
+        if self.images is None:
+            return Posterior(None, effective, own, None)
+        mean = self.images
+        mean *= (np.exp(self.images_top - self.top) / self.images_mass)[..., None]
+        variance = self.weighted_norms / self.mass - np.einsum("sbd,sbd->sb", mean, mean)
+        np.maximum(variance, 0, out=variance)
+        variance /= mean.shape[2] * scale**2
+        mean += shift
+        mean /= scale
+        return Posterior(mean, effective, own, variance)
+
+
+@dataclass(frozen=True, eq=False)
+class PendingSum:
+    """Rounded weights of one image at R sigmas, as digits, (M, R, T), that wait for their product with the tile."""
+
+    image: int
+    sigmas: NDArray[np.intp]
+    factor: Floats
     digits: NDArray[np.int8]
 
 
-@dataclass(frozen=True, eq=False)
-class Scratch:
-    """Room for the logits, weights and rounded weights of one image with a tile, (S, T), used over and over."""
-
-    logits: Floats
-    weights: Floats
-    whole: NDArray[np.int32]
-
-    @staticmethod
-    def of(num_sigmas: int, tile_rows: int) -> Scratch:
-        """For this number of sigmas and training images."""
-        shape = (num_sigmas, tile_rows)
-        return Scratch(np.empty(shape), np.empty(shape), np.empty(shape, dtype=np.int32))
+def add_integer_tile(sums: PosteriorSum, tile: IntegerTile, products: Products, block: IntegerBlock) -> None:
+    """Add the training images of a uint8 tile to the sums of a block of noisy images: all products are exact."""
+    pending: list[PendingSum] = []
+    for image, seen in block.distances(tile, products):
+        weights = sums.add(image, seen, tile.norms)
+        if weights is not None:
+            pending += _add_rounded(sums, weights, tile)
+    if pending:
+        digits = np.concatenate([one.digits.reshape(-1, len(tile.rows)) for one in pending])
+        _add_pending(sums, pending, products.multiply(digits, tile.packed_columns))
 
 
-def fold(sums: Sums, image: int, seen: Seen, tile: Tile, num_train: int, scratch: Scratch) -> list[Staged]:
-    """Add a tile to the sums of one noisy image; what needs a product with the tile is returned.
+def _add_rounded(sums: PosteriorSum, weights: TileWeights, tile: IntegerTile) -> list[PendingSum]:
+    """Round the weights to integers; where few are not zero, add their images one by one, and return the others.
 
-    `num_train` is the size of the whole set: weights that cannot matter in its sum are left out.
+    Sums with integer weights are exact, and the same one by one and as products of digits.
     """
-    logits = _logits(sums.sigmas[:, image], seen, scratch)
-    tile_top = logits.max(axis=1)
-    matters = tile_top - sums.top[:, image] > math.log(DROPPED_MASS / num_train)
-    if not matters.any():
-        return []
-    live = slice(int(np.argmax(matters)), len(logits))  # at low sigma one tile outweighs the others
-    tile_top, below = tile_top[live], logits[live]
-    below -= tile_top[:, None]
-    new_top = np.maximum(sums.top[live, image], tile_top)
-    factor = np.exp(tile_top - new_top)
-    _rescale(sums, live, image, new_top)
-    np.maximum(below, NOTHING, out=below)  # exp is slow where its result is too small to be a normal number
-    weights = np.exp(below, out=scratch.weights[live])  # relative to the tile's largest
-    mass = weights.sum(axis=1)
-    sums.mass[live, image] += factor * mass
-    sums.spread[live, image] += factor * (np.einsum("st,st->s", weights, below) + mass * (tile_top - new_top))
-    if len(seen.copies):
-        sums.own[live, image] += factor * weights[:, seen.copies].sum(axis=1)
-    if sums.total is None:
-        return []
-    sums.energy[live, image] += factor * np.einsum("st,t->s", weights, tile.norms)
-    if isinstance(tile, IntegerTile):
-        return _add_integers(sums, live, image, factor, weights, tile, scratch.whole[live])
-    sums.total_mass[live, image] += factor * mass
-    for row, value in enumerate(factor[:, None] * (weights @ tile.rows)):
-        _add_to_total(sums, live.start + row, image, value)
-    return []
-
-
-def _logits(sigma: Floats, seen: Seen, scratch: Scratch) -> Floats:
-    """``-|x0 + sigma eps - y|^2 / (2 sigma^2)`` but for what all images share, (S, T)."""
-    logits: Floats = np.multiply.outer(-0.5 / sigma**2, seen.squared, out=scratch.logits)
-    if seen.along is not None:
-        logits += np.multiply.outer(1 / sigma, seen.along, out=scratch.weights)
-    return logits
-
-
-def _rescale(sums: Sums, live: slice, image: int, new_top: Floats) -> None:
-    """Let the sums so far be relative to the new largest weight."""
-    top = sums.top[live, image]
-    shift = np.where(np.isinf(top), 0.0, top - new_top)  # nothing is there before the first tile
-    rescale = np.exp(shift)
-    sums.spread[live, image] += sums.mass[live, image] * shift
-    for running in (sums.mass, sums.spread, sums.own, sums.energy, sums.total_mass):
-        running[live, image] *= rescale
-    sums.top[live, image] = new_top
-
-
-def _add_integers(
-    sums: Sums,
-    live: slice,
-    image: int,
-    factor: Floats,
-    weights: Floats,
-    tile: IntegerTile,
-    whole: NDArray[np.int32],
-) -> list[Staged]:
-    """Weights rounded to integers: their sums are exact, and the same one by one and as products of digits."""
-    few = (weights > 0.5 / LARGEST_SCALE).sum(axis=1) <= FEW  # (S,)
-    num_digits = _digits_needed(factor * weights.shape[1], sums.mass[live, image])
+    values, mass = weights.values, sums.mass[weights.sigmas, weights.image]
+    few = (values > 0.5 / LARGEST_SCALE).sum(axis=1) <= MAX_SINGLE_WEIGHTS  # (R,)
+    num_digits = _digits_needed(weights.factor * values.shape[1], mass)
     num_digits[few] = MAX_WEIGHT_DIGITS
-    scale = LARGEST_DIGIT * 256.0 ** (num_digits - 1)  # (S,)
-    weights *= scale[:, None]
-    np.copyto(whole, np.rint(weights, out=weights), casting="unsafe")  # (S, T)
-    factor = factor / scale
-    sums.total_mass[live, image] += factor * whole.sum(axis=1, dtype=np.int64)
+    scale = LARGEST_DIGIT * 256.0 ** (num_digits - 1)  # (R,)
+    values *= scale[:, None]
+    rounded = np.rint(values, out=values).astype(np.int32)  # (R, T)
+    factor = weights.factor / scale
+    sums.add_images_mass(replace(weights, factor=factor, values=rounded))
     for row in np.flatnonzero(few):
-        columns = np.flatnonzero(whole[row])
-        mixed = whole[row, columns].astype(np.int64) @ tile.rows[columns].astype(np.int64)  # (D,)
-        _add_to_total(sums, live.start + row, image, factor[row] * mixed)
-    staged = []
+        columns = np.flatnonzero(rounded[row])
+        weighted = rounded[row, columns].astype(np.int64) @ tile.rows[columns].astype(np.int64)  # (D,)
+        sums.add_images(weights.image, weights.sigmas[row : row + 1], factor[row : row + 1], [weighted])
+    pending = []
     for count in range(1, MAX_WEIGHT_DIGITS + 1):
         rows = np.flatnonzero(~few & (num_digits == count))
         if len(rows):
-            digits = to_digits(whole[rows].view(np.uint32), count)
-            staged.append(Staged(live.start + rows, image, factor[rows], digits))
-    return staged
+            digits = to_digits(rounded[rows].view(np.uint32), count)
+            pending.append(PendingSum(weights.image, weights.sigmas[rows], factor[rows], digits))
+    return pending
 
 
 def _digits_needed(roundings: Floats, mass: Floats) -> NDArray[np.int64]:
-    """Digits of the weights with which ``roundings`` half units of the last one stay below the tolerance."""
-    needed = np.log2(np.maximum(roundings / mass / TOLERANCE, 1)) / 8
+    """Digits of the weights with which ``roundings`` half units of the last one stay below `ROUNDED_MASS`."""
+    needed = np.log2(np.maximum(roundings / mass / ROUNDED_MASS, 1)) / 8
     return np.clip(np.ceil(needed), 1, MAX_WEIGHT_DIGITS).astype(np.int64)
 
 
-def mix(sums: Sums, staged: list[Staged], tile: Tile, products: Products) -> None:
-    """Add the weighted sums of a tile's images: one integer product of all digits of the weights with the images."""
-    if isinstance(tile, FloatTile) or not staged:
-        return
-    digits = np.concatenate([one.digits.reshape(-1, len(tile.rows)) for one in staged])  # (R, T)
-    mixed = products.multiply(digits, tile.mixing)  # (R, D)
+def _add_pending(sums: PosteriorSum, pending: list[PendingSum], products: NDArray[Any]) -> None:
+    """Add what is pending, given the products of all its digits with the images, one after the other, (P, D)."""
     first = 0
-    for one in staged:
-        num_digits, width = one.digits.shape[:2]
-        stop = first + num_digits * width
-        whole = undo_digits(mixed[first:stop].reshape(num_digits, width, -1))  # (R, D)
-        whole *= one.factors[:, None]
-        for sigma, value in zip(one.sigma, whole, strict=True):
-            _add_to_total(sums, sigma, one.image, value)
+    for one in pending:
+        num_digits, num_sigmas = one.digits.shape[:2]
+        stop = first + num_digits * num_sigmas
+        weighted = undo_digits(products[first:stop].reshape(num_digits, num_sigmas, -1))  # (R, D)
+        sums.add_images(one.image, one.sigmas, one.factor, weighted)
         first = stop
-
-
-def _add_to_total(sums: Sums, sigma: Any, image: Any, value: Floats) -> None:
-    """Add a weighted sum of images that is relative to the largest weight so far; the total becomes so here only."""
-    assert sums.total is not None
-    total, top = sums.total[sigma, image], sums.top[sigma, image]
-    if sums.total_top[sigma, image] != top:
-        total *= math.exp(sums.total_top[sigma, image] - top)
-        sums.total_top[sigma, image] = top
-    total += value
-
-
-def finish(sums: Sums, shift: float, levels: float) -> Posterior:
-    """From sums over all tiles of images ``y - shift`` to the law of y / levels."""
-    entropy = np.log(sums.mass) - sums.spread / sums.mass
-    effective, own = torch.from_numpy(np.exp(entropy)), torch.from_numpy(sums.own / sums.mass)
-    if sums.total is None:
-        return Posterior(None, effective, own, None)
-    mean = sums.total
-    mean *= (np.exp(sums.total_top - sums.top) / sums.total_mass)[..., None]
-    variance = sums.energy / sums.mass - np.einsum("sbd,sbd->sb", mean, mean)
-    np.maximum(variance, 0, out=variance)
-    variance /= mean.shape[2] * levels**2
-    mean += shift
-    mean /= levels
-    return Posterior(torch.from_numpy(mean), effective, own, torch.from_numpy(variance))
-
-
-def joined(parts: Sequence[Posterior]) -> Posterior:
-    """One after the other along the images."""
-    if len(parts) == 1:
-        return parts[0]
-    means = [part.mean for part in parts if part.mean is not None]
-    variances = [part.variance for part in parts if part.variance is not None]
-    return Posterior(
-        torch.cat(means, dim=1) if means else None,
-        torch.cat([part.effective_neighbours for part in parts], dim=1),
-        torch.cat([part.own_weight for part in parts], dim=1),
-        torch.cat(variances, dim=1) if variances else None,
-    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -146,7 +147,7 @@ class Sampler:
             for start in range(0, num_samples, self.batch_size):
                 block = own[start : start + self.batch_size]
                 filled = block if seeds is None else np.resize(block, self.batch_size).tolist()
-                *_, last = self._last(filled, device)
+                (last,) = deque(self.path(filled, device), maxlen=1)
                 batches.append(last.x[: len(block)].float().cpu())
         return torch.cat(batches) if batches else torch.empty(0, *self.shape, dtype=torch.float32, device="cpu")
 
@@ -154,11 +155,6 @@ class Sampler:
         """Every step of the samples with these seeds, one batch; to be called inside `foreign`."""
         eps = draw_noises(self.shape, np.asarray(seeds, dtype=np.int64), seed=self.seed, name=NOISE)
         return follow(self.denoiser, torch.from_numpy(eps).to(device), self.sigmas, solver=self.solver)
-
-    def _last(self, seeds: Sequence[int], device: torch.device) -> Iterator[Step]:
-        for step in self.path(seeds, device):
-            if step.sigma == 0:
-                yield step
 
 
 def sample(

@@ -1,8 +1,10 @@
-"""The training set in blocks that fit a cache, and noisy images that meet them: integers for uint8, else float64."""
+"""A uint8 training set in tiles that fit a cache, and noisy images as digits, whose products with a tile are exact.
+
+In reading order: `IntegerTile`, `FixedPoint` and the digits of its numbers, `TileDistances`, `IntegerBlock`.
+"""
 
 from __future__ import annotations
 
-import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -12,93 +14,51 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.products import Products, multiply_slices, pack_slices
 from memgen_eval.compute.resources import CHUNK_ROWS
-from memgen_eval.compute.rows import IntegerFrame
-from memgen_eval.diffusion.inputs import BLOCK_ROWS
+from memgen_eval.compute.rows import IntegerFrame, dimension, row_blocks
 
 TILE_BYTES = 12 * 2**20
 MAX_TILE_ROWS = 4096
 MIN_TILE_ROWS = 16
 Floats = NDArray[np.float64]
 MAX_DIGITS = 6  # 46 bits and a sign: what is cut off is below 2^-46 of a row's largest value
-SAME_INTEGER = 0.25  # squared distances of different uint8 images are 1 or more
-SAME_FLOAT = 1e-12  # of the squared norms: what rounding leaves of a squared distance of nought
+BELOW_ONE = 0.25  # squared distances of different uint8 images are 1 or more
 
 
 @dataclass(frozen=True, eq=False)
 class IntegerTile:
-    """Training images minus 128.
+    """Training images minus 128."""
 
-    Attributes
-    ----------
-    rows : int8, (T, D)
-    norms : float64, (T,), whole numbers
-    packed : the rows, for products over D
-    mixing : their transpose, for products over T
-    """
-
-    rows: NDArray[np.int8]
-    norms: Floats
-    packed: list[Any]
-    mixing: Any
-
-
-@dataclass(frozen=True, eq=False)
-class FloatTile:
-    """Training images as they are, (T, D), and their squared norms, (T,)."""
-
-    rows: Floats
-    norms: Floats
-
-
-Tile = IntegerTile | FloatTile
+    rows: NDArray[np.int8]  # (T, D)
+    norms: Floats  # squared, whole numbers, (T,)
+    packed: list[Any]  # the rows, for products over D
+    packed_columns: Any  # their transpose, for products over T
 
 
 def integer_tiles(train: NDArray[np.uint8], norms: Floats, products: Products) -> Iterator[IntegerTile]:
     """All images of a uint8 training set (N, ...) with their norms (N,), packed for both kinds of product."""
-    start = 0
-    for block in _blocks(train, 1):
-        rows = np.bitwise_xor(block, 128).view(np.int8)
+    for start, block in row_blocks(train, tile_rows(train, value_bytes=1)):
+        rows = IntegerFrame().convert(block)
         yield IntegerTile(rows, norms[start : start + len(rows)], pack_slices(products, rows), products.pack(rows.T))
-        start += len(rows)
 
 
 def integer_norms(train: NDArray[np.uint8]) -> Floats:
     """Squared norms of the rows of all tiles, (N,), whole numbers."""
     frame = IntegerFrame()
-    blocks = (
-        block[start : start + CHUNK_ROWS] for block in _blocks(train, 1) for start in range(0, len(block), CHUNK_ROWS)
-    )
-    return np.concatenate([frame.norms(frame.convert(rows)) for rows in blocks]).astype(np.float64)
+    norms = [frame.norms(frame.convert(block)) for _, block in row_blocks(train, CHUNK_ROWS)]
+    return np.concatenate(norms).astype(np.float64)
 
 
-def float_tiles(train: NDArray[Any]) -> Iterator[FloatTile]:
-    """All images of a float training set (N, ...)."""
-    for block in _blocks(train, 8):
-        rows = block.astype(np.float64)
-        yield FloatTile(rows, np.einsum("td,td->t", rows, rows))
-
-
-def _blocks(train: NDArray[Any], value_bytes: int) -> Iterator[NDArray[Any]]:
-    """Blocks (T, D) whose shape depends on D alone."""
-    dimension = math.prod(train.shape[1:])
-    num_rows = max(MIN_TILE_ROWS, min(MAX_TILE_ROWS, TILE_BYTES // (value_bytes * dimension)))
-    for start in range(0, len(train), num_rows):
-        block = np.asarray(train[start : start + num_rows])
-        yield np.ascontiguousarray(block.reshape(len(block), dimension))
+def tile_rows(train: NDArray[Any], *, value_bytes: int) -> int:
+    """Images of a tile: a function of D alone."""
+    return max(MIN_TILE_ROWS, min(MAX_TILE_ROWS, TILE_BYTES // (value_bytes * dimension(train))))
 
 
 @dataclass(frozen=True, eq=False)
 class FixedPoint:
-    """Rows ``x[b] = 2^exponents[b] * sum_k 256^k digits[k, b]``.
+    """Rows ``x[b] = 2^exponents[b] * sum_k 256^k digits[k, b]``."""
 
-    Attributes
-    ----------
-    digits : int8, (M, B, D)
-    exponents : int64, (B,)
-    """
-
-    digits: NDArray[np.int8]
-    exponents: NDArray[np.int64]
+    digits: NDArray[np.int8]  # (M, B, D)
+    exponents: NDArray[np.int64]  # (B,)
 
 
 def fixed_point(rows: Floats) -> FixedPoint:
@@ -110,7 +70,8 @@ def fixed_point(rows: Floats) -> FixedPoint:
     shift = (8 * MAX_DIGITS - 2) - largest.astype(np.int64)
     whole = np.rint(np.ldexp(rows, shift[:, None])).astype(np.int64)  # (B, D)
     bits = np.bitwise_or.reduce(whole, axis=1)
-    zeros = np.where(bits == 0, 0, np.frexp((bits & -bits).astype(np.float64))[1] - 1)  # that all of a row end in
+    lowest = np.frexp((bits & -bits).astype(np.float64))[1] - 1
+    zeros = np.where(bits == 0, 0, lowest)  # trailing zero bits that all values of a row share
     whole >>= zeros[:, None]
     digits = to_digits(whole, _num_digits(whole))
     return FixedPoint(digits, zeros - shift)
@@ -149,82 +110,45 @@ def undo_digits(digits: NDArray[Any]) -> Floats:
 
 
 @dataclass(frozen=True, eq=False)
-class Seen:
-    """What one noisy image, ``x0 + sigma eps``, has seen of a tile.
+class TileDistances:
+    """One noisy image, ``x0 + sigma eps``, beside the images y of a tile."""
 
-    Attributes
-    ----------
-    squared : float64, (T,)
-        ``|x0 - y|^2`` of the tile's images.
-    along : float64, (T,), or None
-        ``<eps, y>``; None for no noise.
-    copies : int64, (C,)
-        Images of the tile that are x0 itself.
-    """
+    squared: Floats  # |x0 - y|^2, (T,)
+    along_noise: Floats | None  # <eps, y>, (T,); None for no noise
+    copies: NDArray[np.intp]  # images of the tile that are x0 itself, (C,)
 
-    squared: Floats
-    along: Floats | None
-    copies: NDArray[np.intp]
+    def logits(self, sigma: Floats) -> Floats:
+        """``-|x0 + sigma eps - y|^2 / (2 sigma^2)`` up to a constant for each sigma (S,): (S, T)."""
+        logits: Floats = np.multiply.outer(-0.5 / sigma**2, self.squared)
+        if self.along_noise is not None:
+            logits += np.multiply.outer(1 / sigma, self.along_noise)
+        return logits
 
 
 @dataclass(frozen=True, eq=False)
-class Met:
-    """Noisy images that have met a tile; what one of them has seen is computed when it is asked for.
+class IntegerBlock:
+    """Noisy images ``x0 + sigma eps`` that meet every tile together; x0 in the units of the tiles."""
 
-    Attributes
-    ----------
-    x0, eps : products with the tile's images
-        float64 (Q, T) for float tiles, and of digits, (M, Q, T), for integer ones; `eps` may be None.
-    """
+    first: int  # number of the first image
+    x0: FixedPoint  # (Q, D)
+    eps: FixedPoint | None  # (Q, D); None for no noise
+    norms: Floats  # squared, of x0, (Q,)
 
-    queries: Queries
-    tile: Tile
-    x0: NDArray[Any]
-    eps: NDArray[Any] | None
+    @classmethod
+    def of(cls, first: int, x0: Floats, eps: Floats | None) -> IntegerBlock:
+        """From rows (Q, D)."""
+        return cls(first, fixed_point(x0), None if eps is None else fixed_point(eps), np.einsum("qd,qd->q", x0, x0))
 
-    def seen(self, row: int) -> Seen:
-        """By one of them; of uint8 images the squared distances are whole numbers, and that of a copy is 0."""
-        norms = self.queries.norms[row] + self.tile.norms
-        squared = norms - 2 * _values(self.x0, self.queries.x0, row)
-        along = None if self.eps is None else _values(self.eps, self.queries.eps, row)
-        same = SAME_FLOAT * norms if isinstance(self.tile, FloatTile) else SAME_INTEGER
-        return Seen(squared, along, np.flatnonzero(squared <= same))
-
-
-@dataclass(frozen=True, eq=False)
-class Queries:
-    """Up to 64 clean images (Q, D) in the units of the tiles, their noise, which may be None, and squared norms of x0.
-
-    For integer tiles both are digits; for float tiles both are padded to 64 rows, so that no product depends on Q.
-    `first` says which image of the pass comes first.
-    """
-
-    first: int
-    x0: Any
-    eps: Any
-    norms: Floats
-
-    @staticmethod
-    def of(first: int, x0: Floats, eps: Floats | None, *, integers: bool) -> Queries:
-        """Rows prepared for tiles of this kind."""
-        prepare = fixed_point if integers else _padded
-        return Queries(first, prepare(x0), None if eps is None else prepare(eps), np.einsum("qd,qd->q", x0, x0))
-
-    def meet(self, tile: Tile, products: Products) -> Met:
-        """All of them with all images of a tile."""
-        if isinstance(tile, FloatTile):
-            return Met(self, tile, self.x0 @ tile.rows.T, None if self.eps is None else self.eps @ tile.rows.T)
-        x0 = digit_products(self.x0, tile.packed, products)
-        eps = None if self.eps is None else digit_products(self.eps, tile.packed, products)
-        return Met(self, tile, x0, eps)
+    def distances(self, tile: IntegerTile, products: Products) -> Iterator[tuple[int, TileDistances]]:
+        """Yield the number of each image, and its distances to a tile's images, whose squares are whole numbers."""
+        x0_products = digit_products(self.x0, tile.packed, products)  # (M, Q, T)
+        eps_products = None if self.eps is None else digit_products(self.eps, tile.packed, products)
+        for row, norm in enumerate(self.norms):
+            squared = norm + tile.norms - 2 * _row_products(x0_products, self.x0, row)
+            along = None if self.eps is None else _row_products(eps_products, self.eps, row)
+            yield self.first + row, TileDistances(squared, along, np.flatnonzero(squared <= BELOW_ONE))
 
 
-def _values(products: NDArray[Any], rows: Any, row: int) -> Floats:
-    """Products of one row with a tile, (T,)."""
-    if isinstance(rows, FixedPoint):
-        return np.asarray(np.ldexp(undo_digits(products[:, row]), rows.exponents[row]))
-    return np.asarray(products[row])
-
-
-def _padded(rows: Floats) -> Floats:
-    return np.concatenate([rows, np.zeros((BLOCK_ROWS - len(rows), rows.shape[1]))])
+def _row_products(products: Any, rows: FixedPoint, row: int) -> Floats:
+    """Products of one of the rows with the images of a tile, (T,), from those of its digits, (M, Q, T)."""
+    return np.asarray(np.ldexp(undo_digits(products[:, row]), rows.exponents[row]))

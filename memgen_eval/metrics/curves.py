@@ -21,44 +21,32 @@ def sigma_axis(sigmas: Floats) -> Axis:
 
 def mean_curve(values: Floats, x: Axis, *, level: float = LEVEL, notes: tuple[str, ...] = ()) -> Curve:
     """Means over images with Student's intervals, values (S, N)."""
-    half = _half_width(values, level)
-    mean = values.mean(axis=1)
+    from scipy.stats import t
+
+    mean, count = values.mean(axis=1), values.shape[1]
+    if count < 2:
+        return _without_interval(floats(mean), count, x, notes)
+    half = t.ppf((1 + level) / 2, count - 1) * values.std(axis=1, ddof=1) / np.sqrt(count)
     method = f"Student's t over images, {100 * level:.6g} %"
-    if half is None:
-        return Curve(floats(mean), method="no interval", count=1, notes=("an interval needs two images", *notes), x=x)
-    return Curve(floats(mean), floats(mean - half), floats(mean + half), method, values.shape[1], notes, x)
+    return Curve(floats(mean), floats(mean - half), floats(mean + half), method, count, notes, x)
 
 
 def difference_curve(first: Floats, second: Floats, x: Axis, *, notes: tuple[str, ...] = ()) -> Curve:
     """Mean over the images of the first set minus that of the second, (S, N) and (S, M), with Welch's intervals."""
     from scipy.stats import t
 
-    value = first.mean(axis=1) - second.mean(axis=1)
-    count = min(first.shape[1], second.shape[1])
+    mean, count = first.mean(axis=1) - second.mean(axis=1), min(first.shape[1], second.shape[1])
     if count < 2:
-        return Curve(
-            floats(value), method="no interval", count=count, notes=("an interval needs two images", *notes), x=x
-        )
+        return _without_interval(floats(mean), count, x, notes)
     parts = [side.var(axis=1, ddof=1) / side.shape[1] for side in (first, second)]
     variance = parts[0] + parts[1]
     lost = sum(part**2 / (side.shape[1] - 1) for part, side in zip(parts, (first, second), strict=True))
     freedom = np.divide(variance**2, lost, out=np.full(len(variance), float(count - 1)), where=np.asarray(lost) > 0)
     half = t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance)
-    return Curve(
-        floats(value), floats(value - half), floats(value + half), "Welch's t over images, 95 %", count, notes, x
-    )
+    return Curve(floats(mean), floats(mean - half), floats(mean + half), "Welch's t over images, 95 %", count, notes, x)
 
 
-def _half_width(values: Floats, level: float) -> Floats | None:
-    from scipy.stats import t
-
-    count = values.shape[1]
-    if count < 2:
-        return None
-    return np.asarray(t.ppf((1 + level) / 2, count - 1) * values.std(axis=1, ddof=1) / np.sqrt(count))
-
-
-def ratio_curve(
+def ratio_of_sums_curve(
     numerator: Floats,
     denominator: Floats,
     x: Axis,
@@ -89,18 +77,16 @@ def resampled_curve(
     """`statistic` of image indices, (S,), with a bootstrap over images; None where not `defined`, (S,)."""
     value = statistic(np.arange(num_images))
     if num_images < 2:
-        return Curve(
-            floats(value, defined),
-            method="no interval",
-            count=num_images,
-            notes=("an interval needs two images", *notes),
-            x=x,
-        )
+        return _without_interval(floats(value, defined), num_images, x, notes)
     low, high = percentile_interval(bootstrap(statistic, num_images, seed=seed))
     # where a resample has no value, neither end is known
     return Curve(
         floats(value, defined), floats(low, defined), floats(high, defined), percentile_method(), num_images, notes, x
     )
+
+
+def _without_interval(value: tuple[float | None, ...], count: int, x: Axis, notes: tuple[str, ...]) -> Curve:
+    return Curve(value, method="no interval", count=count, notes=("an interval needs two images", *notes), x=x)
 
 
 def floats(values: Any, defined: Iterable[bool] | None = None) -> tuple[float | None, ...]:

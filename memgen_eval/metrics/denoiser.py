@@ -7,22 +7,21 @@ import math
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.diffusion.measurements import AgainstGaussian, AgainstOptimal, Index, NoisedSet, Probe
+from memgen_eval.diffusion.measurements import NoisedSet, Probe
 from memgen_eval.metrics.curves import (
     difference_curve,
     floats,
     mean_curve,
     median_curve,
-    ratio_curve,
+    ratio_of_sums_curve,
     resampled_curve,
     sigma_axis,
 )
-from memgen_eval.metrics.statistics import bootstrap, percentile_interval, percentile_method
+from memgen_eval.metrics.statistics import LEVEL, bootstrap, percentile_interval, percentile_method
 from memgen_eval.results import Axis, Curve, Denoiser, Estimate
 
 MIN_SPAN = 1e-3  # mean square of D* - D_G per value below which no index is defined
 MIN_ERROR = 1e-10  # mean squared error of D_G per value below which it is rounding: nothing is relative to it
-LEVEL = 0.95
 NO_MODEL = "needs a denoiser"
 NO_TEST = "needs a test set that the model has not seen"
 NO_PATH = "needs a sampler of this library: its path is not known otherwise"
@@ -51,21 +50,19 @@ def measure_denoiser(found: Probe, *, seed: int) -> Denoiser:
         Means have Student's intervals over images, differences Welch's, ratios and medians a bootstrap over images;
         `identity_residual` has a simultaneous band, of level ``1 - 0.05 / S`` a sigma, that covers 0 in 95 of 100 runs.
     """
-    x = sigma_axis(found.sigmas)
-    train, test = found.train, found.test
+    x, no_test = sigma_axis(found.sigmas), Curve.undefined(NO_TEST)
+    train, test, path = found.train, found.test, found.path
     return Denoiser(
-        error_train=_model_mean(train, "error", x, notes=found.notes),
-        error_test=_model_mean(test, "error", x, notes=found.notes),
+        error_train=_mean(train.error, x, notes=found.notes),
+        error_test=no_test if test is None else _mean(test.error, x, notes=found.notes),
         relative_error_train=_relative_error(found, train, x, seed=seed),
         relative_error_test=_relative_error(found, test, x, seed=seed),
         generalization_gap=_generalization_gap(train, test, x),
-        gap_train=_model_mean(train, "gap", x),
-        gap_test=_model_mean(test, "gap", x),
-        gap_path=Curve.undefined(NO_PATH)
-        if found.path is None
-        else mean_curve(found.path.gap, sigma_axis(found.path.sigmas)),
+        gap_train=_mean(train.gap, x),
+        gap_test=no_test if test is None else _mean(test.gap, x),
+        gap_path=Curve.undefined(NO_PATH) if path is None else mean_curve(path.gap, sigma_axis(path.sigmas)),
         optimal_error_train=mean_curve(train.optimal_error, x),
-        optimal_error_test=Curve.undefined(NO_TEST) if test is None else mean_curve(test.optimal_error, x),
+        optimal_error_test=no_test if test is None else mean_curve(test.optimal_error, x),
         identity_residual=_identity_residual(train, x),
         memorization_index=_index(found, train, x, seed=seed, matched=False),
         matched_memorization_index=_index(found, train, x, seed=seed, matched=True),
@@ -78,46 +75,46 @@ def measure_denoiser(found: Probe, *, seed: int) -> Denoiser:
     )
 
 
-def _model_mean(noised: NoisedSet | None, name: str, x: Axis, *, notes: tuple[str, ...] = ()) -> Curve:
-    if noised is None or noised.model is None:
-        return Curve.undefined(NO_TEST if noised is None else NO_MODEL)
-    return mean_curve(getattr(noised.model, name), x, notes=notes)
+def _mean(values: Floats | None, x: Axis, *, notes: tuple[str, ...] = ()) -> Curve:
+    return Curve.undefined(NO_MODEL) if values is None else mean_curve(values, x, notes=notes)
 
 
 def _relative_error(found: Probe, noised: NoisedSet | None, x: Axis, *, seed: int) -> Curve:
     """``E|D - x0|^2 / E|D_G - x0|^2`` on the same noisy inputs, sums over images."""
     if noised is None:
         return Curve.undefined(NO_TEST)
-    if noised.model is None or noised.gaussian is None:
-        return Curve.undefined(_why_no_gaussian(found))
-    wiener = noised.gaussian.gaussian_error
-    defined = wiener.mean(axis=1) >= MIN_ERROR
+    if noised.error is None or noised.gaussian_error is None:
+        return Curve.undefined(why_no_gaussian(found))
+    defined = noised.gaussian_error.mean(axis=1) >= MIN_ERROR
     notes = () if defined.all() else (f"None where the error of D_G is below {MIN_ERROR:g} per value",)
-    return ratio_curve(noised.model.error, wiener, x, defined=defined, seed=seed, notes=notes + found.notes)
+    return ratio_of_sums_curve(
+        noised.error, noised.gaussian_error, x, defined=defined, seed=seed, notes=notes + found.notes
+    )
 
 
 def _generalization_gap(train: NoisedSet, test: NoisedSet | None, x: Axis) -> Curve:
     """Test minus train: 0 for a model that does not know its training images."""
-    if test is None or test.model is None or train.model is None:
-        return Curve.undefined(NO_TEST if test is None else NO_MODEL)
-    return difference_curve(test.model.error, train.model.error, x)
+    if test is None:
+        return Curve.undefined(NO_TEST)
+    if test.error is None or train.error is None:
+        return Curve.undefined(NO_MODEL)
+    return difference_curve(test.error, train.error, x)
 
 
 def _identity_residual(train: NoisedSet, x: Axis) -> Curve:
     """``E|D - x0|^2 - E|D - D*|^2 - E|D* - x0|^2``, zero in expectation over training images and noise, for any D."""
-    model: AgainstOptimal | None = train.model
-    if model is None:
+    if train.residual is None or train.residual_variance is None:
         return Curve.undefined(NO_MODEL)
     from scipy.stats import norm
 
     level = 1 - (1 - LEVEL) / len(x.values)
-    plain = mean_curve(model.residual, x, level=level)
+    plain = mean_curve(train.residual, x, level=level)
     if plain.low is None or plain.high is None:
         return plain
-    mean, count = model.residual.mean(axis=1), model.residual.shape[1]
-    half = norm.ppf((1 + level) / 2) * np.sqrt(model.residual_variance.sum(axis=1)) / count
-    # below the collapse nearly all residuals are tiny and of one sign, and rare large ones make up for them: where none
-    # of those was met, the spread of what was met says nothing
+    mean, count = train.residual.mean(axis=1), train.residual.shape[1]
+    half = norm.ppf((1 + level) / 2) * np.sqrt(train.residual_variance.sum(axis=1)) / count
+    # below the collapse nearly all residuals are tiny and of one sign, and rare large ones make up for them: where no
+    # large one was met, the spread of the residuals says nothing
     half = np.maximum(half, mean - np.array(plain.low))
     method = f"simultaneous band, {100 * level:.6g} % a sigma, the wider of Student's t and the posterior variance"
     return Curve(plain.value, floats(mean - half), floats(mean + half), method, count, x=x)
@@ -127,42 +124,43 @@ def _index(found: Probe, noised: NoisedSet | None, x: Axis, *, seed: int, matche
     """``<D - D_G, D* - D_G> / |D* - D_G|^2``, sums over images."""
     if noised is None or (matched and found.test is None):
         return Curve.undefined(NO_TEST)
-    gaussian = noised.gaussian
-    index: Index | None = None if gaussian is None else gaussian.matched if matched else gaussian.index
-    if index is None:
-        return Curve.undefined(_why_no_gaussian(found))
+    projection, length = noised.projection, noised.optimal_to_gaussian
+    if matched:
+        projection, length = noised.matched_projection, noised.matched_optimal_to_gaussian
+    if projection is None or length is None:
+        return Curve.undefined(why_no_gaussian(found))
     notes = (f"D* of {found.num_matched:,} images",) if matched else ()
-    defined = _apart(index)
-    return ratio_curve(index.projection, index.span, x, defined=defined, seed=seed, notes=_notes(defined) + notes)
+    defined = _apart(length)
+    return ratio_of_sums_curve(projection, length, x, defined=defined, seed=seed, notes=_notes(defined) + notes)
 
 
 def _off_line(found: Probe, x: Axis, *, seed: int) -> Curve:
     """``|D - D_G|^2 / |D* - D_G|^2 - index^2``: 0 on the line between the two extremes."""
-    gaussian: AgainstGaussian | None = found.train.gaussian
-    if gaussian is None:
-        return Curve.undefined(_why_no_gaussian(found))
-    index, departure = gaussian.index, gaussian.departure
+    to_gaussian, length, projection = found.train.to_gaussian, found.train.optimal_to_gaussian, found.train.projection
+    if to_gaussian is None or length is None or projection is None:
+        return Curve.undefined(why_no_gaussian(found))
 
     def distances(rows: NDArray[np.int64]) -> Floats:
-        span = index.span[:, rows].sum(axis=1)
+        total = length[:, rows].sum(axis=1)
         with np.errstate(divide="ignore", invalid="ignore"):  # 0/0 becomes None
-            along = index.projection[:, rows].sum(axis=1) / span
-            return np.asarray(departure[:, rows].sum(axis=1) / span - along**2)
+            along = projection[:, rows].sum(axis=1) / total
+            return np.asarray(to_gaussian[:, rows].sum(axis=1) / total - along**2)
 
-    defined = _apart(index)
-    return resampled_curve(distances, departure.shape[1], x, defined=defined, seed=seed, notes=_notes(defined))
+    defined = _apart(length)
+    return resampled_curve(distances, length.shape[1], x, defined=defined, seed=seed, notes=_notes(defined))
 
 
-def _apart(index: Index) -> NDArray[np.bool_]:
-    return np.asarray(index.span.mean(axis=1) >= MIN_SPAN)
+def _apart(optimal_to_gaussian: Floats) -> NDArray[np.bool_]:
+    return np.asarray(optimal_to_gaussian.mean(axis=1) >= MIN_SPAN)
 
 
 def _notes(defined: NDArray[np.bool_]) -> tuple[str, ...]:
     return () if defined.all() else (f"None where the mean square of D* - D_G is below {MIN_SPAN:g} per value",)
 
 
-def _why_no_gaussian(found: Probe) -> str:
-    return NO_MODEL if found.train.model is None else found.no_gaussian or NO_MODEL
+def why_no_gaussian(found: Probe) -> str:
+    """Why nothing is measured against D_G."""
+    return NO_MODEL if found.train.error is None else found.no_gaussian or NO_MODEL
 
 
 def _neighbours(noised: NoisedSet | None, x: Axis, *, seed: int) -> Curve:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.resources import single_thread
 from memgen_eval.diffusion.measurements import Probe, Projections
-from memgen_eval.metrics.curves import floats, mean_curve, ratio_curve, sigma_axis
+from memgen_eval.metrics.curves import floats, mean_curve, ratio_of_sums_curve, sigma_axis
+from memgen_eval.metrics.denoiser import why_no_gaussian
 from memgen_eval.metrics.gaussian_samples import subspace_overlap
 from memgen_eval.results import Axis, Curve
 
 MIN_RMS = 0.01  # root mean square of D_G - mu below which no cosine is defined
-NO_MODEL = "needs a denoiser"
 FEW_INPUTS = "needs 256 noisy inputs or more"
 ALIGNED_DIRECTIONS = 32
 ROUNDING = 1e-7  # of outputs in float32: singular directions that differ by less are not told apart
@@ -35,8 +35,7 @@ class GaussianCurves:
     @classmethod
     def undefined(cls, reason: str) -> GaussianCurves:
         """Nothing could be measured, with the reason."""
-        nothing = Curve.undefined(reason)
-        return cls(nothing, nothing, nothing, nothing, nothing, nothing)
+        return cls(*(Curve.undefined(reason) for _ in fields(cls)))
 
 
 def measure_gaussian_curves(found: Probe, *, seed: int) -> GaussianCurves:
@@ -59,19 +58,20 @@ def measure_gaussian_curves(found: Probe, *, seed: int) -> GaussianCurves:
     .. [1] Li, Dai & Qu, "Understanding Generalizability of Diffusion Models Requires Rethinking the Hidden Gaussian
        Structure", NeurIPS 2024.
     """
-    x, gaussian = sigma_axis(found.sigmas), found.train.gaussian
-    if gaussian is None:
-        return GaussianCurves.undefined(NO_MODEL if found.train.model is None else found.no_gaussian or NO_MODEL)
-    energetic = gaussian.energy.mean(axis=1) > 0
-    linearity = found.linearity
-    no_pairs = Curve.undefined("needs two training images")
+    x, train = sigma_axis(found.sigmas), found.train
+    if train.to_gaussian is None or train.energy is None or train.cosine is None or train.gaussian_energy is None:
+        return GaussianCurves.undefined(why_no_gaussian(found))
+    energetic = train.energy.mean(axis=1) > 0
+    linearity = gaussian_linearity = Curve.undefined("needs two training images")
+    if found.linearity is not None:
+        pairs = ("over pairs of images",)
+        linearity = mean_curve(found.linearity.model, x, notes=pairs)
+        gaussian_linearity = mean_curve(found.linearity.gaussian, x, notes=pairs)
     return GaussianCurves(
-        nmse=ratio_curve(gaussian.departure, gaussian.energy, x, defined=energetic, seed=seed, notes=found.notes),
-        cosine=_cosine(gaussian.cosine, gaussian.gaussian_energy, x),
-        linearity=no_pairs if linearity is None else mean_curve(linearity.model, x, notes=("over pairs of images",)),
-        gaussian_linearity=no_pairs
-        if linearity is None
-        else mean_curve(linearity.gaussian, x, notes=("over pairs of images",)),
+        nmse=ratio_of_sums_curve(train.to_gaussian, train.energy, x, defined=energetic, seed=seed, notes=found.notes),
+        cosine=_cosine(train.cosine, train.gaussian_energy, x),
+        linearity=linearity,
+        gaussian_linearity=gaussian_linearity,
         distillation_r2=_distillation(found.projections, x, seed=seed),
         distillation_alignment=_alignment(found.projections, x),
     )
@@ -90,11 +90,13 @@ def _distillation(projections: Projections | None, x: Axis, *, seed: int) -> Cur
         return Curve.undefined(FEW_INPUTS)
     missed, total = distil(projections)
     num_directions = projections.inputs.shape[-1]
-    unexplained = ratio_curve(missed, total, x, defined=total.mean(axis=1) > 0, seed=seed)
+    unexplained = ratio_of_sums_curve(missed, total, x, defined=total.mean(axis=1) > 0, seed=seed)
     notes = (f"{num_directions} directions, inputs of other images",)
-    flipped = [None if side is None else tuple(None if v is None else 1 - v for v in side)
-               for side in (unexplained.value, unexplained.high, unexplained.low)]  # fmt: skip
-    return Curve(flipped[0], flipped[1], flipped[2], unexplained.method, unexplained.count, notes, x)
+    value, low, high = (
+        None if side is None else tuple(None if missed is None else 1 - missed for missed in side)
+        for side in (unexplained.value, unexplained.high, unexplained.low)
+    )
+    return replace(unexplained, value=value, low=low, high=high, notes=notes)
 
 
 def distil(projections: Projections) -> tuple[Floats, Floats]:

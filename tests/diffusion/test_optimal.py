@@ -176,11 +176,11 @@ def test_weights_of_the_own_image_count_its_duplicates(
             weights = oracles.optimal_weights(train, x, sigma)
             own = [weights[b, (train == x0[b]).all(axis=(1, 2, 3))].sum() for b in range(100)]
             entropy = -(weights * np.log(np.maximum(weights, 1e-300))).sum(axis=1)
-            assert np.abs(found.own_weight[number].numpy() - own).max() < 1e-7
-            assert np.abs(found.effective_neighbours[number].numpy() / np.exp(entropy) - 1).max() < 1e-6
+            assert np.abs(found.own_weight[number] - own).max() < 1e-7
+            assert np.abs(found.effective_neighbours[number] / np.exp(entropy) - 1).max() < 1e-6
             y = oracles.in_model_units(train)
             spread = [(weights[b] * ((y - weights[b] @ y) ** 2).mean(axis=1)).sum() for b in range(100)]
-            assert found.variance is not None and np.abs(found.variance[number].numpy() - spread).max() < 1e-7
+            assert found.variance is not None and np.abs(found.variance[number] - spread).max() < 1e-7
 
 
 def test_float_training_sets_know_their_own_images_too() -> None:
@@ -188,7 +188,7 @@ def test_float_training_sets_know_their_own_images_too() -> None:
     eps = np.random.default_rng(1).standard_normal((20, 5)).astype(np.float32)
     found = OptimalDenoiser(train).posterior(train[:20], eps, np.array([0.4]))
     weights = oracles.optimal_weights(train, train[:20] + 0.4 * eps.astype(float), 0.4)
-    assert np.abs(found.own_weight[0].numpy() - np.diag(weights[:, :20])).max() < 1e-6
+    assert np.abs(found.own_weight[0] - np.diag(weights[:, :20])).max() < 1e-6
 
 
 def test_the_switches_of_the_caller_do_not_reach_it(digits: Any) -> None:

@@ -151,5 +151,5 @@ def test_a_learned_variance_is_noted(optimal: OptimalDenoiser, train: Any) -> No
     found = probe(doubled, optimal=optimal, gaussian=None, num_images=8)
     alone = probe(from_epsilon(network, alphas_cumprod=ABAR), optimal=optimal, gaussian=None, num_images=8)
     assert found.notes == ("the network returns 2 channels for 1: the first 1 are its prediction",)
-    assert found.train.model is not None and alone.train.model is not None
-    assert np.array_equal(found.train.model.error, alone.train.model.error)
+    assert found.train.error is not None and alone.train.error is not None
+    assert np.array_equal(found.train.error, alone.train.error)

@@ -66,7 +66,7 @@ def test_every_figure_is_that_of_the_plain_formulas(digits: Any, optimal: Optima
     sides = [("train", train, found.train, train[order[:100]]), ("test", test, found.test, test)]
     for number, sigma in enumerate(SIGMAS):
         for name, images, measured, matched in sides:
-            assert measured is not None and measured.model is not None and measured.gaussian is not None
+            assert measured is not None
             of_draws: dict[str, list[Any]] = {}
             for draw in (0, 1):
                 clean, x, _ = inputs(images, name, 40, draw, sigma)
@@ -90,10 +90,10 @@ def test_every_figure_is_that_of_the_plain_formulas(digits: Any, optimal: Optima
                     "residual": residual,
                     "residual_variance": residual**2 * np.maximum(1, among / np.maximum(missed, 1e-300)) / 2,
                     "projection": ((model - wiener) * (best - wiener)).mean(axis=1),
-                    "span": square(best - wiener),
+                    "optimal_to_gaussian": square(best - wiener),
                     "matched_projection": ((model - wiener) * (near - wiener)).mean(axis=1),
-                    "matched_span": square(near - wiener),
-                    "departure": square(model - wiener),
+                    "matched_optimal_to_gaussian": square(near - wiener),
+                    "to_gaussian": square(model - wiener),
                     "gaussian_error": square(wiener - clean),
                     "energy": square(model),
                     "gaussian_energy": square(wiener - mean),
@@ -103,14 +103,10 @@ def test_every_figure_is_that_of_the_plain_formulas(digits: Any, optimal: Optima
                 for key, value in values.items():
                     of_draws.setdefault(key, []).append(value)
             expected = {key: np.mean(value, axis=0) for key, value in of_draws.items()}
-            beside = measured.gaussian
-            assert beside.matched is not None
-            parts = [measured, measured.model, beside, beside.index]
-            seen = {key: getattr(part, key) for part in parts for key in expected if hasattr(part, key)}
-            seen |= {"matched_projection": beside.matched.projection, "matched_span": beside.matched.span}
             for key, value in expected.items():
-                assert seen[key].shape == (5, 40) and seen[key].dtype == np.float64
-                assert np.allclose(seen[key][number], value, rtol=1e-5, atol=3e-6), (key, name, sigma)
+                seen = getattr(measured, key)
+                assert seen.shape == (5, 40) and seen.dtype == np.float64
+                assert np.allclose(seen[number], value, rtol=1e-5, atol=3e-6), (key, name, sigma)
     assert found.num_matched == 100 and found.num_train == 400 and found.notes == ()
 
 
@@ -202,27 +198,27 @@ def test_one_and_two_threads_agree(
 def test_sigmas_may_be_worked_on_a_few_at_a_time(
     digits: Any, optimal: OptimalDenoiser, gaussian: GaussianDenoiser, found: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("memgen_eval.diffusion.probe.BLOCK_VALUES", 64 * 64 * 2)
+    monkeypatch.setattr("memgen_eval.diffusion.probe.HELD_VALUES", 64 * 64 * 2)
     other = probe(Shrinking(), optimal=optimal, gaussian=gaussian, test=digits[400:500], sigmas=SIGMAS, num_images=40)
     assert equal(other, found)
 
 
 def test_the_optimal_denoiser_as_a_model(digits: Any, optimal: OptimalDenoiser, gaussian: GaussianDenoiser) -> None:
     found = probe(optimal, optimal=optimal, gaussian=gaussian, test=digits[400:600])
-    assert found.train.model is not None and found.train.gaussian is not None and found.test is not None
-    assert found.test.model is not None and found.test.gaussian is not None
-    assert found.train.model.gap.max() < 1e-10 and found.test.model.gap.max() < 1e-10
+    train, test = found.train, found.test
+    assert train.gap is not None and train.residual is not None and test is not None and test.gap is not None
+    assert train.gap.max() < 1e-10 and test.gap.max() < 1e-10
     # zero but for the rounding of x to float32, which the denoiser sees and the shared products do not
-    assert np.abs(found.train.model.residual.mean(axis=1)).max() < 1e-9
-    index = found.train.gaussian.index
-    assert np.allclose(index.projection, index.span, atol=1e-6)
+    assert np.abs(train.residual.mean(axis=1)).max() < 1e-9
+    assert train.projection is not None and train.optimal_to_gaussian is not None
+    assert np.allclose(train.projection, train.optimal_to_gaussian, atol=1e-6)
 
 
 def test_the_gaussian_denoiser_as_a_model(digits: Any, optimal: OptimalDenoiser, gaussian: GaussianDenoiser) -> None:
-    found = probe(gaussian, optimal=optimal, gaussian=gaussian, test=digits[400:600])
-    assert found.train.gaussian is not None
-    assert (found.train.gaussian.departure.sum(axis=1) / found.train.gaussian.energy.sum(axis=1)).max() < 1e-10
-    assert np.abs(found.train.gaussian.index.projection).max() < 1e-10
+    found = probe(gaussian, optimal=optimal, gaussian=gaussian, test=digits[400:600]).train
+    assert found.to_gaussian is not None and found.energy is not None and found.projection is not None
+    assert (found.to_gaussian.sum(axis=1) / found.energy.sum(axis=1)).max() < 1e-10
+    assert np.abs(found.projection).max() < 1e-10
 
 
 def test_collapse_is_where_the_weight_of_the_own_image_falls_through_a_half(
@@ -251,15 +247,17 @@ def test_the_data_alone_needs_no_denoiser(
     digits: Any, optimal: OptimalDenoiser, gaussian: GaussianDenoiser, found: Probe
 ) -> None:
     alone = probe(None, optimal=optimal, gaussian=gaussian, test=digits[400:500], sigmas=SIGMAS, num_images=40)
-    assert alone.train.model is None and alone.train.gaussian is None and alone.linearity is None
+    assert alone.train.error is None and alone.train.to_gaussian is None and alone.linearity is None
     assert np.array_equal(alone.train.optimal_error, found.train.optimal_error)
     assert alone.spectrum is not None and np.array_equal(alone.collapse, found.collapse)
 
 
 def test_without_a_test_set_or_a_gaussian_what_needs_them_is_missing(optimal: OptimalDenoiser) -> None:
     found = probe(Shrinking(), optimal=optimal, gaussian=None, sigmas=SIGMAS, num_images=10)
-    assert found.test is None and found.train.gaussian is None and found.spectrum is None and found.num_matched is None
-    assert found.no_gaussian is not None and found.train.model is not None
+    assert (
+        found.test is None and found.train.to_gaussian is None and found.spectrum is None and found.num_matched is None
+    )
+    assert found.no_gaussian is not None and found.train.error is not None
 
 
 def test_images_too_large_for_a_covariance_are_probed_without_one() -> None:
@@ -267,7 +265,7 @@ def test_images_too_large_for_a_covariance_are_probed_without_one() -> None:
     found = probe(
         lambda x, sigma: x / (1 + sigma[0]), optimal=OptimalDenoiser(train), gaussian=None, num_images=4, batch_size=4
     )
-    assert found.no_gaussian is not None and "12,288" in found.no_gaussian and found.train.model is not None
+    assert found.no_gaussian is not None and "12,288" in found.no_gaussian and found.train.error is not None
 
 
 def test_fewer_images_than_asked_for_are_all_used(digits: Any) -> None:
@@ -367,7 +365,7 @@ def test_what_is_no_denoiser_is_named(optimal: OptimalDenoiser, wrong: Any, mess
 
 def test_half_precision_is_a_float(optimal: OptimalDenoiser) -> None:
     found = probe(lambda x, s: (x / (1 + s.reshape(-1, 1, 1, 1))).half(), optimal=optimal, gaussian=None, num_images=8)
-    assert found.train.model is not None and np.isfinite(found.train.model.error).all()
+    assert found.train.error is not None and np.isfinite(found.train.error).all()
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import torch
 from scipy.stats import norm, ttest_1samp, ttest_ind
 
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
-from memgen_eval.diffusion.measurements import AgainstGaussian, AgainstOptimal, Index, NoisedSet, Path, Probe
+from memgen_eval.diffusion.measurements import NoisedSet, Path, Probe
 from memgen_eval.diffusion.optimal import OptimalDenoiser
 from memgen_eval.diffusion.probe import probe
 from memgen_eval.metrics.denoiser import measure_denoiser, predicted_collapse_sigma
@@ -23,20 +23,38 @@ def positive(num_images: int) -> Any:
 
 
 def made_up(num_images: int, matched_index: float) -> NoisedSet:
-    span, matched = positive(num_images), positive(num_images)
-    index = Index(0.4 * span, span)
-    beside = AgainstGaussian(
-        index,
-        Index(matched_index * matched, matched),
-        0.3 * span,
-        positive(num_images),
-        positive(num_images),
-        positive(num_images),
-        positive(num_images),
-    )
+    length, matched = positive(num_images), positive(num_images)
+    gaussian_error, energy, cosine, gaussian_energy = (positive(num_images) for _ in range(4))
     residual = GENERATOR.normal(0, 1, (S, num_images))
-    model = AgainstOptimal(positive(num_images), positive(num_images), residual, residual**2 / 2)
-    return NoisedSet(positive(num_images), 1 + positive(num_images), model, beside)
+    return NoisedSet(
+        error=positive(num_images),
+        gap=positive(num_images),
+        residual=residual,
+        residual_variance=residual**2 / 2,
+        optimal_error=positive(num_images),
+        effective_neighbours=1 + positive(num_images),
+        own_weight=np.ones((S, num_images)),
+        energy=energy,
+        gaussian_error=gaussian_error,
+        gaussian_energy=gaussian_energy,
+        cosine=cosine,
+        to_gaussian=0.3 * length,
+        optimal_to_gaussian=length,
+        projection=0.4 * length,
+        matched_optimal_to_gaussian=matched,
+        matched_projection=matched_index * matched,
+    )
+
+
+def without_model(noised: NoisedSet) -> NoisedSet:
+    """As measured on the data alone."""
+    return NoisedSet(noised.optimal_error, noised.effective_neighbours, noised.own_weight)
+
+
+def without_gaussian(noised: NoisedSet) -> NoisedSet:
+    """As measured of a model where there is no D_G."""
+    model = ("error", "gap", "residual", "residual_variance", "energy")
+    return replace(without_model(noised), **{name: getattr(noised, name) for name in model})
 
 
 PROBE = Probe(
@@ -67,7 +85,7 @@ def test_means_have_students_intervals_over_images(figures: Any) -> None:
         ("gap_test", "test", "gap"),
         ("error_test", "test", "error"),
     ):
-        curve, values = getattr(figures, name), getattr(getattr(PROBE, side).model, part)
+        curve, values = getattr(figures, name), getattr(getattr(PROBE, side), part)
         assert curve.count == values.shape[1] and curve.x.values == (0.1, 1.0, 5.0, 20.0) and curve.x.name == "sigma"
         for number in range(S):
             interval = ttest_1samp(values[number], 0).confidence_interval(0.95)
@@ -78,7 +96,7 @@ def test_means_have_students_intervals_over_images(figures: Any) -> None:
 
 def test_the_generalization_gap_is_test_minus_train_by_welch(figures: Any) -> None:
     for number in range(S):
-        test, train = PROBE.test.model.error[number], PROBE.train.model.error[number]
+        test, train = PROBE.test.error[number], PROBE.train.error[number]
         interval = ttest_ind(test, train, equal_var=False).confidence_interval(0.95)
         curve = figures.generalization_gap
         assert curve.value[number] == pytest.approx(test.mean() - train.mean())
@@ -87,20 +105,20 @@ def test_the_generalization_gap_is_test_minus_train_by_welch(figures: Any) -> No
 
 def test_the_error_relative_to_the_gaussian_model_is_a_ratio_of_sums(figures: Any) -> None:
     for curve, side in ((figures.relative_error_train, PROBE.train), (figures.relative_error_test, PROBE.test)):
-        ratio = side.model.error.sum(axis=1) / side.gaussian.gaussian_error.sum(axis=1)
+        ratio = side.error.sum(axis=1) / side.gaussian_error.sum(axis=1)
         assert curve.value == pytest.approx(ratio) and curve.notes == ()
-        assert curve.value != pytest.approx((side.model.error / side.gaussian.gaussian_error).mean(axis=1))
+        assert curve.value != pytest.approx((side.error / side.gaussian_error).mean(axis=1))
         assert all(a < b < c for a, b, c in zip(curve.low, curve.value, curve.high, strict=True))
-        assert "bootstrap over images" in curve.method and curve.count == side.model.error.shape[1]
+        assert "bootstrap over images" in curve.method and curve.count == side.error.shape[1]
 
 
 def test_nothing_is_relative_to_an_error_that_is_rounding() -> None:
-    assert PROBE.train.gaussian is not None
-    error = PROBE.train.gaussian.gaussian_error.copy()
+    assert PROBE.train.gaussian_error is not None
+    error = PROBE.train.gaussian_error.copy()
     error[0] *= 0.99e-10 / error[0].mean()
     error[1] *= 1.01e-10 / error[1].mean()
-    beside = replace(PROBE.train.gaussian, gaussian_error=error)
-    curve = measure_denoiser(replace(PROBE, train=replace(PROBE.train, gaussian=beside)), seed=0).relative_error_train
+    beside = replace(PROBE.train, gaussian_error=error)
+    curve = measure_denoiser(replace(PROBE, train=beside), seed=0).relative_error_train
     for part in (curve.value, curve.low, curve.high):
         assert [value is not None for value in part or ()] == [False, True, True, True]
     assert "1e-10" in curve.notes[0]
@@ -115,7 +133,7 @@ def test_what_was_odd_about_the_denoiser_stands_with_its_errors(figures: Any) ->
 
 
 def test_the_identitys_band_is_simultaneous(figures: Any) -> None:
-    residual = PROBE.train.model.residual
+    residual = PROBE.train.residual
     for number in range(S):
         interval = ttest_1samp(residual[number], 0).confidence_interval(1 - 0.05 / S)
         curve = figures.identity_residual
@@ -124,9 +142,8 @@ def test_the_identitys_band_is_simultaneous(figures: Any) -> None:
 
 
 def test_the_identitys_band_knows_of_events_that_were_not_met() -> None:
-    assert PROBE.train.model is not None
-    model = replace(PROBE.train.model, residual_variance=np.full((S, N), 4.0))
-    band = measure_denoiser(replace(PROBE, train=replace(PROBE.train, model=model)), seed=0).identity_residual
+    model = replace(PROBE.train, residual_variance=np.full((S, N), 4.0))
+    band = measure_denoiser(replace(PROBE, train=model), seed=0).identity_residual
     half = norm.ppf(1 - 0.025 / S) * 2 / np.sqrt(N)
     assert band.value is not None and band.high is not None and band.low is not None
     assert np.subtract(band.high, band.value) == pytest.approx([half] * S)
@@ -143,9 +160,9 @@ def test_indices_are_ratios_of_sums_with_intervals_around_them(figures: Any) -> 
         and "D* of 50 images" in figures.matched_memorization_index.notes
     )
     # sums, not means of ratios
-    span, projection = np.array([[1.0, 3.0]] * S), np.array([[1.0, 0.0]] * S)
-    gaussian = replace(PROBE.train.gaussian, index=Index(projection, span), departure=span)
-    uneven = replace(PROBE, train=replace(PROBE.train, gaussian=gaussian))
+    length, projection = np.array([[1.0, 3.0]] * S), np.array([[1.0, 0.0]] * S)
+    sides = replace(PROBE.train, optimal_to_gaussian=length, projection=projection, to_gaussian=length)
+    uneven = replace(PROBE, train=sides)
     curve = measure_denoiser(uneven, seed=0).memorization_index
     assert (
         curve.value == pytest.approx((0.25,) * S)
@@ -155,12 +172,12 @@ def test_indices_are_ratios_of_sums_with_intervals_around_them(figures: Any) -> 
 
 
 def test_an_index_is_none_where_both_denoisers_are_one(figures: Any) -> None:
-    span = PROBE.train.gaussian.index.span.copy()
-    span[0] *= 0.9e-3 / span[0].mean()
-    span[1] *= 1.1e-3 / span[1].mean()
-    span[2] = 0
-    gaussian = replace(PROBE.train.gaussian, index=Index(0.4 * span, span))
-    curves = measure_denoiser(replace(PROBE, train=replace(PROBE.train, gaussian=gaussian)), seed=0)
+    length = PROBE.train.optimal_to_gaussian.copy()
+    length[0] *= 0.9e-3 / length[0].mean()
+    length[1] *= 1.1e-3 / length[1].mean()
+    length[2] = 0
+    sides = replace(PROBE.train, optimal_to_gaussian=length, projection=0.4 * length)
+    curves = measure_denoiser(replace(PROBE, train=sides), seed=0)
     for curve in (curves.memorization_index, curves.off_line):
         known = [value is not None for value in curve.value or ()]
         assert known == [False, True, False, True]
@@ -225,16 +242,16 @@ def test_collapse_of_gaussian_data_is_where_theory_puts_it() -> None:
     optimal, sigma = OptimalDenoiser(train), 1.282
     eps = np.random.default_rng(6).standard_normal((1000, 32)).astype(np.float32)
     found = optimal.posterior(train[:1000], eps, np.array([0.7, 1.0, 1.4]) * sigma, with_mean=False).own_weight.mean(
-        dim=1
+        axis=1
     )
-    assert found.numpy() == pytest.approx([0.942, 0.575, 0.168], abs=0.03)
+    assert found == pytest.approx([0.942, 0.575, 0.168], abs=0.03)
     figures = measure_denoiser(probe(None, optimal=optimal, gaussian=GaussianDenoiser(train), num_images=256), seed=0)
     assert figures.predicted_collapse_sigma.value == pytest.approx(sigma, rel=0.02)
     assert figures.collapse_sigma.value == pytest.approx(sigma, rel=0.1)
 
 
 def test_what_cannot_be_measured_says_why() -> None:
-    alone = replace(PROBE, train=replace(PROBE.train, model=None, gaussian=None), test=None, path=None, spectrum=None)
+    alone = replace(PROBE, train=without_model(PROBE.train), test=None, path=None, spectrum=None)
     figures = measure_denoiser(replace(alone, num_matched=None), seed=0)
     for name in (
         "error_train",
@@ -258,11 +275,13 @@ def test_what_cannot_be_measured_says_why() -> None:
         assert getattr(figures, name).value is None and "test set" in getattr(figures, name).notes[0], name
     assert figures.gap_path.value is None and figures.predicted_collapse_sigma.value is None
     assert figures.optimal_error_train.value is not None and figures.collapse_sigma.value is not None
-    large = replace(PROBE, train=replace(PROBE.train, gaussian=None), spectrum=None, no_gaussian="too large")
+    large = replace(PROBE, train=without_gaussian(PROBE.train), spectrum=None, no_gaussian="too large")
     assert measure_denoiser(large, seed=0).memorization_index.notes == ("too large",)
     assert measure_denoiser(large, seed=0).relative_error_train.notes == ("too large",)
-    blind = replace(PROBE, test=replace(PROBE.test, model=None, gaussian=None))
+    blind = replace(PROBE, test=without_model(PROBE.test))
     assert "denoiser" in measure_denoiser(blind, seed=0).relative_error_test.notes[0]
+    data = replace(blind, train=without_model(PROBE.train), num_matched=None)
+    assert measure_denoiser(data, seed=0).matched_memorization_index.notes == ("needs a denoiser",)
     assert measure_denoiser(large, seed=0).predicted_collapse_sigma.notes == ("too large",)
 
 

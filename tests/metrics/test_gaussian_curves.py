@@ -15,6 +15,7 @@ from memgen_eval.diffusion.probe import probe
 from memgen_eval.metrics.gaussian_denoiser import alignment, distil, measure_gaussian_curves
 
 GRID = [0.05, 0.5, 2.0, 10.0]
+BESIDE_GAUSSIAN = ("gaussian_error", "gaussian_energy", "cosine", "to_gaussian", "optimal_to_gaussian", "projection")
 NAMES = ("nmse", "cosine", "linearity", "gaussian_linearity", "distillation_r2", "distillation_alignment")
 
 
@@ -45,24 +46,24 @@ def test_the_optimal_denoiser_is_not(train: Any) -> None:
 
 def test_nmse_is_a_ratio_of_sums_and_the_cosine_a_mean(train: Any) -> None:
     found = probed(OptimalDenoiser(train), train)
-    figures, beside = measure_gaussian_curves(found, seed=0), found.train.gaussian
-    assert beside is not None
-    assert figures.nmse.value == pytest.approx(beside.departure.sum(axis=1) / beside.energy.sum(axis=1))
-    assert figures.nmse.value != pytest.approx((beside.departure / beside.energy).mean(axis=1))
+    figures, beside = measure_gaussian_curves(found, seed=0), found.train
+    assert beside.to_gaussian is not None and beside.energy is not None and beside.cosine is not None
+    assert figures.nmse.value == pytest.approx(beside.to_gaussian.sum(axis=1) / beside.energy.sum(axis=1))
+    assert figures.nmse.value != pytest.approx((beside.to_gaussian / beside.energy).mean(axis=1))
     assert figures.cosine.value == pytest.approx(beside.cosine.mean(axis=1))
     assert all(a < b < c for a, b, c in zip(figures.nmse.low, figures.nmse.value, figures.nmse.high, strict=True))
 
 
 def test_a_cosine_about_the_mean_is_none_where_there_is_nothing_to_compare(train: Any) -> None:
     found = probed(OptimalDenoiser(train), train)
-    assert found.train.gaussian is not None
-    energy = found.train.gaussian.gaussian_energy.copy()
+    assert found.train.gaussian_energy is not None and found.train.cosine is not None
+    energy = found.train.gaussian_energy.copy()
     energy[0] *= 0.99e-4 / energy[0].mean()
     energy[1] *= 1.01e-4 / energy[1].mean()
-    cosines = found.train.gaussian.cosine.copy()
+    cosines = found.train.cosine.copy()
     cosines[3, 5] = np.nan  # D was the mean itself
-    beside = replace(found.train.gaussian, gaussian_energy=energy, cosine=cosines)
-    curve = measure_gaussian_curves(replace(found, train=replace(found.train, gaussian=beside)), seed=0).cosine
+    beside = replace(found.train, gaussian_energy=energy, cosine=cosines)
+    curve = measure_gaussian_curves(replace(found, train=beside), seed=0).cosine
     assert [value is not None for value in curve.value or ()] == [False, True, True, False]
     assert [value is not None for value in curve.low or ()] == [False, True, True, False] and "0.01" in curve.notes[0]
 
@@ -201,7 +202,7 @@ def test_what_cannot_be_measured_says_why(train: Any) -> None:
     alone = measure_gaussian_curves(probed(None, train), seed=0)
     assert all(getattr(alone, name).notes == ("needs a denoiser",) for name in NAMES)
     large = replace(probed(OptimalDenoiser(train), train, num_images=8), no_gaussian="too large")
-    large = replace(large, train=replace(large.train, gaussian=None))
+    large = replace(large, train=replace(large.train, **dict.fromkeys(BESIDE_GAUSSIAN)))
     assert all(getattr(measure_gaussian_curves(large, seed=0), name).notes == ("too large",) for name in NAMES)
 
 
