@@ -19,7 +19,8 @@ from memgen_eval.data.images import ImageSet
 from memgen_eval.errors import quoted, shape_text, which_image
 from memgen_eval.features import features_name
 from memgen_eval.options import NOT_ASKED, Options
-from memgen_eval.report import (
+from memgen_eval.report import Report
+from memgen_eval.results import (
     Curve,
     Denoiser,
     Estimate,
@@ -28,7 +29,6 @@ from memgen_eval.report import (
     Memorization,
     Novelty,
     Provenance,
-    Report,
     Settings,
     Verdict,
 )

@@ -25,7 +25,7 @@ from memgen_eval.metrics.statistics import permutation
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.options import NOT_ASKED, Options
-from memgen_eval.report import Denoiser, Estimate, Gaussian, Memorization, Novelty, Verdict
+from memgen_eval.results import Denoiser, Estimate, Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.sets import GREY_LEVELS, Searched, Sets
 
 NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"

@@ -17,7 +17,7 @@ from memgen_eval.neighbours.duplicates import distinct_neighbours, neighbours_wi
 from memgen_eval.neighbours.pruning import References, code_together
 from memgen_eval.neighbours.search import both_orientations, mirrored, nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.report import Estimate
+from memgen_eval.results import Estimate
 
 MAX_BASELINE = 10_000
 TOLERANCE_IMAGES = 1_000

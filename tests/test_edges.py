@@ -25,7 +25,7 @@ from memgen_eval.neighbours.duplicates import NO_NEIGHBOUR
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.render.gallery import pairs
-from memgen_eval.report import Estimate
+from memgen_eval.results import Estimate
 from metric_tables import copying, table
 
 SHAPE = (8, 8, 3)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from memgen_eval.render.headlines import baseline_is_test
-from memgen_eval.report import Gallery, Match, Report
+from memgen_eval.report import Report
+from memgen_eval.results import Gallery, Match
 
 if TYPE_CHECKING:
     from PIL.Image import Image

@@ -17,8 +17,9 @@ from numpy.typing import NDArray
 
 from memgen_eval.render import numbers
 from memgen_eval.render.charts import SIGMA_LABEL, Chart, Line, Role
-from memgen_eval.render.headlines import baseline_words, find
-from memgen_eval.report import Curve, Estimate, Report
+from memgen_eval.render.headlines import baseline_words
+from memgen_eval.report import Report
+from memgen_eval.results import Curve, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -88,7 +89,7 @@ def draw(chart: Chart, report: Report) -> str | None:
 
 
 def _measured(report: Report, line: Line) -> Curve | None:
-    curve = find(report, line.path)
+    curve = report.figure(line.path)
     measured = isinstance(curve, Curve) and curve.x is not None and any(v is not None for v in curve.value or ())
     return curve if measured and isinstance(curve, Curve) else None
 
@@ -211,7 +212,7 @@ def _draw_marks(axes: Axes, chart: Chart, report: Report) -> None:
         if mark.y is not None:
             axes.axhline(mark.y, color=MUTED, linewidth=0.8)
             axes.annotate(mark.label, (1, mark.y), (4, 0), va="center", color=INK, fontsize=9, **beside)
-        figure = None if mark.x_path is None else find(report, mark.x_path)
+        figure = None if mark.x_path is None else report.figure(mark.x_path)
         if isinstance(figure, Estimate) and figure.value is not None:
             _vertical(axes, figure.value, mark.label, row)
             row += 1

@@ -21,7 +21,8 @@ from memgen_eval.metrics.gaussian_denoiser import GaussianCurves
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
 from memgen_eval.metrics.memorization import Baseline, Extras, Scale, measure_memorization
 from memgen_eval.metrics.novelty import Distances, measure_novelty
-from memgen_eval.report import Curve, Estimate, Gaussian, Memorization, Novelty, Verdict, dumps
+from memgen_eval.report import dumps
+from memgen_eval.results import Curve, Estimate, Gaussian, Memorization, Novelty, Verdict
 from metric_tables import brute_force, copying
 
 Arrays = NDArray[Any]

@@ -11,7 +11,7 @@ from memgen_eval.metrics.copy_rules import Copying
 from memgen_eval.metrics.memorization import Baseline, Extras, Scale, measure_memorization
 from memgen_eval.metrics.statistics import proportion, proportion_difference
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.report import Estimate, Memorization, Verdict
+from memgen_eval.results import Estimate, Memorization, Verdict
 from metric_tables import copying, table
 
 GREY = Scale(unit=1 / 510, grey=1 / 2)  # images of four values

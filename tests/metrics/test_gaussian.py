@@ -21,7 +21,7 @@ from memgen_eval.metrics.gaussian_samples import (
     sketch,
     subspace_overlap,
 )
-from memgen_eval.report import Estimate
+from memgen_eval.results import Estimate
 from metric_tables import known
 
 Arrays = NDArray[Any]

@@ -16,7 +16,8 @@ from memgen_eval.render import charts
 from memgen_eval.render.charts import SECTIONS, Chart
 from memgen_eval.render.html import render_html
 from memgen_eval.render.plots import draw
-from memgen_eval.report import Axis, Curve, Denoiser, Report
+from memgen_eval.report import Report
+from memgen_eval.results import Axis, Curve, Denoiser
 
 CHARTS = [chart for listed in SECTIONS.values() for chart in listed]
 PATH = re.compile(
