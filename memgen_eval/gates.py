@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from memgen_eval.report import Report
 
 FORM = "a gate is 'PATH < NUMBER' (or <= > >=), 'verdict == LABEL' or 'verdict != LABEL'"
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+BOUND = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 GATE = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|!=|<|>)\s*(.*?)\s*")
 ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -61,7 +61,7 @@ def parse_gate(text: str) -> Gate:
     _check_path(text, path)
     if comparison not in ORDER:
         raise InputError(f"gate {text!r} compares a number with {comparison}: use one of < <= > >=")
-    if NUMBER.fullmatch(bound) is None or not math.isfinite(float(bound)):
+    if BOUND.fullmatch(bound) is None or not math.isfinite(float(bound)):
         raise InputError(f"gate {text!r} has the bound {bound!r}, expected a finite decimal number")
     return Gate(text, path, comparison, float(bound))
 

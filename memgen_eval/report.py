@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from memgen_eval.errors import InputError, reading
-from memgen_eval.gates import parse_gate, require
+from memgen_eval.gates import did_you_mean, parse_gate, require
 from memgen_eval.results import (
     CAPTIONS,
     Curve,
@@ -36,7 +36,7 @@ SCHEMA_VERSION = 3
 HIDDEN = frozenset({"gallery", "samples"})  # fields that never leave the process
 FIRST = "schema_version"
 LARGEST_REPORT = 2**24  # bytes; a report of ten thousand copies has two million
-LONGEST = 80  # characters of a value that a message repeats
+LONGEST_VALUE = 80  # characters of a value that a message repeats
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,7 @@ class Report:
         version = data.get(FIRST) if isinstance(data, Mapping) else None
         if version != SCHEMA_VERSION:
             expected = f"expected {SCHEMA_VERSION}; evaluate again with this version"
-            raise InputError(f"report: schema_version is {version!r:.{LONGEST}}, {expected}")
+            raise InputError(f"report: schema_version is {version!r:.{LONGEST_VALUE}}, {expected}")
         report: Report = from_json(cls, dict(data))
         return report
 
@@ -105,7 +105,13 @@ class Report:
         require(self, parse_gate(expression))
 
     def figure(self, path: str) -> Estimate | Curve | None:
-        """The figure at a path such as ``novelty.auc``; None where its family was skipped."""
+        """The figure at a path such as ``novelty.auc``; None where its family was skipped.
+
+        Raises InputError for a path at which no report holds a figure.
+        """
+        if path not in CAPTIONS:
+            expected = f"expected the path of a figure, such as novelty.auc{did_you_mean(path, CAPTIONS)}"
+            raise InputError(f"{path!r} names nothing in a report, {expected}")
         family, name = path.split(".")
         result = getattr(self, family)
         figure: Estimate | Curve | None = None if result is None else getattr(result, name)
@@ -184,7 +190,7 @@ def from_json(kind: Any, value: Any, where: str = "report") -> Any:
         _expect(value in arguments, where, f"one of {', '.join(arguments)}")
     if isinstance(origin, type) and issubclass(origin, Mapping):
         _expect(isinstance(value, dict), where, "an object")
-        return {key: from_json(arguments[1], item, f"{where}[{key!r:.{LONGEST}}]") for key, item in value.items()}
+        return {key: from_json(arguments[1], item, f"{where}[{key!r:.{LONGEST_VALUE}}]") for key, item in value.items()}
     if origin is tuple:
         _expect(isinstance(value, list), where, "a list")
         return tuple(from_json(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
@@ -200,7 +206,7 @@ def _dataclass_from_json(kind: type, value: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     known = [f for f in fields(kind) if f.name not in HIDDEN]
     unknown = sorted(set(value) - {f.name for f in known})
-    _expect(not unknown, where, f"no field {', '.join(unknown):.{LONGEST}}")
+    _expect(not unknown, where, f"no field {', '.join(unknown):.{LONGEST_VALUE}}")
     missing = sorted({f.name for f in known} - set(value))
     _expect(not missing, where, f"a field {', '.join(missing)}")
     return kind(**{name: from_json(hints[name], item, f"{where}.{name}") for name, item in value.items()})

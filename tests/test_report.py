@@ -284,6 +284,9 @@ def test_a_figure_is_found_by_its_path() -> None:
     assert report.figure("novelty.auc") is report.novelty.auc
     assert isinstance(report.figure("denoiser.gap_train"), Curve)
     assert without_families().figure("novelty.auc") is None
+    for path in ("novelty.aucc", "auc", "memorization.copies", "settings.seed"):
+        with pytest.raises(InputError, match="names nothing in a report, expected the path of a figure"):
+            report.figure(path)
 
 
 @pytest.mark.parametrize("kind", FAMILY_TYPES.values(), ids=FAMILIES)

@@ -36,7 +36,7 @@ WORDS: dict[Place, str] = {
 
 
 def verdict_label(report: Report) -> str:
-    """The verdict in a word or three."""
+    """The verdict's label, or "no verdict"."""
     return "no verdict" if report.verdict is None else report.verdict.label
 
 
@@ -188,7 +188,7 @@ def against_gaussian(family: Denoiser) -> str | None:
     curve = family.relative_error_test if on_test else family.relative_error_train
     if curve.x is None or not any(value is not None for value in curve.value or ()):
         return None
-    places = [_place(curve, index) for index in range(len(curve.x.values))]
+    places = [_side_of_gaussian(curve, index) for index in range(len(curve.x.values))]
     where = {place: _ranges(places, place, curve.x.values) for place in places}
     nearer = where.get("nearer")
     than = "nearer to the clean image than D_G (mean and covariance only)"
@@ -201,7 +201,7 @@ def against_gaussian(family: Denoiser) -> str | None:
     return f"On noised {images} the model is {'; '.join([first, *others])}."
 
 
-def _place(curve: Curve, index: int) -> Place:
+def _side_of_gaussian(curve: Curve, index: int) -> Place:
     point = curve.at(index)
     if point.value is None:
         return "undefined"

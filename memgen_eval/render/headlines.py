@@ -15,9 +15,10 @@ from dataclasses import dataclass
 from memgen_eval.render import numbers
 from memgen_eval.render.numbers import Shown
 from memgen_eval.report import Report
-from memgen_eval.results import CAPTIONS, Curve, Estimate, ReadAt
+from memgen_eval.results import CAPTIONS, Curve, Estimate
 
-NO_BASELINE = "none"
+WITHOUT_BASELINE = "none"
+MATCHED_INDEX = "denoiser.matched_memorization_index"
 HEADLINES = (
     "memorization.ratio",
     "memorization.excess",
@@ -27,7 +28,7 @@ HEADLINES = (
     "fidelity.precision",
     "fidelity.coverage",
     "fidelity.fid",
-    "denoiser.matched_memorization_index",
+    MATCHED_INDEX,
     "denoiser.gap_train",
     "denoiser.generalization_gap",
     "gaussian.nmse",
@@ -35,12 +36,11 @@ HEADLINES = (
 ALWAYS_SHOWN = ("memorization", "novelty")  # a headline of another family is left out where it was not measured
 HEADLINE_COLUMNS = ("figure", "value", "95 % interval", "compare with")
 COLUMNS = {"fidelity": ("against train", "against test", "train minus test"), "gaussian": ("samples", "test images")}
-PLACES: dict[ReadAt, str] = {"collapse": "where D* copies", "largest excess": "its largest excess"}
 
 
 @dataclass(frozen=True)
 class Headline:
-    """One figure in words, ready to be set by table, markdown and page."""
+    """One figure in words, as table, markdown, page and notebook show it."""
 
     path: str
     label: str
@@ -62,7 +62,7 @@ def baseline_is_test(report: Report) -> bool:
 
 def baseline_words(report: Report) -> str:
     """The images that cannot have been copied, in two or three words."""
-    if report.settings.baseline == NO_BASELINE:
+    if report.settings.baseline == WITHOUT_BASELINE:
         return "baseline images"
     return "test images" if baseline_is_test(report) else "training images left out"
 
@@ -85,10 +85,10 @@ def _headline(report: Report, path: str) -> Headline | None:
     label, unit = caption.label, numbers.unit_of(path, report.settings.features)
     if isinstance(figure, Curve):
         assert beside is None or isinstance(beside, Curve)
-        index = _reading_place(report, caption.read_at, figure, beside)
+        index = _reading_place(report, path, figure, beside)
         if index is None:
             return None
-        label += f" at {_place(figure, index)}, {PLACES[caption.read_at]}"
+        label += f" at {_place(figure, index)}, {'its largest excess' if path == MATCHED_INDEX else 'where D* copies'}"
         figure, beside = figure.at(index), None if beside is None or beside.value is None else beside.at(index)
     control = caption.control.format(baseline=baseline_words(report)) or columns(report, family)[1]
     if caption.beside:
@@ -96,9 +96,9 @@ def _headline(report: Report, path: str) -> Headline | None:
     return Headline(path, label, numbers.show(figure, unit), control, caption.meaning)
 
 
-def _reading_place(report: Report, read_at: ReadAt, curve: Curve, control: Curve | None) -> int | None:
+def _reading_place(report: Report, path: str, curve: Curve, control: Curve | None) -> int | None:
     """Which point of a curve is read; None where the curve has none that tells models apart."""
-    if read_at == "largest excess":
+    if path == MATCHED_INDEX:
         return None if control is None else largest_excess(curve, control)
     collapse = report.figure("denoiser.collapse_sigma")
     if not isinstance(collapse, Estimate) or collapse.value is None:

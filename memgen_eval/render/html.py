@@ -9,7 +9,7 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from memgen_eval.render import numbers
-from memgen_eval.render.charts import SECTIONS, Chart
+from memgen_eval.render.charts import CHARTS, Chart
 from memgen_eval.render.contents import (
     COMPARED,
     FAMILY_TITLES,
@@ -22,7 +22,7 @@ from memgen_eval.render.contents import (
     verdict_label,
 )
 from memgen_eval.render.gallery import Pair, Side, pairs
-from memgen_eval.render.headlines import NO_BASELINE, baseline_is_test, baseline_words, headlines
+from memgen_eval.render.headlines import WITHOUT_BASELINE, baseline_is_test, baseline_words, headlines
 from memgen_eval.render.numbers import visible
 from memgen_eval.render.plots import draw
 from memgen_eval.report import Report
@@ -64,7 +64,7 @@ def render_html(report: Report, *, images: bool = True) -> str:
     Parameters
     ----------
     report : Report
-        What is shown, and all that is.
+        The only source of what the page shows.
     images : bool
         False leaves every picture out, so that the page can go where the images cannot.
 
@@ -84,7 +84,7 @@ def render_html(report: Report, *, images: bool = True) -> str:
         "baseline_sentence": _baseline_sentence(report),
         "galleries": [_gallery_view(side, listed) for side, listed in pairs(report, images=images).items()],
         "images": images,
-        "drawings": {family: _drawings(charts, report) for family, charts in SECTIONS.items()},
+        "drawings": {family: _drawings(charts, report) for family, charts in CHARTS.items()},
         "comparisons": {family: compare(report, family) for family in COMPARED},
         "readings": readings(report),
         "rows": {family: figure_rows(report, family) for family in FAMILY_TITLES},
@@ -92,8 +92,8 @@ def render_html(report: Report, *, images: bool = True) -> str:
         "titles": FAMILY_TITLES,
         "threshold": numbers.threshold(report.settings.threshold),
         "size": numbers.image_size(report.settings.image_shape),
-        "settings": _settings(report),
-        "provenance": _provenance(report),
+        "settings": _settings_rows(report),
+        "provenance": _provenance_rows(report),
         "inputs": {name: _pairs_of(held) for name, held in report.provenance.inputs.items()},
         "not_measured": numbers.NOT_MEASURED,
     }
@@ -117,13 +117,13 @@ def _template() -> Template:
 
 
 def _shown_safely(value: Any) -> Any:
-    """Text from outside, its control characters spelled out; markup of ours as it is."""
+    """Spell out the control characters of text; markup that the library made stays as it is."""
     return visible(value) if type(value) is str else value
 
 
 def _baseline_sentence(report: Report) -> str:
     count = f"{report.settings.num_baseline:,}"
-    if report.settings.baseline == NO_BASELINE:
+    if report.settings.baseline == WITHOUT_BASELINE:
         return "There is no baseline: neither test images nor several training images were given."
     if baseline_is_test(report):
         return f"The baseline is {count} test images, which cannot be copies if the model has not seen them."
@@ -143,7 +143,7 @@ def _drawings(charts: Iterable[Chart], report: Report) -> list[Drawing]:
     return [Drawing(chart.title, Markup(svg), chart.caption.format(**words)) for chart, svg in drawn]
 
 
-def _settings(report: Report) -> list[tuple[str, str]]:
+def _settings_rows(report: Report) -> list[tuple[str, str]]:
     """Every setting under its own name, tolerance in grey levels too."""
     rows = [(f.name, getattr(report.settings, f.name)) for f in fields(report.settings) if f.name != "checksums"]
     written = {name: _words(value) for name, value in rows}
@@ -156,7 +156,7 @@ def _settings(report: Report) -> list[tuple[str, str]]:
     return [*written.items(), *checksums]
 
 
-def _provenance(report: Report) -> list[tuple[str, str]]:
+def _provenance_rows(report: Report) -> list[tuple[str, str]]:
     """Where, when, with what and for how long the report was made."""
     held = report.provenance
     names = ("created", "engine", "device", "threads", "ranks", "batch_size", "memory_budget")

@@ -18,12 +18,12 @@ def render_summary(report: Report) -> str:
     """Cautions, the verdict, the headlines beside their controls, each set's account, what was skipped."""
     skips = [f"Not measured: {', '.join(names)} ({why})" for names, why in skipped(report)]
     parts = [
-        f"<p><strong>memgen-eval: {_text(verdict_label(report))}</strong></p>",
+        f"<p><strong>memgen-eval: {_escaped(verdict_label(report))}</strong></p>",
         _list(f"Caution: {caution}" for caution in report.cautions),
-        f"<p>{_text(report.displayed_sentence)}</p>",
+        f"<p>{_escaped(report.displayed_sentence)}</p>",
         _table(line.cells for line in headlines(report)),
         _list([*(f"{name}: {account}" for name, account in accounts(report)), *readings(report), *skips]),
-        f"<p>{_text(MORE)}</p>",
+        f"<p>{_escaped(MORE)}</p>",
     ]
     return f'<div style="max-width: 60em">{"".join(parts)}</div>'
 
@@ -34,13 +34,13 @@ def _table(rows: Iterable[tuple[str, ...]]) -> str:
 
 
 def _row(tag: str, cells: Iterable[str]) -> str:
-    return f"<tr>{''.join(f'<{tag} {CELL}>{_text(cell)}</{tag}>' for cell in cells)}</tr>"
+    return f"<tr>{''.join(f'<{tag} {CELL}>{_escaped(cell)}</{tag}>' for cell in cells)}</tr>"
 
 
 def _list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{_text(line)}</li>" for line in lines)
+    items = "".join(f"<li>{_escaped(line)}</li>" for line in lines)
     return f"<ul>{items}</ul>" if items else ""
 
 
-def _text(text: str) -> str:
+def _escaped(text: str) -> str:
     return html.escape(visible(text))

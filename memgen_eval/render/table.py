@@ -27,13 +27,13 @@ if TYPE_CHECKING:
 TextRow = tuple[str, ...]
 TextTable = tuple[TextRow, list[TextRow]]  # the columns' names, and the rows
 FULL_COLUMNS = ("figure", "value", "95 % interval", "count", "notes")
-GAP = "  "
+COLUMN_GAP = "  "
 NAMED = 2  # skipped figures named for each reason; the page names all
 
 
 def plain_table(report: Report, *, full: bool = False) -> str:
-    """The report as plain text: no box characters, one line a figure, nothing cut; ASCII but for names given to us."""
-    blocks = [part if isinstance(part, str) else _align(*part) for _, part in _parts(report, full=full)]
+    """The report as plain text: no box characters, one line a figure, nothing cut; ASCII but for names from outside."""
+    blocks = [part if isinstance(part, str) else _align(*part) for _, part in _texts_and_tables(report, full=full)]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -48,7 +48,7 @@ def print_table(report: Report, *, full: bool = False, file: TextIO | None = Non
 
     console = Console(file=stream, emoji=False, markup=False, highlight=False)
     with console.capture() as captured:
-        for style, part in _parts(report, full=full):
+        for style, part in _texts_and_tables(report, full=full):
             console.print(Text(part, style=style) if isinstance(part, str) else _rich_table(*part))
     write_text(captured.get(), stream)
 
@@ -67,7 +67,7 @@ def write_text(text: str, stream: TextIO) -> None:
         raise InputError(f"standard output cannot be written ({error.strerror}); free the disk") from None
 
 
-def _parts(report: Report, *, full: bool) -> list[tuple[str, str | TextTable]]:
+def _texts_and_tables(report: Report, *, full: bool) -> list[tuple[str, str | TextTable]]:
     """Texts and tables from top to bottom, each with its style on a terminal."""
 
     def text(style: str, lines: Sequence[str]) -> list[tuple[str, str | TextTable]]:
@@ -75,7 +75,7 @@ def _parts(report: Report, *, full: bool) -> list[tuple[str, str | TextTable]]:
 
     return [
         *text("bold yellow", [f"Caution: {caution}" for caution in report.cautions]),
-        *text("bold", [_verdict(report)]),
+        *text("bold", [_verdict_line(report)]),
         *text("dim", [f"{name}: {account}" for name, account in accounts(report)]),
         *(("", table) for table in _tables(report, full=full)),
         *text("", readings(report)),
@@ -83,7 +83,7 @@ def _parts(report: Report, *, full: bool) -> list[tuple[str, str | TextTable]]:
     ]
 
 
-def _verdict(report: Report) -> str:
+def _verdict_line(report: Report) -> str:
     sentence = report.displayed_sentence
     if report.verdict is None:
         return sentence
@@ -121,7 +121,7 @@ def _align(columns: TextRow, rows: list[TextRow]) -> str:
     """Columns padded to their widest cell, the last one left free."""
     widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns) - 1)]
     lines = [
-        GAP.join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
+        COLUMN_GAP.join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[-1]]).rstrip()
         for row in (columns, *rows)
     ]
     return "\n".join(lines)

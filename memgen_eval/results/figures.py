@@ -6,7 +6,6 @@ from dataclasses import dataclass, field, fields
 from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform, get_type_hints
 
 Unit = Literal["share", "points", "count", "distance", "feature distance", "number", "sigma"]
-ReadAt = Literal["collapse", "largest excess"]
 
 
 @dataclass(frozen=True)
@@ -85,9 +84,6 @@ class Caption:
         `{baseline}` stands for the report's own word for the images that cannot have been copied.
     beside : tuple of str
         Figures of the same family to compare with; the first is the control.
-    read_at : ReadAt
-        The noise level at which a curve is read as a headline: the largest one up to the collapse sigma, or the one
-        where the curve exceeds its control most.
     """
 
     label: str
@@ -95,25 +91,16 @@ class Caption:
     unit: Unit
     control: str
     beside: tuple[str, ...]
-    read_at: ReadAt
 
 
-def figure(
-    label: str,
-    meaning: str,
-    *,
-    unit: Unit = "number",
-    control: str = "",
-    beside: tuple[str, ...] = (),
-    read_at: ReadAt = "collapse",
-) -> Any:
+def figure(label: str, meaning: str, *, unit: Unit = "number", control: str = "", beside: tuple[str, ...] = ()) -> Any:
     """A field of a family, with its `Caption`."""
-    return field(metadata={"caption": Caption(label, meaning, unit, control, beside, read_at)})
+    return field(metadata={"caption": Caption(label, meaning, unit, control, beside)})
 
 
 @dataclass(frozen=True)
 class Family:
-    """Figures that belong together, and the images they speak of."""
+    """Figures that belong together, and the images that stand out among the samples."""
 
     title: ClassVar[str]
 

@@ -83,7 +83,6 @@ class Denoiser(Family):
         "which only copies, here a D* of training images, in the control of test images. Above the control is bad.",
         control="control",
         beside=("test_memorization_index",),
-        read_at="largest excess",
     )
     test_memorization_index: Curve = figure(
         "memorization index, control",

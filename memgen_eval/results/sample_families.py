@@ -200,36 +200,27 @@ class Novelty(Family):
     )
 
 
-# Label and meaning of the seven measures; each is taken against train, against test, and as the difference of both.
-PRECISION = ("precision", "Share of samples that lie where the data lie. Low is bad quality; 1 for pure copies too.")
-RECALL = ("recall", "Share of the data that lie where samples lie. Low is bad: little variety. 1 for pure copies too.")
-DENSITY = (
-    "density",
-    "Samples around a data point, over the number expected. Low is bad quality; about 1 for pure copies too.",
-)
-COVERAGE = (
-    "coverage",
-    "Share of data points with a sample around them. Low is bad: little variety. 1 for pure copies too.",
-)
-FID = ("FID", "Frechet distance of feature means and covariances. High is bad quality; too high in small sets.")
-KID = ("KID", "Kernel distance of features. 0 for equal distributions, high is bad quality.")
-SWD = (
-    "sliced Wasserstein distance",
-    "Wasserstein distance averaged over random projections. 0 for equal sets, high is bad quality.",
-)
+# Name and meaning of the seven measures, each taken against train, against test, and as the difference of both.
+MEASURES = {
+    "precision": "Share of samples that lie where the data lie. Low is bad quality; 1 for pure copies too.",
+    "recall": "Share of the data that lie where samples lie. Low is bad: little variety. 1 for pure copies too.",
+    "density": "Samples around a data point, over the number expected. Low is bad quality; "
+    "about 1 for pure copies too.",
+    "coverage": "Share of data points with a sample around them. Low is bad: little variety. 1 for pure copies too.",
+    "FID": "Frechet distance of feature means and covariances. High is bad quality; too high in small sets.",
+    "KID": "Kernel distance of features. 0 for equal distributions, high is bad quality.",
+    "sliced Wasserstein distance": "Wasserstein distance averaged over random projections. 0 for equal sets, "
+    "high is bad quality.",
+}
 
 
-def _against_train(label: str, meaning: str) -> tuple[str, str]:
-    return f"{label} against train", f"{meaning} Measured against train."
+def _against(images: str, measure: str) -> tuple[str, str]:
+    return f"{measure} against {images}", f"{MEASURES[measure]} Measured against {images}."
 
 
-def _against_test(label: str, meaning: str) -> tuple[str, str]:
-    return f"{label} against test", f"{meaning} Measured against test."
-
-
-def _gap(label: str, meaning: str) -> tuple[str, str]:
+def _gap(measure: str) -> tuple[str, str]:
     sentence = "Here train minus test, at equal size: about 0 unless the samples are closer to train than to test."
-    return f"{label}, train minus test", f"{meaning} {sentence}"
+    return f"{measure}, train minus test", f"{MEASURES[measure]} {sentence}"
 
 
 @family
@@ -238,24 +229,24 @@ class Fidelity(Family):
 
     title: ClassVar[str] = "Fidelity"
 
-    precision: Estimate = figure(*_against_train(*PRECISION), beside=("test_precision", "gap_precision"))
-    recall: Estimate = figure(*_against_train(*RECALL), beside=("test_recall", "gap_recall"))
-    density: Estimate = figure(*_against_train(*DENSITY), beside=("test_density", "gap_density"))
-    coverage: Estimate = figure(*_against_train(*COVERAGE), beside=("test_coverage", "gap_coverage"))
-    fid: Estimate = figure(*_against_train(*FID), beside=("test_fid", "gap_fid"))
-    kid: Estimate = figure(*_against_train(*KID), beside=("test_kid", "gap_kid"))
-    swd: Estimate = figure(*_against_train(*SWD), beside=("test_swd", "gap_swd"))
-    test_precision: Estimate = figure(*_against_test(*PRECISION))
-    test_recall: Estimate = figure(*_against_test(*RECALL))
-    test_density: Estimate = figure(*_against_test(*DENSITY))
-    test_coverage: Estimate = figure(*_against_test(*COVERAGE))
-    test_fid: Estimate = figure(*_against_test(*FID))
-    test_kid: Estimate = figure(*_against_test(*KID))
-    test_swd: Estimate = figure(*_against_test(*SWD))
-    gap_precision: Estimate = figure(*_gap(*PRECISION))
-    gap_recall: Estimate = figure(*_gap(*RECALL))
-    gap_density: Estimate = figure(*_gap(*DENSITY))
-    gap_coverage: Estimate = figure(*_gap(*COVERAGE))
-    gap_fid: Estimate = figure(*_gap(*FID))
-    gap_kid: Estimate = figure(*_gap(*KID))
-    gap_swd: Estimate = figure(*_gap(*SWD))
+    precision: Estimate = figure(*_against("train", "precision"), beside=("test_precision", "gap_precision"))
+    recall: Estimate = figure(*_against("train", "recall"), beside=("test_recall", "gap_recall"))
+    density: Estimate = figure(*_against("train", "density"), beside=("test_density", "gap_density"))
+    coverage: Estimate = figure(*_against("train", "coverage"), beside=("test_coverage", "gap_coverage"))
+    fid: Estimate = figure(*_against("train", "FID"), beside=("test_fid", "gap_fid"))
+    kid: Estimate = figure(*_against("train", "KID"), beside=("test_kid", "gap_kid"))
+    swd: Estimate = figure(*_against("train", "sliced Wasserstein distance"), beside=("test_swd", "gap_swd"))
+    test_precision: Estimate = figure(*_against("test", "precision"))
+    test_recall: Estimate = figure(*_against("test", "recall"))
+    test_density: Estimate = figure(*_against("test", "density"))
+    test_coverage: Estimate = figure(*_against("test", "coverage"))
+    test_fid: Estimate = figure(*_against("test", "FID"))
+    test_kid: Estimate = figure(*_against("test", "KID"))
+    test_swd: Estimate = figure(*_against("test", "sliced Wasserstein distance"))
+    gap_precision: Estimate = figure(*_gap("precision"))
+    gap_recall: Estimate = figure(*_gap("recall"))
+    gap_density: Estimate = figure(*_gap("density"))
+    gap_coverage: Estimate = figure(*_gap("coverage"))
+    gap_fid: Estimate = figure(*_gap("FID"))
+    gap_kid: Estimate = figure(*_gap("KID"))
+    gap_swd: Estimate = figure(*_gap("sliced Wasserstein distance"))

@@ -8,7 +8,7 @@ from dataclasses import fields, replace
 import jsonschema
 import pytest
 
-from memgen_eval.render.charts import SECTIONS, Chart
+from memgen_eval.render.charts import CHARTS, Chart
 from memgen_eval.render.contents import COMPARED, FAMILY_TITLES, compare, evidence
 from memgen_eval.render.headlines import headlines
 from memgen_eval.render.numbers import unit_of
@@ -54,7 +54,7 @@ def test_entries_are_short_plain_sentences(path: str) -> None:
     assert len(caption.meaning) <= 270
 
 
-@pytest.mark.parametrize("chart", [chart for charts in SECTIONS.values() for chart in charts], ids=lambda c: c.name)
+@pytest.mark.parametrize("chart", [chart for charts in CHARTS.values() for chart in charts], ids=lambda c: c.name)
 def test_captions_say_which_way_is_bad(chart: Chart) -> None:
     assert JUDGED.search(chart.caption)
 
@@ -64,13 +64,13 @@ def test_headlines_say_which_way_is_bad(full_report: Report) -> None:
 
 
 def test_every_curve_is_drawn_once() -> None:
-    drawn = [line.path for charts in SECTIONS.values() for chart in charts for line in chart.lines]
+    drawn = [line.path for charts in CHARTS.values() for chart in charts for line in chart.lines]
     assert sorted(drawn) == sorted(CURVES)
-    assert all(path.startswith(f"{family}.") for family in SECTIONS for path in _paths(family))
+    assert all(path.startswith(f"{family}.") for family in CHARTS for path in _paths(family))
 
 
 def _paths(family: str) -> list[str]:
-    return [line.path for chart in SECTIONS[family] for line in chart.lines]
+    return [line.path for chart in CHARTS[family] for line in chart.lines]
 
 
 def test_comparisons_name_estimates() -> None:
