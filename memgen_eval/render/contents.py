@@ -92,8 +92,8 @@ def _bound(report: Report) -> list[tuple[str, str]]:
     figure = report.figure(path)
     if report.verdict.label != "undecided" or not isinstance(figure, Estimate):
         return []
-    shown = numbers.show(figure, CAPTIONS[path].unit).value
-    words = f"up to {shown} of the samples" if figure.value is not None else f"{shown}: {numbers.reason(figure)}"
+    shown = numbers.show(figure, CAPTIONS[path].unit)
+    words = f"up to {shown.value} of the samples" if shown.reason is None else f"{shown.value}: {shown.reason}"
     return [("copies that these counts cannot rule out (95 % confidence)", words)]
 
 

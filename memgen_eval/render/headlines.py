@@ -89,10 +89,10 @@ def _headline(report: Report, path: str) -> Headline | None:
         if index is None:
             return None
         label += f" at {_place(figure, index)}, {'its largest excess' if path == MATCHED_INDEX else 'where D* copies'}"
-        figure, beside = figure.at(index), None if beside is None or beside.value is None else beside.at(index)
+        figure, beside = figure.at(index), None if beside is None else beside.at(index)
     control = caption.control.format(baseline=baseline_words(report)) or columns(report, family)[1]
-    if caption.beside:
-        control += f": {numbers.show(beside, unit) if beside is not None else numbers.NOT_MEASURED}"
+    if beside is not None:
+        control += f": {numbers.show(beside, unit)}"
     return Headline(path, label, numbers.show(figure, unit), control, caption.meaning)
 
 
