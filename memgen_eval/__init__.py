@@ -34,7 +34,8 @@ if TYPE_CHECKING:
     from memgen_eval.neighbours.search import nearest_neighbours as nearest_neighbours
     from memgen_eval.neighbours.table import Neighbours as Neighbours
     from memgen_eval.reference import Reference as Reference
-    from memgen_eval.report import Curve as Curve, Estimate as Estimate, Report as Report, Verdict as Verdict
+    from memgen_eval.report import Report as Report
+    from memgen_eval.results import Curve as Curve, Estimate as Estimate, Verdict as Verdict
 
 __version__ = "0.1.0"
 
@@ -53,7 +54,8 @@ _NAMES = {
     "neighbours.search": ("nearest_neighbours",),
     "neighbours.table": ("Neighbours",),
     "reference": ("Reference",),
-    "report": ("Curve", "Estimate", "Report", "Verdict"),
+    "report": ("Report",),
+    "results": ("Curve", "Estimate", "Verdict"),
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)  # noqa: PLE0605

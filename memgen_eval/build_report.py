@@ -21,21 +21,22 @@ from memgen_eval.features import features_name
 from memgen_eval.metrics.baseline import Baseline
 from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Prepared
-from memgen_eval.report import (
+from memgen_eval.report import Report
+from memgen_eval.results import (
     Curve,
     Denoiser,
     Estimate,
+    Family,
     Gallery,
     Gaussian,
     Memorization,
     Novelty,
     Provenance,
-    Report,
     Settings,
     Verdict,
 )
 
-Family = TypeVar("Family", Memorization, Novelty, Denoiser, Gaussian)
+Chosen = TypeVar("Chosen", bound=Family)
 PACKAGES = ("memgen-eval", "numpy", "scipy", "scikit-learn", "torch", "numkong", "pillow", "faiss-cpu", "faiss-gpu")
 THUMBNAIL = 256
 
@@ -104,7 +105,7 @@ def build_report(found: Found, samples: ImageSet, known: Prepared, options: Opti
     return replace(report, skipped=found.skipped | asked)
 
 
-def _asked(family: Family | None, name: str, options: Options) -> Family | None:
+def _asked(family: Chosen | None, name: str, options: Options) -> Chosen | None:
     """The family with the figures that were not asked for left out."""
     if family is None:
         return None

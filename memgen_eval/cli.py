@@ -125,7 +125,7 @@ def _text(flag: str, report: Report, arguments: argparse.Namespace) -> str:
 
 
 def _write(report: Report, files: Mapping[str, Path], arguments: argparse.Namespace) -> None:
-    from memgen_eval.render.files import write_file
+    from memgen_eval.render.save import write_file
 
     for flag, path in files.items():
         write_file(path, _text(flag, report, arguments))

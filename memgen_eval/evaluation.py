@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from memgen_eval.build_report import Found, Ran, build_report
 from memgen_eval.compute.resources import unforked_threads
@@ -23,8 +22,8 @@ from memgen_eval.features import embed, features_name
 from memgen_eval.metrics.baseline import GREY_LEVELS, NO_BASELINE, Scale
 from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.denoiser import measure_denoiser
-from memgen_eval.metrics.gaussian_denoiser import GaussianCurves, measure_gaussian_curves
-from memgen_eval.metrics.gaussian_samples import SampleFigures, match_sets, measure_gaussian
+from memgen_eval.metrics.gaussian_denoiser import measure_gaussian_curves
+from memgen_eval.metrics.gaussian_samples import TOO_FEW, match_sets, measure_gaussian, with_sample_figures
 from memgen_eval.metrics.memorization import copying, measure_memorization, patch_share, repetition, search
 from memgen_eval.metrics.novelty import known_distances, measure_novelty, with_notes
 from memgen_eval.neighbours.index import Index
@@ -39,7 +38,6 @@ from memgen_eval.runtime import Stages, check_denoiser, foreign
 
 NO_DENOISER = "needs a denoiser: pass denoiser="
 DATA_ALONE = f"{NO_DENOISER}, or ask for denoiser in metrics for what the data alone tells"
-TOO_FEW = "needs two samples, two test images and four training images"
 REPEATS_LEFT_OUT = "{:,} samples that repeat another sample exactly are left out"
 
 log = logging.getLogger("memgen_eval")
@@ -205,12 +203,6 @@ class _Run:
             tolerance = self.known.tolerance(self.index) if given is None else given / self.scale.unit
         return CopyRules(options.threshold, tolerance, options.flip)
 
-    @cached_property
-    def distinct(self) -> NDArray[Any]:
-        """The samples that repeat no earlier one, (N, C, H, W)."""
-        repeats = self.samples.survey.repeats
-        return self.samples.take(np.flatnonzero(~repeats)) if repeats.any() else self.samples.array()
-
     @property
     def repeats_note(self) -> tuple[str, ...]:
         """How many samples repeat an earlier one, where some do."""
@@ -372,15 +364,15 @@ def _gaussian(run: _Run, probed: Probe | None, why: str) -> Gaussian:
     """The Gaussian family; `why` says why there is no probe. Raises InputError for images that are too large."""
     known, seed = run.known, run.options.seed
     test = None if known.test is None or known.baseline is None else known.baseline.images
-    sets = match_sets(run.distinct, test, known.train.array(), seed=seed)
-    figures = SampleFigures.undefined(TOO_FEW)
+    sets = match_sets(run.samples.distinct, test, known.train.array(), seed=seed)
+    of_samples = Gaussian.undefined(TOO_FEW)
     if sets is not None:
         with run.stages.stage("gaussian structure"):
-            figures = measure_gaussian(
+            of_samples = measure_gaussian(
                 sets, train_moments=known.moments, grey_levels=GREY_LEVELS, seed=seed, notes=run.repeats_note
             )
-    curves = GaussianCurves.undefined(why) if probed is None else measure_gaussian_curves(probed, seed=seed)
-    return Gaussian(**vars(curves), **vars(figures))
+    of_denoiser = Gaussian.undefined(why) if probed is None else measure_gaussian_curves(probed, seed=seed)
+    return with_sample_figures(of_denoiser, of_samples)
 
 
 def _attempt(

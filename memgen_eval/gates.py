@@ -10,16 +10,18 @@ import difflib
 import math
 import operator
 import re
-import typing
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
 from memgen_eval.errors import GateError, InputError
-from memgen_eval.report import FAMILIES, LABELS, Curve, Estimate, Report
+from memgen_eval.results import FAMILIES, LABELS, Curve, Estimate, figure_kinds
+
+if TYPE_CHECKING:
+    from memgen_eval.report import Report
 
 FORM = "a gate is 'PATH < NUMBER' (or <= > >=), 'verdict == LABEL' or 'verdict != LABEL'"
-NUMBER = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
+BOUND = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 GATE = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|!=|<|>)\s*(.*?)\s*")
 ORDER: dict[str, Callable[[Any, Any], bool]] = {
     "<": operator.lt,
@@ -48,7 +50,7 @@ def parse_gate(text: str) -> Gate:
     Raises
     ------
     InputError
-        If it does not parse, names nothing, or its bound is no finite decimal number.
+        If it does not parse, names nothing, or its bound is not a finite decimal number.
     """
     match = GATE.fullmatch(text)
     if match is None:
@@ -59,7 +61,7 @@ def parse_gate(text: str) -> Gate:
     _check_path(text, path)
     if comparison not in ORDER:
         raise InputError(f"gate {text!r} compares a number with {comparison}: use one of < <= > >=")
-    if NUMBER.fullmatch(bound) is None or not math.isfinite(float(bound)):
+    if BOUND.fullmatch(bound) is None or not math.isfinite(float(bound)):
         raise InputError(f"gate {text!r} has the bound {bound!r}, expected a finite decimal number")
     return Gate(text, path, comparison, float(bound))
 
@@ -92,17 +94,6 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def figure_kinds() -> dict[str, type]:
-    """Every figure that a report can hold, by path, with its kind: Estimate or Curve."""
-    kinds: dict[str, type] = {}
-    for family, annotation in typing.get_type_hints(Report).items():
-        if family in FAMILIES:
-            result = next(a for a in typing.get_args(annotation) if a is not type(None))
-            hints = typing.get_type_hints(result)
-            kinds |= {f"{family}.{f.name}": hints[f.name] for f in fields(result) if hints[f.name] in (Estimate, Curve)}
-    return kinds
-
-
 def holds(report: Report, gate: Gate) -> bool:
     """Whether the comparison is true. Raises GateError, with the reason, where the report did not measure it."""
     compare = (ORDER | EQUALITY)[gate.comparison]
@@ -127,10 +118,9 @@ def _measured(report: Report, gate: Gate) -> Any:
             raise GateError(_unmeasured(gate, report.skipped.get("verdict", "no verdict was asked for")))
         return report.verdict.label
     family, name, part = (*gate.path.split("."), "value")[:3]
-    result = getattr(report, family)
-    if result is None:
+    figure = report.figure(f"{family}.{name}")
+    if figure is None:
         raise GateError(_unmeasured(gate, report.skipped.get(family, "not measured")))
-    figure = getattr(result, name)
     if isinstance(figure, Curve):
         values = [v for v in figure.value or () if v is not None]
         value = (min(values) if part == "min" else max(values)) if values else None

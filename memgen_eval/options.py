@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from memgen_eval.errors import InputError, check_count
-from memgen_eval.gates import did_you_mean, figure_kinds
+from memgen_eval.gates import did_you_mean
 from memgen_eval.metrics.statistics import check_fraction
-from memgen_eval.report import FAMILIES, Curve
+from memgen_eval.results import FAMILIES, Curve, figure_kinds
 
 NOT_ASKED = "not asked for"
 NOT_BUILT = "this version does not measure it"

@@ -178,10 +178,8 @@ class Prepared:
         """
         if self.test is not None:
             left_out = self.test.survey.repeats
-            rows = np.flatnonzero(~left_out)
-            images = self.test.take(rows) if left_out.any() else self.test.array()
             notes = _left_out(left_out, "test images repeat an earlier one")
-            return Baseline(images, rows, None, "test images", "test", notes)
+            return Baseline(self.test.distinct, np.flatnonzero(~left_out), None, "test images", "test", notes)
         left_out = self.train.survey.duplicated
         single = np.flatnonzero(~left_out)
         if len(single) < 2:
@@ -196,7 +194,7 @@ class Prepared:
 
         def compute() -> float:
             repeats = self.train.survey.repeats
-            distinct = index.among(self.train.take(np.flatnonzero(~repeats))) if repeats.any() else index
+            distinct = index.among(self.train.distinct) if repeats.any() else index
             return duplicate_tolerance(distinct, seed=self._seed)
 
         return self._keep("tolerance", compute)

@@ -12,21 +12,18 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from memgen_eval.errors import InputError, reading
+from memgen_eval.gates import did_you_mean, parse_gate, require
 from memgen_eval.results import (
-    LABELS,
-    Axis,
+    CAPTIONS,
     Curve,
     Denoiser,
     Estimate,
-    Evidence,
     Fidelity,
     Gallery,
     Gaussian,
-    Label,
-    Match,
     Memorization,
     Novelty,
     Provenance,
@@ -35,36 +32,11 @@ from memgen_eval.results import (
 )
 from memgen_eval.shell import as_path
 
-if TYPE_CHECKING:
-    pass
-
-__all__ = [
-    "FAMILIES",
-    "LABELS",
-    "SCHEMA_VERSION",
-    "Axis",
-    "Curve",
-    "Denoiser",
-    "Estimate",
-    "Evidence",
-    "Fidelity",
-    "Gallery",
-    "Gaussian",
-    "Label",
-    "Match",
-    "Memorization",
-    "Novelty",
-    "Provenance",
-    "Report",
-    "Settings",
-    "Verdict",
-]
 SCHEMA_VERSION = 3
-FAMILIES = ("memorization", "novelty", "fidelity", "denoiser", "gaussian")
 HIDDEN = frozenset({"gallery", "samples"})  # fields that never leave the process
 FIRST = "schema_version"
 LARGEST_REPORT = 2**24  # bytes; a report of ten thousand copies has two million
-LONGEST = 80  # characters of a value that a message repeats
+LONGEST_VALUE = 80  # characters of a value that a message repeats
 
 
 @dataclass(frozen=True)
@@ -93,38 +65,64 @@ class Report:
 
     def to_dict(self) -> dict[str, Any]:
         """The report in JSON types, as the schema that ships with the package describes it; images are left out."""
-        return report_to_dict(self)
+        data = to_json(self)
+        return {FIRST: data.pop(FIRST), **data}
 
     @classmethod
     def from_dict(cls, data: Mapping[str, Any]) -> Report:
         """The report that `to_dict` wrote. Raises InputError for anything else."""
-        return report_from_dict(cls, data)
+        version = data.get(FIRST) if isinstance(data, Mapping) else None
+        if version != SCHEMA_VERSION:
+            expected = f"expected {SCHEMA_VERSION}; evaluate again with this version"
+            raise InputError(f"report: schema_version is {version!r:.{LONGEST_VALUE}}, {expected}")
+        report: Report = from_json(cls, dict(data))
+        return report
 
     @classmethod
     def load(cls, path: str | Path) -> Report:
         """Read a report from the JSON file that `save` wrote. Raises InputError naming the file."""
-        return load_report(cls, as_path(path))
+        path, expected = as_path(path), "give the file that --json wrote"
+        with reading(str(path), "not a readable JSON report", expected):
+            if not path.exists():
+                raise InputError(f"{path}: no such file; give the JSON report that --json wrote")
+            if not path.is_file():
+                raise InputError(f"{path}: is not a file; {expected}")
+            if path.stat().st_size > LARGEST_REPORT:
+                raise InputError(f"{path}: {path.stat().st_size} bytes; no report is as large: {expected}")
+            try:
+                return cls.from_dict(json.loads(path.read_text(encoding="utf-8")))
+            except InputError as error:
+                raise InputError(f"{path}: {error}") from None
 
     def save(self, path: str | Path, *, images: bool = True) -> None:
         """Write the report as .json, .html or .md, whichever the suffix says; `images=False` leaves every image out."""
-        from memgen_eval.render.files import save_report
+        from memgen_eval.render.save import save_report
 
         save_report(self, as_path(path), images=images)
 
     def require(self, expression: str) -> None:
         """Raise GateError, naming value and bound, unless `expression` holds; see `memgen_eval.gates`."""
-        from memgen_eval.gates import parse_gate, require
-
         require(self, parse_gate(expression))
+
+    def figure(self, path: str) -> Estimate | Curve | None:
+        """The figure at a path such as ``novelty.auc``; None where its family was skipped.
+
+        Raises InputError for a path at which no report holds a figure.
+        """
+        if path not in CAPTIONS:
+            expected = f"expected the path of a figure, such as novelty.auc{did_you_mean(path, CAPTIONS)}"
+            raise InputError(f"{path!r} names nothing in a report, {expected}")
+        family, name = path.split(".")
+        result = getattr(self, family)
+        figure: Estimate | Curve | None = None if result is None else getattr(result, name)
+        return figure
 
     def figures(self) -> Iterator[tuple[str, Estimate | Curve]]:
         """Every figure that was asked for, by its path."""
-        for family in FAMILIES:
-            result = getattr(self, family)
-            for name in (f.name for f in fields(result)) if result is not None else ():
-                figure = getattr(result, name)
-                if isinstance(figure, Estimate | Curve):
-                    yield f"{family}.{name}", figure
+        for path in CAPTIONS:
+            figure = self.figure(path)
+            if figure is not None:
+                yield path, figure
 
     def scalars(self) -> dict[str, float]:
         """Every defined value, and its interval as `.low` and `.high`, by path: for any logger."""
@@ -138,7 +136,18 @@ class Report:
     @property
     def displayed_sentence(self) -> str:
         """The verdict's sentence, with the file names of the images it speaks of."""
-        return sentence_with_names(self)
+        if self.verdict is None:
+            return "No verdict: " + self.skipped.get("verdict", "it was not asked for") + "."
+        sentence, named = self.verdict.sentence, self.verdict.evidence.first_near_identical
+        if named is None:
+            return sentence
+        names = self.provenance.names
+        parts = (
+            (f"sample {named.sample_index}", names.get("samples", {}).get(str(named.sample_index))),
+            (f"training image {named.train_index}", names.get("train", {}).get(str(named.train_index))),
+        )
+        files = [f"{what} is {name}" for what, name in parts if name is not None]
+        return f"{sentence} ({'; '.join(files)})" if files else sentence
 
     def __repr__(self) -> str:
         label = "no verdict" if self.verdict is None else self.verdict.label
@@ -181,7 +190,7 @@ def from_json(kind: Any, value: Any, where: str = "report") -> Any:
         _expect(value in arguments, where, f"one of {', '.join(arguments)}")
     if isinstance(origin, type) and issubclass(origin, Mapping):
         _expect(isinstance(value, dict), where, "an object")
-        return {key: from_json(arguments[1], item, f"{where}[{key!r:.{LONGEST}}]") for key, item in value.items()}
+        return {key: from_json(arguments[1], item, f"{where}[{key!r:.{LONGEST_VALUE}}]") for key, item in value.items()}
     if origin is tuple:
         _expect(isinstance(value, list), where, "a list")
         return tuple(from_json(arguments[0], item, f"{where}[{i}]") for i, item in enumerate(value))
@@ -197,7 +206,7 @@ def _dataclass_from_json(kind: type, value: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     known = [f for f in fields(kind) if f.name not in HIDDEN]
     unknown = sorted(set(value) - {f.name for f in known})
-    _expect(not unknown, where, f"no field {', '.join(unknown):.{LONGEST}}")
+    _expect(not unknown, where, f"no field {', '.join(unknown):.{LONGEST_VALUE}}")
     missing = sorted({f.name for f in known} - set(value))
     _expect(not missing, where, f"a field {', '.join(missing)}")
     return kind(**{name: from_json(hints[name], item, f"{where}.{name}") for name, item in value.items()})
@@ -208,57 +217,9 @@ def _expect(holds: bool, where: str, what: str) -> None:
         raise InputError(f"{where}: expected {what}; this is not a report that memgen-eval wrote")
 
 
-def report_to_dict(report: Report) -> dict[str, Any]:
-    """See `Report.to_dict`."""
-    data = to_json(report)
-    return {FIRST: data.pop(FIRST), **data}
-
-
-def report_from_dict(kind: type[Report], data: Mapping[str, Any]) -> Report:
-    """See `Report.from_dict`."""
-    version = data.get(FIRST) if isinstance(data, Mapping) else None
-    if version != SCHEMA_VERSION:
-        expected = f"expected {SCHEMA_VERSION}; evaluate again with this version"
-        raise InputError(f"report: schema_version is {version!r:.{LONGEST}}, {expected}")
-    report: Report = from_json(kind, dict(data))
-    return report
-
-
-def load_report(kind: type[Report], path: Path) -> Report:
-    """See `Report.load`."""
-    expected = "give the file that --json wrote"
-    with reading(str(path), "not a readable JSON report", expected):
-        if not path.exists():
-            raise InputError(f"{path}: no such file; give the JSON report that --json wrote")
-        if not path.is_file():
-            raise InputError(f"{path}: is not a file; {expected}")
-        if path.stat().st_size > LARGEST_REPORT:
-            raise InputError(f"{path}: {path.stat().st_size} bytes; no report is as large: {expected}")
-        try:
-            return report_from_dict(kind, json.loads(path.read_text(encoding="utf-8")))
-        except InputError as error:
-            raise InputError(f"{path}: {error}") from None
-
-
 def dumps(data: Mapping[str, Any]) -> str:
     """Strict JSON text (no NaN, no infinity), in UTF-8 characters, with a final newline."""
     return json.dumps(data, allow_nan=False, ensure_ascii=False, indent=2) + "\n"
-
-
-def sentence_with_names(report: Report) -> str:
-    """See `Report.displayed_sentence`."""
-    if report.verdict is None:
-        return "No verdict: " + report.skipped.get("verdict", "it was not asked for") + "."
-    sentence, named = report.verdict.sentence, report.verdict.evidence.first_near_identical
-    if named is None:
-        return sentence
-    names = report.provenance.names
-    parts = (
-        (f"sample {named.sample_index}", names.get("samples", {}).get(str(named.sample_index))),
-        (f"training image {named.train_index}", names.get("train", {}).get(str(named.train_index))),
-    )
-    files = [f"{what} is {name}" for what, name in parts if name is not None]
-    return f"{sentence} ({'; '.join(files)})" if files else sentence
 
 
 def schema() -> dict[str, Any]:

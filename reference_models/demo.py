@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 
 from memgen_eval import Report
-from memgen_eval.report import Label
+from memgen_eval.results import Label
 from reference_models.bars import bar
 from reference_models.checkpoints import Checkpoint
 from reference_models.data import training_images

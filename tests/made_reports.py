@@ -7,7 +7,8 @@ import typing
 from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
-from memgen_eval.report import SCHEMA_VERSION, Curve, Estimate, Report
+from memgen_eval.report import SCHEMA_VERSION, Report
+from memgen_eval.results import Curve, Estimate
 
 ESTIMATE = Estimate(0.25, 0.125, 0.5, "Wilson 95 %", 400, ("a note", "another, with ünïcode"))
 

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from memgen_eval.metrics.copy_rules import Copying
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.report import Estimate
+from memgen_eval.results import Estimate
 
 
 def table(squared: ArrayLike, indices: ArrayLike | None = None, dtype: type = np.int64) -> Neighbours:

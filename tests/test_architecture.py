@@ -276,7 +276,7 @@ BROKEN: list[tuple[Rule, str, str]] = [
 ]
 
 KEPT: list[tuple[Rule, str, str]] = [
-    (against_the_flow, "memgen_eval.report", "def save():\n    from memgen_eval.render.files import save_report"),
+    (against_the_flow, "memgen_eval.report", "def save():\n    from memgen_eval.render.save import save_report"),
     (against_the_flow, "memgen_eval.metrics.novelty", "from memgen_eval.neighbours.table import Neighbours"),
     (against_the_flow, "reference_models.demo", "from memgen_eval import evaluate"),
     (forbidden_packages, "memgen_eval.compute.engines", "def f():\n    import torch"),
@@ -312,9 +312,10 @@ HELP = (
     [
         ("import memgen_eval", [*HEAVY, "numpy"]),
         ("import memgen_eval; memgen_eval.InputError; dir(memgen_eval)", [*HEAVY, "numpy"]),
+        ("import memgen_eval.report, memgen_eval.results", [*HEAVY, "numpy"]),
         (HELP, HEAVY),
     ],
-    ids=["import", "errors", "help"],
+    ids=["import", "errors", "report", "help"],
 )
 def test_heavy_packages_are_imported_only_where_they_are_used(code: str, heavy: list[str]) -> None:
     script = f"{code}\nimport sys\nprint('loaded:', sorted(set({heavy}) & set(sys.modules)))"

@@ -11,7 +11,7 @@ from checking import checked
 from made_reports import full_report
 from memgen_eval import Report
 from memgen_eval.render.headlines import headlines
-from memgen_eval.report import Label
+from memgen_eval.results import Label
 from reference_models import demo
 
 

@@ -10,8 +10,8 @@ from hypothesis import given, strategies as st
 
 from made_reports import ESTIMATE, full_report
 from memgen_eval import GateError, InputError, Report
-from memgen_eval.gates import Gate, fail_if, figure_kinds, holds, parse_gate, require
-from memgen_eval.report import LABELS, Curve, Estimate, Label
+from memgen_eval.gates import Gate, fail_if, holds, parse_gate, require
+from memgen_eval.results import LABELS, Curve, Estimate, Label, figure_kinds
 
 REPORT = full_report()
 

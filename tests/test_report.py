@@ -12,12 +12,12 @@ from typing import Any
 
 import pytest
 
-import memgen_eval.report
 import memgen_eval.results
 from checking import SCHEMA, strict_json
 from made_reports import ESTIMATE, full_report
 from memgen_eval import GateError, InputError, Report
-from memgen_eval.report import FAMILIES, Axis, Curve, Estimate, Gallery, Match, dumps
+from memgen_eval.report import dumps
+from memgen_eval.results import FAMILIES, FAMILY_TYPES, Axis, Curve, Estimate, Family, Gallery, Match
 
 EMPTY: dict[str, Any] = dict.fromkeys(("verdict", *FAMILIES))
 
@@ -278,10 +278,35 @@ def test_printed_and_shown_in_a_notebook() -> None:
     assert "No verdict" in report._repr_html_()
 
 
+def test_a_figure_is_found_by_its_path() -> None:
+    report = full_report()
+    assert report.novelty is not None
+    assert report.figure("novelty.auc") is report.novelty.auc
+    assert isinstance(report.figure("denoiser.gap_train"), Curve)
+    assert without_families().figure("novelty.auc") is None
+    for path in ("novelty.aucc", "auc", "memorization.copies", "settings.seed"):
+        with pytest.raises(InputError, match="names nothing in a report, expected the path of a figure"):
+            report.figure(path)
+
+
+@pytest.mark.parametrize("kind", FAMILY_TYPES.values(), ids=FAMILIES)
+def test_an_undefined_family_gives_the_reason_for_every_figure(kind: type[Family]) -> None:
+    parts: dict[str, Any] = {"Estimate": Estimate.undefined("why"), "Curve": Curve.undefined("why")}
+    family = kind.undefined("why")
+    assert family == kind(**{f.name: parts.get(str(f.type), ()) for f in fields(kind)})
+    assert type(family) is kind
+
+
+def test_one_point_of_a_curve() -> None:
+    curve = Curve((0.5, None), (0.25, None), None, "m", 9, ("n",), Axis("sigma", "", (1.0, 2.0)))
+    assert curve.at(0) == Estimate(0.5, 0.25, None, "m", 9, ("n",))
+    assert curve.at(1) == Estimate(None, None, None, "m", 9, ("n",))
+
+
 def test_the_parts_are_found_where_they_always_were() -> None:
-    for name in memgen_eval.report.__all__:
-        assert hasattr(memgen_eval.report, name)
-    for name in ("Estimate", "Curve", "Axis", "Verdict", "Settings", "Gallery"):
-        assert getattr(memgen_eval.report, name) is getattr(memgen_eval.results, name)
+    for name in memgen_eval.results.__all__:
+        assert hasattr(memgen_eval.results, name)
+    for name in ("Estimate", "Curve", "Verdict"):
+        assert getattr(memgen_eval, name) is getattr(memgen_eval.results, name)
     SCHEMA.check_schema(SCHEMA.schema)
     assert Axis("sigma", "", (0.1,)).values == (0.1,)

@@ -187,6 +187,12 @@ class ImageSet:
         return survey(self.blocks(), self.source.shape, self.dtype)
 
     @property
+    def distinct(self) -> NDArray[Any]:
+        """The images that equal no earlier one, in order."""
+        repeats = self.survey.repeats
+        return self.take(np.flatnonzero(~repeats)) if repeats.any() else self.array()
+
+    @property
     def checksum(self) -> str:
         """SHA-256 of type, shape and canonical pixels: the same whatever form the images arrived in."""
         return self.survey.checksum

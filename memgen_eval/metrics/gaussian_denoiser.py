@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields, replace
+from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,33 +12,17 @@ from memgen_eval.diffusion.measurements import Probe, Projections
 from memgen_eval.metrics.curves import floats, mean_curve, ratio_of_sums_curve, sigma_axis
 from memgen_eval.metrics.denoiser import why_no_gaussian
 from memgen_eval.metrics.gaussian_samples import subspace_overlap
-from memgen_eval.results import Axis, Curve
+from memgen_eval.results import Axis, Curve, Gaussian
 
 MIN_RMS = 0.01  # root mean square of D_G - mu below which no cosine is defined
+OF_SAMPLES = "needs samples: see `measure_gaussian`"
 FEW_INPUTS = "needs 256 noisy inputs or more"
 ALIGNED_DIRECTIONS = 32
 ROUNDING = 1e-7  # of outputs in float32: singular directions that differ by less are not told apart
 Floats = NDArray[np.float64]
 
 
-@dataclass(frozen=True)
-class GaussianCurves:
-    """The curves of the family gaussian, under the names of the report."""
-
-    nmse: Curve
-    cosine: Curve
-    linearity: Curve
-    gaussian_linearity: Curve
-    distillation_r2: Curve
-    distillation_alignment: Curve
-
-    @classmethod
-    def undefined(cls, reason: str) -> GaussianCurves:
-        """Nothing could be measured, with the reason."""
-        return cls(*(Curve.undefined(reason) for _ in fields(cls)))
-
-
-def measure_gaussian_curves(found: Probe, *, seed: int) -> GaussianCurves:
+def measure_gaussian_curves(found: Probe, *, seed: int) -> Gaussian:
     """Distance from D_G, linearity and linear distillation against sigma, on noised training images [1]_.
 
     ``nmse = E|D - D_G|^2 / E|D|^2``: 0 at D_G. ``cosine`` between ``D - mu`` and ``D_G - mu``: 1 at D_G. ``linearity``:
@@ -60,14 +44,15 @@ def measure_gaussian_curves(found: Probe, *, seed: int) -> GaussianCurves:
     """
     x, train = sigma_axis(found.sigmas), found.train
     if train.to_gaussian is None or train.energy is None or train.cosine is None or train.gaussian_energy is None:
-        return GaussianCurves.undefined(why_no_gaussian(found))
+        return Gaussian.undefined(why_no_gaussian(found))
     energetic = train.energy.mean(axis=1) > 0
     linearity = gaussian_linearity = Curve.undefined("needs two training images")
     if found.linearity is not None:
         pairs = ("over pairs of images",)
         linearity = mean_curve(found.linearity.model, x, notes=pairs)
         gaussian_linearity = mean_curve(found.linearity.gaussian, x, notes=pairs)
-    return GaussianCurves(
+    return replace(
+        Gaussian.undefined(OF_SAMPLES),
         nmse=ratio_of_sums_curve(train.to_gaussian, train.energy, x, defined=energetic, seed=seed, notes=found.notes),
         cosine=_cosine(train.cosine, train.gaussian_energy, x),
         linearity=linearity,

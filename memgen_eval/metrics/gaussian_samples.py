@@ -17,11 +17,13 @@ from memgen_eval.compute.engines import threads_for
 from memgen_eval.compute.resources import single_thread
 from memgen_eval.diffusion.moments import Moments, leading_directions, moments, project
 from memgen_eval.metrics.statistics import Z, bootstrap, permutation
-from memgen_eval.results import Estimate
+from memgen_eval.results import Estimate, Gaussian
 
 WASSERSTEIN_DIRECTIONS = 256
 OVERLAP_DIRECTIONS = 32
 NUM_MOMENT_RESAMPLES = 100
+TOO_FEW = "needs two samples, two test images and four training images"
+OF_DENOISER = "needs a denoiser: see `measure_gaussian_curves`"
 METHOD = f"bootstrap over the set's images, {NUM_MOMENT_RESAMPLES} resamples, normal 95 %"
 Floats = NDArray[np.float64]
 
@@ -168,22 +170,6 @@ def _overlap(images: NDArray[Any], reference: Floats, *, seed: int) -> Estimate:
     return Estimate(value, max(value - Z * spread, 0.0), min(value + Z * spread, 1.0), METHOD, len(rows))
 
 
-@dataclass(frozen=True)
-class SampleFigures:
-    """What the family gaussian holds of samples, under the names of the report."""
-
-    wasserstein: Estimate
-    test_wasserstein: Estimate
-    subspace_overlap: Estimate
-    test_subspace_overlap: Estimate
-
-    @classmethod
-    def undefined(cls, reason: str) -> SampleFigures:
-        """Nothing could be measured, with the reason."""
-        nothing = Estimate.undefined(reason)
-        return cls(nothing, nothing, nothing, nothing)
-
-
 @dataclass(frozen=True, eq=False)
 class MatchedSets:
     """Images of one number M: samples, test (None without one) and two halves of train, (M, C, H, W) uint8 or float."""
@@ -215,7 +201,7 @@ def match_sets(
 
 def measure_gaussian(
     sets: MatchedSets, *, train_moments: Moments, grey_levels: float, seed: int, notes: tuple[str, ...] = ()
-) -> SampleFigures:
+) -> Gaussian:
     """D.5: Wasserstein distance and subspace overlap of samples, of test images, and of two halves of train.
 
     Parameters
@@ -251,7 +237,24 @@ def measure_gaussian(
         for images, more in ((sets.samples, own_notes), (control, (of_all, *control_notes)))
     )
     overlap = replace(overlap, notes=(*overlap.notes, *notes))
-    return SampleFigures(wasserstein, test_wasserstein, overlap, test_overlap)
+    return replace(
+        Gaussian.undefined(OF_DENOISER),
+        wasserstein=wasserstein,
+        test_wasserstein=test_wasserstein,
+        subspace_overlap=overlap,
+        test_subspace_overlap=test_overlap,
+    )
+
+
+def with_sample_figures(family: Gaussian, of_samples: Gaussian) -> Gaussian:
+    """The family with the figures of samples from another one."""
+    return replace(
+        family,
+        wasserstein=of_samples.wasserstein,
+        test_wasserstein=of_samples.test_wasserstein,
+        subspace_overlap=of_samples.subspace_overlap,
+        test_subspace_overlap=of_samples.test_subspace_overlap,
+    )
 
 
 def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int) -> tuple[Estimate, Estimate]:

@@ -27,7 +27,7 @@ from memgen_eval.neighbours.duplicates import neighbours_within
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.search import mirrored
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.results import Curve, Estimate, Match, Memorization, Verdict
+from memgen_eval.results import Estimate, Match, Memorization, Verdict
 
 MAX_COPIES = 10_000
 NUM_CLOSEST = 32
@@ -149,19 +149,15 @@ def measure_memorization(
     order = _by_closeness(matches)
     flagged_matches = [matches[i] for i in order if flagged[i]]
     verdict = _verdict(samples, baseline, rules, scale, cautions)
-    ratio = memorization_ratio(samples.distinct, threshold=rules.threshold, repeats=repeats)
     distinct = len({match.train_index for match in flagged_matches})
     cut = (f"only the first {MAX_COPIES:,} of {len(flagged_matches):,} copies are listed",)
-    undefined, of_pixels, without_features = map(Estimate.undefined, (reason, OF_PIXELS, NO_FEATURES))
-    family = Memorization(
-        ratio=ratio,
+    of_pixels, without_features = Estimate.undefined(OF_PIXELS), Estimate.undefined(NO_FEATURES)
+    family = replace(
+        Memorization.undefined(reason),
+        ratio=memorization_ratio(samples.distinct, threshold=rules.threshold, repeats=repeats),
         plain_ratio=_plain_ratio(samples, rules.threshold),
-        test_ratio=undefined,
-        excess=proportion_difference(ratio, undefined),
         ratio_curve=ratio_curve(samples.distinct, repeats=repeats),
-        test_ratio_curve=Curve.undefined(reason),
         carlini=carlini_ratio(samples.nearest, repeats=repeats),
-        test_carlini=undefined,
         carlini_absolute=_absolute(samples, rules.tolerance, scale),
         carlini_patch=of_pixels,
         feature_similarity=without_features,
@@ -172,12 +168,10 @@ def measure_memorization(
             distinct, count=len(flagged_matches), notes=cut if len(flagged_matches) > MAX_COPIES else ()
         ),
         num_near_identical=count_estimate(int(np.count_nonzero(samples.near_identical)), count=len(samples)),
-        test_num_near_identical=undefined,
         largest_compatible_ratio=largest_compatible_ratio(verdict.evidence),
         detectable_ratio=detectable_ratio(verdict.evidence),
         copies=tuple(flagged_matches[:MAX_COPIES]),
         closest=tuple(matches[i] for i in order[:NUM_CLOSEST]),
-        test_closest=(),
     )
     return family if baseline is None else _with_control(family, baseline, rules.threshold, scale), verdict
 

@@ -93,35 +93,26 @@ def _own_distances(tables: Sequence[Neighbours], index: Index) -> list[Floats]:
 def measure_novelty(samples: Distances, baseline: Distances | None, *, reason: str, seed: int) -> Novelty:
     """The family, from distances in report units; `reason` says why there is no baseline."""
     quantiles, median, medians = _quantiles(samples.neighbours, seed=(seed, 0))
-    undefined = Estimate.undefined(reason)
+    family = replace(
+        Novelty.undefined(reason),
+        distance_quantiles=quantiles,
+        distance_median=median,
+        authenticity=_authenticity(samples),
+    )
     if baseline is None:
-        return Novelty(
-            distance_quantiles=quantiles,
-            test_distance_quantiles=Curve.undefined(reason),
-            distance_median=median,
-            test_distance_median=undefined,
-            distance_ratio=undefined,
-            auc=undefined,
-            relative_auc=undefined,
-            ct=undefined,
-            relative_ct=undefined,
-            authenticity=_authenticity(samples),
-            test_authenticity=undefined,
-        )
+        return family
     test_quantiles, test_median, test_medians = _quantiles(baseline.neighbours, seed=(seed, 1))
     first, test_first = samples.neighbours.distances[:, 0], baseline.neighbours.distances[:, 0]
     relative, test_relative = _relative(samples.neighbours), _relative(baseline.neighbours)
-    return Novelty(
-        distance_quantiles=quantiles,
+    return replace(
+        family,
         test_distance_quantiles=test_quantiles,
-        distance_median=median,
         test_distance_median=test_median,
         distance_ratio=_median_ratio(median, test_median, medians, test_medians),
         auc=auc(first, test_first),
         relative_auc=_both(relative, test_relative, auc),
         ct=_data_copying(samples, baseline, first, test_first),
         relative_ct=_both(relative, test_relative, lambda x, y: _data_copying(samples, baseline, x, y)),
-        authenticity=_authenticity(samples),
         test_authenticity=_authenticity(baseline),
     )
 

@@ -5,17 +5,15 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-Role = Literal["samples", "baseline", "third", "fourth"]
 Form = Literal["cdf", "thresholds", "sigmas"]
 
 
 @dataclass(frozen=True)
 class Line:
-    """One curve of a report: its colour goes by its role, "samples" for what is judged, "baseline" for its control."""
+    """One curve of a report, by its path, with its name in the legend."""
 
     path: str
     label: str
-    role: Role
 
 
 @dataclass(frozen=True)
@@ -29,14 +27,17 @@ class Mark:
 
 @dataclass(frozen=True)
 class Chart:
-    """A picture with its caption. `{baseline}` and `{threshold}` stand for the report's own words."""
+    """A picture with its caption. `{baseline}` and `{threshold}` stand for the report's own words.
+
+    The first line is what is judged, the second its control: the place of a line decides its colour and its dashes.
+    """
 
     name: str
     title: str
-    form: Form
     lines: tuple[Line, ...]
     y_label: str
     caption: str
+    form: Form = "sigmas"
     marks: tuple[Mark, ...] = ()
     log_y: bool = False
 
@@ -49,8 +50,8 @@ DISTANCES = Chart(
     title="Distance to the nearest training image",
     form="cdf",
     lines=(
-        Line("novelty.distance_quantiles", "samples", "samples"),
-        Line("novelty.test_distance_quantiles", "{baseline}", "baseline"),
+        Line("novelty.distance_quantiles", "samples"),
+        Line("novelty.test_distance_quantiles", "{baseline}"),
     ),
     y_label="share of images at most this far",
     caption="Each curve gives the share of images that have a training image within a distance. Copies lift the "
@@ -63,8 +64,8 @@ RATIO = Chart(
     title="Flagged images against the threshold c",
     form="thresholds",
     lines=(
-        Line("memorization.ratio_curve", "samples", "samples"),
-        Line("memorization.test_ratio_curve", "{baseline}", "baseline"),
+        Line("memorization.ratio_curve", "samples"),
+        Line("memorization.test_ratio_curve", "{baseline}"),
     ),
     y_label="share with d1/d2 < c (square-root scale)",
     caption="Share of images that are flagged with threshold c; the verdict uses c = {threshold}. Copies keep the "
@@ -76,11 +77,10 @@ RATIO = Chart(
 INDEX = Chart(
     name="memorization-index",
     title="Memorization index",
-    form="sigmas",
     lines=(
-        Line("denoiser.matched_memorization_index", "matched, training images", "samples"),
-        Line("denoiser.test_memorization_index", "control, test images", "baseline"),
-        Line("denoiser.memorization_index", "whole training set", "third"),
+        Line("denoiser.matched_memorization_index", "matched, training images"),
+        Line("denoiser.test_memorization_index", "control, test images"),
+        Line("denoiser.memorization_index", "whole training set"),
     ),
     y_label="place between Wiener (0) and D* (1)",
     marks=(Mark("D*", y=1.0), Mark("Wiener", y=0.0), COLLAPSE),
@@ -93,11 +93,10 @@ INDEX = Chart(
 GAP = Chart(
     name="gap",
     title="Gap to the optimal denoiser D*",
-    form="sigmas",
     lines=(
-        Line("denoiser.gap_train", "noised training images", "samples"),
-        Line("denoiser.gap_test", "noised test images", "baseline"),
-        Line("denoiser.gap_path", "sampler's own path", "third"),
+        Line("denoiser.gap_train", "noised training images"),
+        Line("denoiser.gap_test", "noised test images"),
+        Line("denoiser.gap_path", "sampler's own path"),
     ),
     y_label="squared distance per value",
     marks=(COLLAPSE,),
@@ -110,8 +109,7 @@ GAP = Chart(
 GENERALIZATION = Chart(
     name="generalization-gap",
     title="Generalization gap",
-    form="sigmas",
-    lines=(Line("denoiser.generalization_gap", "test minus train", "samples"),),
+    lines=(Line("denoiser.generalization_gap", "test minus train"),),
     y_label="difference of squared errors per value",
     marks=(Mark("no gap", y=0.0),),
     caption="Denoising error on test images minus that on training images. Above zero is bad: the model knows its "
@@ -121,12 +119,11 @@ GENERALIZATION = Chart(
 ERRORS = Chart(
     name="errors",
     title="Denoising errors",
-    form="sigmas",
     lines=(
-        Line("denoiser.error_train", "model, training images", "samples"),
-        Line("denoiser.error_test", "model, test images", "baseline"),
-        Line("denoiser.optimal_error_train", "D*, training images", "third"),
-        Line("denoiser.optimal_error_test", "D*, test images", "fourth"),
+        Line("denoiser.error_train", "model, training images"),
+        Line("denoiser.error_test", "model, test images"),
+        Line("denoiser.optimal_error_train", "D*, training images"),
+        Line("denoiser.optimal_error_test", "D*, test images"),
     ),
     y_label="squared error per value",
     log_y=True,
@@ -138,10 +135,9 @@ ERRORS = Chart(
 RELATIVE_ERRORS = Chart(
     name="relative-errors",
     title="Errors relative to the Gaussian model D_G",
-    form="sigmas",
     lines=(
-        Line("denoiser.relative_error_train", "training images", "samples"),
-        Line("denoiser.relative_error_test", "test images", "baseline"),
+        Line("denoiser.relative_error_train", "training images"),
+        Line("denoiser.relative_error_test", "test images"),
     ),
     y_label="squared error over that of D_G",
     marks=(Mark("D_G", y=1.0),),
@@ -154,8 +150,7 @@ RELATIVE_ERRORS = Chart(
 OFF_LINE = Chart(
     name="off-line",
     title="Distance off the line between Wiener and D*",
-    form="sigmas",
-    lines=(Line("denoiser.off_line", "model", "samples"),),
+    lines=(Line("denoiser.off_line", "model"),),
     y_label="relative squared distance",
     marks=(Mark("on the line", y=0.0),),
     caption="How far the model is from every mixture of the Wiener denoiser and D*. Large is not bad: the model is "
@@ -165,10 +160,9 @@ OFF_LINE = Chart(
 NEIGHBOURS = Chart(
     name="effective-neighbours",
     title="Training images that D* mixes",
-    form="sigmas",
     lines=(
-        Line("denoiser.effective_neighbours_train", "noised training images", "samples"),
-        Line("denoiser.effective_neighbours", "noised test images", "baseline"),
+        Line("denoiser.effective_neighbours_train", "noised training images"),
+        Line("denoiser.effective_neighbours", "noised test images"),
     ),
     y_label="effective number of images",
     marks=(COLLAPSE, Mark("predicted", x_path="denoiser.predicted_collapse_sigma")),
@@ -177,11 +171,10 @@ NEIGHBOURS = Chart(
     "the collapse sigma D* answers with a single training image.",
 )
 
-RESIDUAL = Chart(
+IDENTITY_RESIDUAL = Chart(
     name="identity-residual",
     title="Check on the run",
-    form="sigmas",
-    lines=(Line("denoiser.identity_residual", "error - gap - error of D*", "samples"),),
+    lines=(Line("denoiser.identity_residual", "error - gap - error of D*"),),
     y_label="residual per value",
     marks=(Mark("expected", y=0.0),),
     caption="Error minus gap minus error of D*, on training images: zero in expectation for every model. A band "
@@ -191,8 +184,7 @@ RESIDUAL = Chart(
 NMSE = Chart(
     name="nmse",
     title="Distance from the Gaussian model",
-    form="sigmas",
-    lines=(Line("gaussian.nmse", "model", "samples"),),
+    lines=(Line("gaussian.nmse", "model"),),
     y_label="relative squared distance to D_G",
     marks=(Mark("Gaussian model", y=0.0),),
     caption="Squared distance between the model and D_G, the Wiener denoiser, which knows only mean and covariance "
@@ -203,11 +195,10 @@ NMSE = Chart(
 COSINES = Chart(
     name="cosines",
     title="Likeness to the Gaussian model, and linearity",
-    form="sigmas",
     lines=(
-        Line("gaussian.linearity", "linearity of the model", "samples"),
-        Line("gaussian.gaussian_linearity", "linearity of D_G", "baseline"),
-        Line("gaussian.cosine", "cosine to D_G", "third"),
+        Line("gaussian.linearity", "linearity of the model"),
+        Line("gaussian.gaussian_linearity", "linearity of D_G"),
+        Line("gaussian.cosine", "cosine to D_G"),
     ),
     y_label="cosine",
     marks=(Mark("alike", y=1.0),),
@@ -218,8 +209,7 @@ COSINES = Chart(
 DISTILLATION = Chart(
     name="distillation",
     title="Best affine fit",
-    form="sigmas",
-    lines=(Line("gaussian.distillation_r2", "model", "samples"),),
+    lines=(Line("gaussian.distillation_r2", "model"),),
     y_label="R2 on inputs of other images",
     marks=(Mark("affine", y=1.0),),
     caption="Share of the variance of the model's outputs that a linear map with a constant explains, in the "
@@ -230,8 +220,7 @@ DISTILLATION = Chart(
 ALIGNMENT = Chart(
     name="distillation-alignment",
     title="Directions of the affine fit",
-    form="sigmas",
-    lines=(Line("gaussian.distillation_alignment", "model", "samples"),),
+    lines=(Line("gaussian.distillation_alignment", "model"),),
     y_label="overlap with principal directions",
     marks=(Mark("aligned", y=1.0),),
     caption="Overlap of the directions that the affine fit amplifies most with those in which training images vary "
@@ -239,9 +228,9 @@ ALIGNMENT = Chart(
     "directions are answered alike and the overlap says little.",
 )
 
-SECTIONS: dict[str, tuple[Chart, ...]] = {
+CHARTS: dict[str, tuple[Chart, ...]] = {
     "memorization": (RATIO,),
     "novelty": (DISTANCES,),
-    "denoiser": (INDEX, GAP, GENERALIZATION, ERRORS, RELATIVE_ERRORS, OFF_LINE, NEIGHBOURS, RESIDUAL),
+    "denoiser": (INDEX, GAP, GENERALIZATION, ERRORS, RELATIVE_ERRORS, OFF_LINE, NEIGHBOURS, IDENTITY_RESIDUAL),
     "gaussian": (NMSE, COSINES, DISTILLATION, ALIGNMENT),
 }

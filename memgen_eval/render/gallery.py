@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from memgen_eval.render.headlines import baseline_is_test
-from memgen_eval.report import Gallery, Match, Report
+from memgen_eval.report import Report
+from memgen_eval.results import Gallery, Match
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -51,14 +52,15 @@ def pairs(report: Report, *, images: bool) -> dict[Side, list[Pair]]:
         return {"samples": [], "baseline": []}
     matches: dict[Side, tuple[Match, ...]] = {"samples": family.closest, "baseline": family.test_closest}
     shown = report.gallery if images else None
-    sources = {} if shown is None else _sources(shown, [key for side in matches for key in _keys(matches[side], side)])
+    keys = [key for side in matches for key in _picture_keys(matches[side], side)]
+    sources = {} if shown is None else _sources(shown, keys)
     return {
         side: [_pair(report, match, side, sources, place=place) for place, match in enumerate(listed)]
         for side, listed in matches.items()
     }
 
 
-def _keys(matches: Iterable[Match], side: Side) -> list[Key]:
+def _picture_keys(matches: Iterable[Match], side: Side) -> list[Key]:
     return [key for match in matches for key in ((side, match.sample_index), ("train", match.train_index))]
 
 
@@ -80,7 +82,7 @@ def _pair(report: Report, match: Match, side: Side, sources: Mapping[Key, tuple[
 
 
 def _num_flagged(report: Report, side: Side) -> int:
-    """How many of a side the rule flags: it compares integers, and the ratios of a report are rounded."""
+    """The number of a side's images that the ratio rule flags; it compares exactly, a report's ratios are rounded."""
     if report.verdict is None:
         return 0
     evidence = report.verdict.evidence

@@ -9,47 +9,34 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from memgen_eval.render import numbers
-from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
-from memgen_eval.render.charts import SECTIONS, Chart
-from memgen_eval.render.gallery import Pair, Side, pairs
-from memgen_eval.render.headlines import (
-    COMPARISONS,
-    NO_BASELINE,
+from memgen_eval.render.charts import CHARTS, Chart
+from memgen_eval.render.contents import (
+    COMPARED,
+    FAMILY_TITLES,
     accounts,
-    at,
-    baseline_is_test,
-    baseline_words,
     compare,
     evidence,
-    headlines,
+    figure_rows,
+    readings,
     skipped,
-    summary,
+    verdict_label,
 )
-from memgen_eval.render.numbers import Shown, visible
+from memgen_eval.render.gallery import Pair, Side, pairs
+from memgen_eval.render.headlines import WITHOUT_BASELINE, baseline_is_test, baseline_words, headlines
+from memgen_eval.render.numbers import visible
 from memgen_eval.render.plots import draw
-from memgen_eval.render.table import readings
-from memgen_eval.report import Curve, Estimate, Report
+from memgen_eval.report import Report
 
 if TYPE_CHECKING:
     from jinja2 import Template
 
-HEADINGS = {"copies": "Copies found", "no copying found": "No copying found", "undecided": "Undecided"}
+HEADINGS = {
+    "copies": "Copies found",
+    "no copying found": "No copying found",
+    "undecided": "Undecided",
+    "no verdict": "No verdict",
+}
 FIRST_PAIRS = 12  # the others are folded away
-
-
-@dataclass(frozen=True)
-class Row:
-    """A figure of the last table; `points` are those of a curve."""
-
-    path: str
-    label: str
-    meaning: str
-    shown: Shown
-    method: str
-    count: str
-    notes: tuple[str, ...]
-    axis: str
-    points: tuple[tuple[str, Shown], ...]
 
 
 @dataclass(frozen=True)
@@ -62,7 +49,7 @@ class Drawing:
 
 
 @dataclass(frozen=True)
-class Wall:
+class GalleryView:
     """One gallery; `pictured` says whether any of its pairs has pixels."""
 
     side: Side
@@ -77,7 +64,7 @@ def render_html(report: Report, *, images: bool = True) -> str:
     Parameters
     ----------
     report : Report
-        What is shown, and all that is.
+        The only source of what the page shows.
     images : bool
         False leaves every picture out, so that the page can go where the images cannot.
 
@@ -86,28 +73,27 @@ def render_html(report: Report, *, images: bool = True) -> str:
     str
         HTML in one piece, under 10 MB; the same report gives the same text.
     """
-    label = None if report.verdict is None else report.verdict.label
     context = {
         "report": report,
-        "label": label or "no verdict",
-        "heading": HEADINGS[label] if label else "No verdict",
+        "label": verdict_label(report),
+        "heading": HEADINGS[verdict_label(report)],
         "evidence": evidence(report),
         "accounts": accounts(report),
         "headlines": headlines(report),
         "baseline": baseline_words(report),
         "baseline_sentence": _baseline_sentence(report),
-        "walls": [_wall(side, listed) for side, listed in pairs(report, images=images).items()],
+        "galleries": [_gallery_view(side, listed) for side, listed in pairs(report, images=images).items()],
         "images": images,
-        "drawings": {family: _drawings(charts, report) for family, charts in SECTIONS.items()},
-        "comparisons": {family: compare(report, family) for family in COMPARISONS},
+        "drawings": {family: _drawings(charts, report) for family, charts in CHARTS.items()},
+        "comparisons": {family: compare(report, family) for family in COMPARED},
         "readings": readings(report),
-        "rows": {family: _rows(report, family) for family in FAMILY_TITLES},
+        "rows": {family: figure_rows(report, family) for family in FAMILY_TITLES},
         "skipped": [(", ".join(names), why) for names, why in skipped(report)],
         "titles": FAMILY_TITLES,
         "threshold": numbers.threshold(report.settings.threshold),
         "size": numbers.image_size(report.settings.image_shape),
-        "settings": _settings(report),
-        "provenance": _provenance(report),
+        "settings": _settings_rows(report),
+        "provenance": _provenance_rows(report),
         "inputs": {name: _pairs_of(held) for name, held in report.provenance.inputs.items()},
         "not_measured": numbers.NOT_MEASURED,
     }
@@ -131,22 +117,22 @@ def _template() -> Template:
 
 
 def _shown_safely(value: Any) -> Any:
-    """Text from outside, its control characters spelled out; markup of ours as it is."""
+    """Spell out the control characters of text; markup that the library made stays as it is."""
     return visible(value) if type(value) is str else value
 
 
 def _baseline_sentence(report: Report) -> str:
     count = f"{report.settings.num_baseline:,}"
-    if report.settings.baseline == NO_BASELINE:
+    if report.settings.baseline == WITHOUT_BASELINE:
         return "There is no baseline: neither test images nor several training images were given."
     if baseline_is_test(report):
         return f"The baseline is {count} test images, which cannot be copies if the model has not seen them."
     return f"The baseline is {count} training images, each compared with all the others, since no test set was given."
 
 
-def _wall(side: Side, listed: list[Pair]) -> Wall:
+def _gallery_view(side: Side, listed: list[Pair]) -> GalleryView:
     pictured = any(pair.image.source is not None for pair in listed)
-    return Wall(side, listed[:FIRST_PAIRS], listed[FIRST_PAIRS:], pictured)
+    return GalleryView(side, listed[:FIRST_PAIRS], listed[FIRST_PAIRS:], pictured)
 
 
 def _drawings(charts: Iterable[Chart], report: Report) -> list[Drawing]:
@@ -157,39 +143,20 @@ def _drawings(charts: Iterable[Chart], report: Report) -> list[Drawing]:
     return [Drawing(chart.title, Markup(svg), chart.caption.format(**words)) for chart, svg in drawn]
 
 
-def _rows(report: Report, family: str) -> list[Row]:
-    return [_row(report, path, figure) for path, figure in report.figures() if path.startswith(f"{family}.")]
-
-
-def _row(report: Report, path: str, figure: Estimate | Curve) -> Row:
-    unit, described = unit_of(path, report.settings.features), FIGURES[path]
-    axis = ""
-    points: tuple[tuple[str, Shown], ...] = ()
-    if isinstance(figure, Curve):
-        shown = summary(figure, unit)
-        if figure.x is not None and figure.value is not None:
-            axis = f"{figure.x.name} {figure.x.unit}".strip()
-            points = tuple((f"{x:.4g}", numbers.show(at(figure, i), unit)) for i, x in enumerate(figure.x.values))
-    else:
-        shown = numbers.show(figure, unit)
-    count = "" if figure.count is None else f"{figure.count:,}"
-    return Row(path, described.label, described.meaning, shown, figure.method, count, figure.notes, axis, points)
-
-
-def _settings(report: Report) -> list[tuple[str, str]]:
+def _settings_rows(report: Report) -> list[tuple[str, str]]:
     """Every setting under its own name, tolerance in grey levels too."""
     rows = [(f.name, getattr(report.settings, f.name)) for f in fields(report.settings) if f.name != "checksums"]
     written = {name: _words(value) for name, value in rows}
     tolerance = report.settings.duplicate_tolerance
     if tolerance is not None:
-        written["duplicate_tolerance"] += f" ({numbers.number(tolerance * 255)} grey levels)"
+        written["duplicate_tolerance"] += f" ({numbers.number(tolerance * numbers.GREY_LEVELS)} grey levels)"
     written["metrics"] = _words(report.settings.metrics or "all")
     written["threshold"] = numbers.threshold(report.settings.threshold)
     checksums = [(f"checksum of {name}", _words(value)) for name, value in report.settings.checksums.items()]
     return [*written.items(), *checksums]
 
 
-def _provenance(report: Report) -> list[tuple[str, str]]:
+def _provenance_rows(report: Report) -> list[tuple[str, str]]:
     """Where, when, with what and for how long the report was made."""
     held = report.provenance
     names = ("created", "engine", "device", "threads", "ranks", "batch_size", "memory_budget")

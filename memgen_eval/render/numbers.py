@@ -8,11 +8,9 @@ import re
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal
 
-from memgen_eval.report import Curve, Estimate
+from memgen_eval.results import CAPTIONS, Curve, Estimate, Unit
 
-Unit = Literal["share", "points", "count", "distance", "feature distance", "number", "sigma"]
 NOT_MEASURED = "not measured"
 GREY_LEVELS = 255
 INTERVAL_DIGITS = 2
@@ -33,36 +31,49 @@ MARKDOWN = re.compile(r"([\\`*_{}\[\]|~#!>])")
 
 
 @dataclass(frozen=True)
-class Figure:
-    """How a figure is presented."""
-
-    label: str
-    unit: Unit
-    meaning: str
-
-
-@dataclass(frozen=True)
 class Shown:
-    """A figure in words: `value`, and `interval`, which is empty where there is none."""
+    """A figure in words; `interval` is empty where there is none, `reason` says why an estimate has no value."""
 
     value: str
     interval: str = ""
+    reason: str | None = None
+
+    @property
+    def aside(self) -> str:
+        """What stands beside the value: the interval, or the reason."""
+        return self.interval if self.reason is None else self.reason
 
     def __str__(self) -> str:
         return f"{self.value} ({self.interval})" if self.interval else self.value
 
 
-def show(estimate: Estimate, unit: Unit) -> Shown:
-    """An estimate in its unit; "not measured" where it has no value."""
-    if estimate.value is None:
-        return Shown(NOT_MEASURED)
-    parts = (estimate.value, estimate.low, estimate.high)
+def unit_of(path: str, features: str) -> Unit:
+    """The unit of a figure; novelty's distances are in grey levels only where the features are pixels."""
+    unit = CAPTIONS[path].unit
+    return "feature distance" if unit == "distance" and path.startswith("novelty.") and features != "pixels" else unit
+
+
+def show(figure: Estimate | Curve, unit: Unit) -> Shown:
+    """A figure in its unit, a curve by its smallest and largest value; "not measured" where it has no value."""
+    if isinstance(figure, Curve):
+        return _show_curve(figure, unit)
+    if figure.value is None:
+        return Shown(NOT_MEASURED, reason=reason(figure))
+    parts = (figure.value, figure.low, figure.high)
     if unit != "distance":
         return _with_suffix(parts, *_SCALES[unit])
     grey = _with_suffix(parts, GREY_LEVELS, " grey levels")
     plain = _with_suffix(parts, 1, "")
     interval = f"{grey.interval}; {plain.interval}" if plain.interval else ""
     return Shown(f"{grey.value} ({plain.value})", interval)
+
+
+def _show_curve(curve: Curve, unit: Unit) -> Shown:
+    defined = [value for value in curve.value or () if value is not None]
+    if not defined:
+        return Shown(NOT_MEASURED)
+    smallest, largest = (show(Estimate(end), unit).value for end in (min(defined), max(defined)))
+    return Shown(f"{smallest} to {largest}", f"{len(defined)} points")
 
 
 def reason(figure: Estimate | Curve) -> str:

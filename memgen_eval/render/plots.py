@@ -16,9 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.render import numbers
-from memgen_eval.render.charts import SIGMA_LABEL, Chart, Line, Role
-from memgen_eval.render.headlines import baseline_words, find
-from memgen_eval.report import Curve, Estimate, Report
+from memgen_eval.render.charts import SIGMA_LABEL, Chart, Line
+from memgen_eval.render.headlines import baseline_words
+from memgen_eval.report import Report
+from memgen_eval.results import Curve, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -26,17 +27,12 @@ if TYPE_CHECKING:
 WIDTH, HEIGHT = 460, 290  # px, before the page scales it
 VARIABLES = {"#010101": "samples", "#020202": "baseline", "#030303": "ink", "#040404": "muted", "#050505": "rule"}
 SAMPLES, BASELINE, INK, MUTED, RULE = VARIABLES
-COLOURS: dict[Role, str] = {"samples": SAMPLES, "baseline": BASELINE, "third": INK, "fourth": MUTED}
-DASHES: dict[Role, Any] = {
-    "samples": "solid",
-    "baseline": (0, (5, 2)),
-    "third": (0, (1, 1.5)),
-    "fourth": (0, (5, 2, 1, 2)),
-}
+COLOURS = (SAMPLES, BASELINE, INK, MUTED)  # of the first line of a chart, the second, the third and the fourth
+DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
 BAND_OPACITY = 0.18
 MOST_MARKERS = 40
-FEW_DECADES = 30.0  # over a range below it the powers of ten are too few for an axis
-MOST_DECADES = 1e6  # a logarithmic axis ends this far below the largest value
+NARROW_RANGE = 30.0  # largest over smallest value; an axis below it needs ticks between the powers of ten
+WIDEST_RANGE = 1e6  # largest over smallest value on a logarithmic axis; smaller values are cut off
 
 STYLE: dict[Any, Any] = {
     "svg.fonttype": "none",
@@ -69,39 +65,50 @@ Floats = NDArray[np.float64]
 
 def draw(chart: Chart, report: Report) -> str | None:
     """The chart as an ``<svg>`` element; None where none of its curves was measured."""
-    drawn = [(line, curve) for line in chart.lines if (curve := _measured(report, line)) is not None]
-    if not drawn:
+    curves = [_measured_curve(report, line) for line in chart.lines]
+    measured = [curve for curve in curves if curve is not None]
+    if not measured:
         return None
     with _matplotlib(salt=chart.name):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72, layout="constrained")
         axes = figure.subplots()
-        _FORMS[chart.form](axes, chart, report)
-        for line, curve in drawn:
-            _draw_line(axes, chart, line, curve, line.label.format(baseline=baseline_words(report)))
+        if chart.form == "cdf":
+            _prepare_cdf(axes, measured, in_pixels=report.settings.features == "pixels")
+        elif chart.form == "thresholds":
+            _prepare_thresholds(axes, report.settings.threshold)
+        else:
+            _prepare_sigmas(axes, chart, measured)
+        axes.set_ylabel(chart.y_label + (" (log scale)" if chart.log_y else ""))
+        for i, curve in enumerate(curves):
+            if curve is not None:
+                label = chart.lines[i].label.format(baseline=baseline_words(report))
+                style = {"color": COLOURS[i], "linestyle": DASHES[i], "linewidth": 1.6, "label": label}
+                _draw_curve(axes, chart, curve, style)
         _draw_marks(axes, chart, report)
-        axes.legend(**_LEGENDS[chart.form])
+        axes.legend(**LEGENDS[chart.form])
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return _inline(stream.getvalue(), chart.title)
 
 
-def _measured(report: Report, line: Line) -> Curve | None:
-    curve = find(report, line.path)
-    measured = isinstance(curve, Curve) and curve.x is not None and any(v is not None for v in curve.value or ())
-    return curve if measured and isinstance(curve, Curve) else None
+def _measured_curve(report: Report, line: Line) -> Curve | None:
+    curve = report.figure(line.path)
+    if not isinstance(curve, Curve) or curve.x is None or all(value is None for value in curve.value or ()):
+        return None
+    return curve
 
 
 @contextmanager
 def _matplotlib(*, salt: str) -> Iterator[None]:
-    """Set matplotlib's own defaults and ours inside, the caller's outside; silent where it cannot keep a cache."""
+    """Set matplotlib's own defaults and ours inside, the caller's outside; without a warning of a missing cache."""
     logger = logging.getLogger("matplotlib")
     level = logger.level
-    logger.setLevel(logging.ERROR)  # it warns that its cache folder cannot be written, which harms nothing here
+    logger.setLevel(logging.ERROR)  # the warning that its cache folder cannot be written does no harm here
     try:
         import matplotlib as mpl
-        from matplotlib import font_manager  # noqa: F401  its fonts are sought while the logger is quiet
+        from matplotlib import font_manager  # noqa: F401  it searches for fonts while the logger is quiet
 
         with mpl.rc_context():
             mpl.rcdefaults()
@@ -116,31 +123,28 @@ def _floats(values: tuple[float | None, ...]) -> Floats:
     return np.array([np.nan if value is None else value for value in values], dtype=np.float64)
 
 
-def _draw_line(axes: Axes, chart: Chart, line: Line, curve: Curve, label: str) -> None:
+def _draw_curve(axes: Axes, chart: Chart, curve: Curve, style: dict[str, Any]) -> None:
     assert curve.x is not None and curve.value is not None
     places, values = _floats(curve.x.values), _floats(curve.value)
-    colour = COLOURS[line.role]
     marker = "o" if chart.form == "sigmas" and len(places) <= MOST_MARKERS else ""
-    style: dict[str, Any] = {"color": colour, "linestyle": DASHES[line.role], "linewidth": 1.6, "label": label}
     sides = (values, places) if chart.form == "cdf" else (places, values)
     axes.plot(*sides, marker=marker, markersize=2.8, markeredgewidth=0, **style)
     if curve.low is not None and curve.high is not None:
         low, high = _floats(curve.low), _floats(curve.high)
         fill = axes.fill_betweenx if chart.form == "cdf" else axes.fill_between
         band: dict[str, Any] = {"where": np.isfinite(low) & np.isfinite(high), "linewidth": 0, "alpha": BAND_OPACITY}
-        fill(places, low, high, color=colour, **band)
+        fill(places, low, high, color=style["color"], **band)
 
 
-def _prepare_cdf(axes: Axes, chart: Chart, report: Report) -> None:
+def _prepare_cdf(axes: Axes, curves: list[Curve], *, in_pixels: bool) -> None:
     """Distances on x from 0, shares on y; grey levels along the top where the distances are of pixels."""
     from matplotlib.ticker import PercentFormatter
 
-    ends = [curve.high or curve.value for line in chart.lines if (curve := _measured(report, line)) is not None]
+    ends = [curve.high or curve.value for curve in curves]
     axes.set_xlim(0, 1.02 * max(value for values in ends for value in values or () if value is not None) or 1)
     axes.set_ylim(0, 1)
     axes.yaxis.set_major_formatter(PercentFormatter(1, symbol=" %"))
-    axes.set_ylabel(chart.y_label)
-    if report.settings.features != "pixels":
+    if not in_pixels:
         axes.set_xlabel("distance in feature space")
         return
     axes.set_xlabel("distance, root mean square per value on [0, 1]")
@@ -156,7 +160,7 @@ def _from_grey(grey_levels: Any) -> Any:
     return grey_levels / numbers.GREY_LEVELS
 
 
-def _prepare_thresholds(axes: Axes, chart: Chart, report: Report) -> None:
+def _prepare_thresholds(axes: Axes, threshold: float) -> None:
     """The threshold on x, shares on y under a square root, so that one per cent is still seen."""
     from matplotlib.ticker import FixedLocator, PercentFormatter
 
@@ -166,28 +170,26 @@ def _prepare_thresholds(axes: Axes, chart: Chart, report: Report) -> None:
     axes.yaxis.set_major_locator(FixedLocator([0, 0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 1]))
     axes.yaxis.set_major_formatter(PercentFormatter(1, decimals=0, symbol=" %"))
     axes.set_xlabel("threshold c of the ratio d1/d2")
-    axes.set_ylabel(chart.y_label)
-    _vertical(axes, report.settings.threshold, f"c = {numbers.threshold(report.settings.threshold)}")
+    _vertical(axes, threshold, f"c = {numbers.threshold(threshold)}")
 
 
-def _prepare_sigmas(axes: Axes, chart: Chart, report: Report) -> None:
+def _prepare_sigmas(axes: Axes, chart: Chart, curves: list[Curve]) -> None:
     """The noise level on x, logarithmic; y as the chart asks."""
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     axes.set_xscale("log")
     axes.xaxis.set_major_formatter(FuncFormatter(_plain_tick))
     axes.set_xlabel(SIGMA_LABEL)
-    axes.set_ylabel(chart.y_label + (" (log scale)" if chart.log_y else ""))
     if chart.log_y:
         axes.set_yscale("log", nonpositive="clip")
         axes.yaxis.set_major_formatter(FuncFormatter(_plain_tick))
-        curves = [_floats(curve.value or ()) for line in chart.lines if (curve := _measured(report, line)) is not None]
         marked = np.array([mark.y for mark in chart.marks if mark.y is not None])
-        positive = np.concatenate([values[values > 0] for values in [*curves, marked]])
+        drawn = [_floats(curve.value or ()) for curve in curves]
+        positive = np.concatenate([values[values > 0] for values in [*drawn, marked]])
         if len(positive):
-            low, high = max(positive.min() / 2, positive.max() / MOST_DECADES), positive.max() * 2
+            low, high = max(positive.min() / 2, positive.max() / WIDEST_RANGE), positive.max() * 2
             axes.set_ylim(low, high)
-            if high / low < FEW_DECADES:
+            if high / low < NARROW_RANGE:
                 axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
     axes.minorticks_off()
 
@@ -196,8 +198,7 @@ def _plain_tick(value: float, _: int | None) -> str:
     return f"{value:,.0f}" if value >= 1 else f"{value:g}".replace("e-0", "e-")
 
 
-_FORMS = {"cdf": _prepare_cdf, "thresholds": _prepare_thresholds, "sigmas": _prepare_sigmas}
-_LEGENDS: dict[str, dict[str, Any]] = {
+LEGENDS: dict[str, dict[str, Any]] = {
     "cdf": {"loc": "lower right"},
     "thresholds": {"loc": "upper left"},
     "sigmas": {"loc": "lower left", "bbox_to_anchor": (0, 1.02), "ncols": 2},
@@ -211,7 +212,7 @@ def _draw_marks(axes: Axes, chart: Chart, report: Report) -> None:
         if mark.y is not None:
             axes.axhline(mark.y, color=MUTED, linewidth=0.8)
             axes.annotate(mark.label, (1, mark.y), (4, 0), va="center", color=INK, fontsize=9, **beside)
-        figure = None if mark.x_path is None else find(report, mark.x_path)
+        figure = None if mark.x_path is None else report.figure(mark.x_path)
         if isinstance(figure, Estimate) and figure.value is not None:
             _vertical(axes, figure.value, mark.label, row)
             row += 1

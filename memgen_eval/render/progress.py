@@ -11,11 +11,11 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LOGGER = "memgen_eval"
-NAMES = ("stage", "else", "all")
+PROFILE_NAMES = ("stage", "else", "all")
 
 
 class _Bars(logging.Handler):
-    """A bar a stage: records carry `stage` when one begins, `done` and `total` as it goes on."""
+    """A bar for each stage: log records carry `stage` when one begins, `done` and `total` as it goes on."""
 
     def __init__(self, progress: Progress) -> None:
         super().__init__(logging.INFO)
@@ -62,10 +62,10 @@ def shown_on_terminal(stream: TextIO) -> Iterator[None]:
 
 
 def profile_table(seconds: Mapping[str, float], total: float) -> str:
-    """A line a stage with its seconds and its share of `total`, in ASCII; what no stage took is "else"."""
-    rest = {NAMES[1]: max(total - sum(seconds.values()), 0.0), NAMES[2]: total}
-    width = max(map(len, (*NAMES, *seconds)))
-    lines = [f"{NAMES[0]:<{width}}  seconds  share"]
+    """A line for each stage with its seconds and share of `total`, in ASCII; the time outside all stages is "else"."""
+    rest = {PROFILE_NAMES[1]: max(total - sum(seconds.values()), 0.0), PROFILE_NAMES[2]: total}
+    width = max(map(len, (*PROFILE_NAMES, *seconds)))
+    lines = [f"{PROFILE_NAMES[0]:<{width}}  seconds  share"]
     for name, value in (*seconds.items(), *rest.items()):
         lines.append(f"{name:<{width}}  {value:7.2f}  {100 * value / total if total else 0:3.0f} %")
     return "\n".join(lines)

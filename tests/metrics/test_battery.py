@@ -18,11 +18,11 @@ from memgen_eval.diffusion.moments import moments
 from memgen_eval.metrics.baseline import Baseline, Scale
 from memgen_eval.metrics.copy_rules import CopyRules, repeated
 from memgen_eval.metrics.data_copying import partition
-from memgen_eval.metrics.gaussian_denoiser import GaussianCurves
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
 from memgen_eval.metrics.memorization import measure_memorization
 from memgen_eval.metrics.novelty import Distances, measure_novelty
-from memgen_eval.report import Curve, Estimate, Gaussian, Memorization, Novelty, Verdict, dumps
+from memgen_eval.report import dumps
+from memgen_eval.results import Curve, Estimate, Gaussian, Memorization, Novelty, Verdict
 from metric_tables import brute_force, copying
 
 Arrays = NDArray[Any]
@@ -100,8 +100,7 @@ def novelty(samples: Arrays) -> Novelty:
 def gaussian(samples: Arrays) -> Gaussian:
     size = min(len(samples), len(TEST))
     sets = MatchedSets(samples[:size], TEST[:size], TRAIN[:size], TRAIN[150 : 150 + size])
-    figures = measure_gaussian(sets, train_moments=MOMENTS, grey_levels=255.0, seed=0)
-    return Gaussian(**vars(GaussianCurves.undefined("needs a denoiser")), **vars(figures))
+    return measure_gaussian(sets, train_moments=MOMENTS, grey_levels=255.0, seed=0)
 
 
 def report(samples: Arrays) -> Report:

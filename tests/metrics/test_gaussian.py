@@ -13,7 +13,6 @@ from conftest import Cifar10
 from memgen_eval.diffusion.moments import leading_directions, moments
 from memgen_eval.metrics.gaussian_samples import (
     MatchedSets,
-    SampleFigures,
     Sketch,
     _Law,
     gaussian_wasserstein,
@@ -21,7 +20,7 @@ from memgen_eval.metrics.gaussian_samples import (
     sketch,
     subspace_overlap,
 )
-from memgen_eval.report import Estimate
+from memgen_eval.results import Estimate, Gaussian
 from metric_tables import known
 
 Arrays = NDArray[Any]
@@ -29,7 +28,7 @@ Arrays = NDArray[Any]
 
 def measured(
     samples: Arrays, test: Arrays | None, train: Arrays, other_train: Arrays, *, grey_levels: float = 255.0
-) -> SampleFigures:
+) -> Gaussian:
     both = moments(np.concatenate([train, other_train]))
     return measure_gaussian(
         MatchedSets(samples, test, train, other_train), train_moments=both, grey_levels=grey_levels, seed=0
@@ -118,7 +117,7 @@ def test_overlap_is_the_mean_squared_cosine_of_principal_angles() -> None:
     assert random == pytest.approx(5 / 20, abs=0.02)
 
 
-def family(scale: float = 1.0, turn: Arrays | None = None, *, grey_levels: float = 255.0) -> SampleFigures:
+def family(scale: float = 1.0, turn: Arrays | None = None, *, grey_levels: float = 255.0) -> Gaussian:
     sets = [correlated(seed, 200, 48) for seed in range(1, 5)]
     sets[0] = sets[0] * 1.1 + 2
     turned = [scale * (images if turn is None else images @ turn) for images in sets]
@@ -180,7 +179,7 @@ def test_constant_images() -> None:
 
 
 def test_what_could_not_be_measured_says_why() -> None:
-    nothing = SampleFigures.undefined("too few")
+    nothing = Gaussian.undefined("too few")
     assert {getattr(nothing, name) for name in FIGURES} == {Estimate.undefined("too few")}
 
 

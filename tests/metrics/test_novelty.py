@@ -15,7 +15,7 @@ from memgen_eval import authenticity, data_copying_test, partition
 from memgen_eval.diffusion.moments import moments
 from memgen_eval.errors import InputError
 from memgen_eval.metrics.novelty import QUANTILES, Distances, measure_novelty
-from memgen_eval.report import Novelty
+from memgen_eval.results import Novelty
 from metric_tables import brute_force, known, table, torus
 
 

@@ -14,7 +14,7 @@ from scipy import stats
 import oracles
 from memgen_eval.errors import InputError
 from memgen_eval.metrics import statistics
-from memgen_eval.report import Estimate
+from memgen_eval.results import Estimate
 from metric_tables import known
 
 NUM_SETS = 2000

@@ -10,7 +10,8 @@ import pytest
 from numpy.typing import NDArray
 
 from memgen_eval.render.html import render_html
-from memgen_eval.report import (
+from memgen_eval.report import Report
+from memgen_eval.results import (
     Axis,
     Curve,
     Denoiser,
@@ -23,7 +24,6 @@ from memgen_eval.report import (
     Memorization,
     Novelty,
     Provenance,
-    Report,
     Settings,
     Verdict,
 )

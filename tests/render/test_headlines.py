@@ -10,7 +10,8 @@ from torch import Tensor
 from memgen_eval import GaussianDenoiser, OptimalDenoiser, evaluate
 from memgen_eval.data.sources import load_images
 from memgen_eval.render.headlines import Headline, headlines, largest_excess, last_up_to
-from memgen_eval.report import Axis, Curve, Estimate, Report
+from memgen_eval.report import Report
+from memgen_eval.results import Axis, Curve, Estimate
 
 CURVES = ("denoiser.matched_memorization_index", "denoiser.gap_train", "denoiser.generalization_gap", "gaussian.nmse")
 

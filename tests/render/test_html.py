@@ -16,10 +16,10 @@ import pytest
 from PIL import Image
 
 from memgen_eval.render import gallery
-from memgen_eval.render.catalogue import FIGURES
-from memgen_eval.render.headlines import COMPARISONS
+from memgen_eval.render.contents import COMPARED
 from memgen_eval.render.html import render_html
-from memgen_eval.report import Curve, Estimate, Gallery, Match, Report, Verdict
+from memgen_eval.report import Report
+from memgen_eval.results import CAPTIONS, Curve, Estimate, Gallery, Match, Verdict
 
 VOID = {"meta", "img", "br", "link", "input"}
 CSS = Path(gallery.__file__).with_name("report.css")
@@ -133,10 +133,10 @@ def test_every_figure_is_in_the_last_table(full_report: Report, full_page: str) 
     for row in table.split('<tr role="row">'):
         if (path := re.search(r"<code>([\w.]+)</code>", row)) is not None:
             rows[path[1]] = row
-    assert set(rows) == {path for path, _ in full_report.figures()} == set(FIGURES)
+    assert set(rows) == {path for path, _ in full_report.figures()} == set(CAPTIONS)
     for path, figure in full_report.figures():
         words = " ".join(html.unescape(re.sub(r"<[^>]+>", " ", rows[path])).split())
-        assert FIGURES[path].label in words and figure.method in words
+        assert CAPTIONS[path].label in words and figure.method in words
         assert figure.count is None or f"{figure.count:,}" in words
         assert all(note in words for note in figure.notes)
         if figure.value is None:
@@ -148,8 +148,9 @@ def test_every_figure_is_in_the_last_table(full_report: Report, full_page: str) 
 
 def test_what_was_not_measured_says_why(undefined_report: Report) -> None:
     text = Page(render_html(undefined_report)).text
-    beside = [name for rows in COMPARISONS.values() for row in rows for name in row if " " not in name]
-    assert text.count("not measured one image is too few") == len(FIGURES) + len(beside) + 5  # headlines
+    paths = [f"{family}.{name}" for family, names in COMPARED.items() for name in names]
+    beside = [name for path in paths for name in (path, *CAPTIONS[path].beside)]
+    assert text.count("not measured one image is too few") == len(CAPTIONS) + len(beside) + 5  # headlines
 
 
 def test_a_skipped_family_says_why(empty_report: Report) -> None:

@@ -9,7 +9,7 @@ from hypothesis import given, strategies as st
 
 from memgen_eval.render import numbers
 from memgen_eval.render.numbers import Unit, show
-from memgen_eval.report import Curve, Estimate
+from memgen_eval.results import Curve, Estimate
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,13 @@ from pathlib import Path
 import pytest
 
 from memgen_eval.render import charts
-from memgen_eval.render.charts import SECTIONS, Chart
+from memgen_eval.render.charts import CHARTS, Chart
 from memgen_eval.render.html import render_html
 from memgen_eval.render.plots import draw
-from memgen_eval.report import Axis, Curve, Denoiser, Report
+from memgen_eval.report import Report
+from memgen_eval.results import Axis, Curve, Denoiser
 
-CHARTS = [chart for listed in SECTIONS.values() for chart in listed]
+ALL_CHARTS = [chart for listed in CHARTS.values() for chart in listed]
 PATH = re.compile(
     r'<path d="(M [^"]*)"[^>]*style="fill: none; [^"]*stroke: var\(--(samples|baseline)\)[^"]*stroke-width: 1\.6'
 )
@@ -40,7 +41,7 @@ def lines(svg: str) -> dict[str, list[tuple[float, float]]]:
     return found
 
 
-@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+@pytest.mark.parametrize("chart", ALL_CHARTS, ids=lambda chart: chart.name)
 def test_charts_are_wellformed_named_and_themed(chart: Chart, full_report: Report) -> None:
     svg = draw(chart, full_report)
     if chart.name == "distillation":  # not measured in this report
@@ -145,7 +146,7 @@ def test_identical_copies_are_drawn(full_report: Report) -> None:
 
 
 @pytest.mark.parametrize("name", ["empty_report", "undefined_report"])
-@pytest.mark.parametrize("chart", CHARTS, ids=lambda chart: chart.name)
+@pytest.mark.parametrize("chart", ALL_CHARTS, ids=lambda chart: chart.name)
 def test_nothing_measured_nothing_drawn(chart: Chart, name: str, request: pytest.FixtureRequest) -> None:
     assert draw(chart, request.getfixturevalue(name)) is None
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 
 import pytest
 
+from memgen_eval.render.contents import against_gaussian, readings
 from memgen_eval.render.html import render_html
-from memgen_eval.render.table import against_gaussian, plain_table, readings, render_markdown
-from memgen_eval.report import Axis, Curve, Denoiser, Report
+from memgen_eval.render.table import plain_table, render_markdown
+from memgen_eval.report import Report
+from memgen_eval.results import Axis, Curve, Denoiser
 
 SIGMAS = (0.02, 0.118, 0.5, 4.2, 7.5, 13.6, 80.0)
 TEST = "On noised test images the model is "

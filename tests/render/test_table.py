@@ -13,7 +13,8 @@ import pytest
 
 from memgen_eval.errors import InputError
 from memgen_eval.render.table import plain_table, print_table, write_text
-from memgen_eval.report import LABELS, Report
+from memgen_eval.report import Report
+from memgen_eval.results import LABELS
 
 
 class Terminal(io.TextIOWrapper):

@@ -8,21 +8,12 @@ from dataclasses import fields, replace
 import jsonschema
 import pytest
 
-from memgen_eval.render.catalogue import FAMILY_TITLES, FIGURES, unit_of
-from memgen_eval.render.charts import SECTIONS, Chart
-from memgen_eval.render.headlines import COMPARISONS, compare, evidence, headlines
-from memgen_eval.report import (
-    FAMILIES,
-    Denoiser,
-    Estimate,
-    Fidelity,
-    Gaussian,
-    Label,
-    Memorization,
-    Novelty,
-    Report,
-    schema,
-)
+from memgen_eval.render.charts import CHARTS, Chart
+from memgen_eval.render.contents import COMPARED, FAMILY_TITLES, compare, evidence
+from memgen_eval.render.headlines import headlines
+from memgen_eval.render.numbers import unit_of
+from memgen_eval.report import Report, schema
+from memgen_eval.results import CAPTIONS, FAMILIES, Denoiser, Estimate, Fidelity, Gaussian, Label, Memorization, Novelty
 
 KINDS = {
     "memorization": Memorization,
@@ -49,21 +40,21 @@ def test_the_reports_of_these_tests_are_reports(name: str, request: pytest.Fixtu
 
 
 def test_every_figure_has_an_entry_and_no_entry_is_stray() -> None:
-    assert set(FIGURES) == set(FIELDS)
+    assert set(CAPTIONS) == set(FIELDS)
     assert tuple(FAMILY_TITLES) == FAMILIES
-    assert len({figure.label for figure in FIGURES.values()}) == len(FIGURES)
+    assert len({caption.label for caption in CAPTIONS.values()}) == len(CAPTIONS)
 
 
-@pytest.mark.parametrize("path", FIGURES)
+@pytest.mark.parametrize("path", CAPTIONS)
 def test_entries_are_short_plain_sentences(path: str) -> None:
-    figure = FIGURES[path]
-    assert (figure.label + figure.meaning).isascii()
-    assert len(figure.label) <= 46
-    assert figure.meaning.endswith(".") and figure.meaning[0].isupper()
-    assert len(figure.meaning) <= 270
+    caption = CAPTIONS[path]
+    assert (caption.label + caption.meaning).isascii()
+    assert len(caption.label) <= 46
+    assert caption.meaning.endswith(".") and caption.meaning[0].isupper()
+    assert len(caption.meaning) <= 270
 
 
-@pytest.mark.parametrize("chart", [chart for charts in SECTIONS.values() for chart in charts], ids=lambda c: c.name)
+@pytest.mark.parametrize("chart", [chart for charts in CHARTS.values() for chart in charts], ids=lambda c: c.name)
 def test_captions_say_which_way_is_bad(chart: Chart) -> None:
     assert JUDGED.search(chart.caption)
 
@@ -73,18 +64,21 @@ def test_headlines_say_which_way_is_bad(full_report: Report) -> None:
 
 
 def test_every_curve_is_drawn_once() -> None:
-    drawn = [line.path for charts in SECTIONS.values() for chart in charts for line in chart.lines]
+    drawn = [line.path for charts in CHARTS.values() for chart in charts for line in chart.lines]
     assert sorted(drawn) == sorted(CURVES)
-    assert all(path.startswith(f"{family}.") for family in SECTIONS for path in _paths(family))
+    assert all(path.startswith(f"{family}.") for family in CHARTS for path in _paths(family))
 
 
 def _paths(family: str) -> list[str]:
-    return [line.path for chart in SECTIONS[family] for line in chart.lines]
+    return [line.path for chart in CHARTS[family] for line in chart.lines]
 
 
 def test_comparisons_name_estimates() -> None:
     named = [
-        f"{family}.{name}" for family, rows in COMPARISONS.items() for row in rows for name in row if " " not in name
+        f"{family}.{name}"
+        for family, names in COMPARED.items()
+        for first in names
+        for name in (first, *CAPTIONS[f"{family}.{first}"].beside)
     ]
     assert {FIELDS[path] for path in named} == {"Estimate"}
 
@@ -118,7 +112,7 @@ def test_figures_that_were_not_measured_say_so(undefined_report: Report) -> None
         "auc",
         "relative_auc",
     ]
-    assert {(line.shown.value, line.reason) for line in lines} == {("not measured", "one image is too few")}
+    assert {(line.shown.value, line.shown.reason) for line in lines} == {("not measured", "one image is too few")}
 
 
 def test_skipped_families_have_no_headlines(empty_report: Report) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from memgen_eval.errors import InputError
-from memgen_eval.render.files import save_report
+from memgen_eval.render.save import save_report
 from memgen_eval.report import Report
 
 

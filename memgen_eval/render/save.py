@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from memgen_eval.errors import InputError
 from memgen_eval.render.numbers import encodable
-from memgen_eval.report import dumps
+from memgen_eval.report import Report, dumps
 from memgen_eval.shell import write_whole
-
-if TYPE_CHECKING:
-    from memgen_eval.report import Report
 
 ENCODING = "utf-8"
 JSON, PAGE, MARKDOWN = (".json",), (".html", ".htm"), (".md", ".markdown")

@@ -1,0 +1,222 @@
+"""What page, table, markdown and notebook show besides headlines: evidence, comparisons, every figure, readings."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Literal
+
+from memgen_eval.render import numbers
+from memgen_eval.render.headlines import baseline_words, columns
+from memgen_eval.render.numbers import Shown
+from memgen_eval.report import Report
+from memgen_eval.results import CAPTIONS, FAMILY_TYPES, Curve, Denoiser, Estimate
+
+FAMILY_TITLES = {family: kind.title for family, kind in FAMILY_TYPES.items()}
+COMPARED = {
+    "memorization": (
+        "ratio",
+        "excess",
+        "num_near_identical",
+        "carlini",
+        "feature_similarity",
+        "repetition",
+        "num_distinct_copied",
+    ),
+    "novelty": ("distance_median", "distance_ratio", "auc", "relative_auc", "ct", "relative_ct", "authenticity"),
+    "fidelity": ("precision", "recall", "density", "coverage", "fid", "kid", "swd"),
+    "gaussian": ("wasserstein", "subspace_overlap"),
+}
+Place = Literal["nearer", "level", "farther", "undefined"]
+WORDS: dict[Place, str] = {
+    "level": "no clear difference at",
+    "farther": "farther away at",
+    "undefined": "not compared at",
+}
+
+
+def verdict_label(report: Report) -> str:
+    """The verdict's label, or "no verdict"."""
+    return "no verdict" if report.verdict is None else report.verdict.label
+
+
+def skipped(report: Report) -> list[tuple[list[str], str]]:
+    """What was not measured, gathered by the reason."""
+    names: dict[str, list[str]] = {}
+    for name, why in report.skipped.items():
+        names.setdefault(why, []).append(name)
+    return [(held, why) for why, held in names.items()]
+
+
+def evidence(report: Report) -> list[tuple[str, str]]:
+    """What the verdict rests on, as pairs of a name and what was found; empty without a verdict."""
+    if report.verdict is None:
+        return []
+    found, baseline = report.verdict.evidence, baseline_words(report)
+    p_value = report.verdict.p_value
+
+    def counts(samples: int, others: int) -> str:
+        return f"{samples:,} of {found.num_samples:,} samples, {others:,} of {found.num_baseline:,} {baseline}"
+
+    rule = f"flagged as copies (nearest training image under {numbers.threshold(report.settings.threshold)} as far as"
+    lines = [
+        (f"{rule} the next)", counts(found.num_flagged, found.num_flagged_baseline)),
+        ("chance of this many flagged samples if none is a copy (Fisher's exact test)", numbers.p_value(p_value)),
+        (
+            f"near-identical to a training image{_tolerance(report)}, flagged or not",
+            counts(found.num_near_identical, found.num_near_identical_baseline),
+        ),
+    ]
+    if found.num_baseline_leaks:
+        without = found.p_value_without_leaks
+        p = "" if without is None else f"; without them {numbers.p_value(without)}"
+        lines.append(
+            (f"{baseline} also in the training set", f"{found.num_baseline_leaks:,} of {found.num_baseline:,}{p}")
+        )
+    if found.num_distinct_samples != found.num_samples:
+        lines.append(("distinct samples", f"{found.num_distinct_samples:,} of {found.num_samples:,}"))
+    return lines + _bound(report)
+
+
+def _tolerance(report: Report) -> str:
+    tolerance = report.settings.duplicate_tolerance
+    if tolerance is None:
+        return ""
+    return f" (root mean square difference up to {numbers.number(tolerance * numbers.GREY_LEVELS)} grey levels)"
+
+
+def _bound(report: Report) -> list[tuple[str, str]]:
+    """The share of copies that these counts cannot rule out, where the verdict's sentence does not say it."""
+    assert report.verdict is not None
+    path = "memorization.largest_compatible_ratio"
+    figure = report.figure(path)
+    if report.verdict.label != "undecided" or not isinstance(figure, Estimate):
+        return []
+    shown = numbers.show(figure, CAPTIONS[path].unit)
+    words = f"up to {shown.value} of the samples" if shown.reason is None else f"{shown.value}: {shown.reason}"
+    return [("copies that these counts cannot rule out (95 % confidence)", words)]
+
+
+@dataclass(frozen=True)
+class FigureRow:
+    """A figure with all that is known of it; `points` are those of a curve, along `axis`."""
+
+    path: str
+    label: str
+    shown: Shown
+    method: str
+    count: str
+    notes: tuple[str, ...]
+    axis: str
+    points: tuple[tuple[str, Shown], ...]
+
+
+def figure_rows(report: Report, family: str) -> list[FigureRow]:
+    """Every figure of a family; none where it was skipped."""
+    return [_figure_row(report, path, figure) for path, figure in report.figures() if path.startswith(f"{family}.")]
+
+
+def _figure_row(report: Report, path: str, figure: Estimate | Curve) -> FigureRow:
+    unit, axis = numbers.unit_of(path, report.settings.features), ""
+    points: tuple[tuple[str, Shown], ...] = ()
+    if isinstance(figure, Curve) and figure.x is not None and figure.value is not None:
+        axis = f"{figure.x.name} {figure.x.unit}".strip()
+        points = tuple((f"{x:.4g}", numbers.show(figure.at(i), unit)) for i, x in enumerate(figure.x.values))
+    count = "" if figure.count is None else f"{figure.count:,}"
+    shown = numbers.show(figure, unit)
+    return FigureRow(path, CAPTIONS[path].label, shown, figure.method, count, figure.notes, axis, points)
+
+
+@dataclass(frozen=True)
+class ComparedFigure:
+    """A figure of the samples and, in the columns after it, what to compare it with."""
+
+    label: str
+    meaning: str
+    cells: tuple[Shown, ...]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A table: the name of each column, and its lines."""
+
+    columns: tuple[str, ...]
+    lines: tuple[ComparedFigure, ...]
+
+
+def compare(report: Report, family: str) -> Comparison | None:
+    """The short table of a family; None where it was skipped."""
+    if getattr(report, family) is None:
+        return None
+    return Comparison(columns(report, family), tuple(_compared(report, family, name) for name in COMPARED[family]))
+
+
+def _compared(report: Report, family: str, name: str) -> ComparedFigure:
+    caption, cells = CAPTIONS[f"{family}.{name}"], []
+    for path in (f"{family}.{other}" for other in (name, *caption.beside)):
+        figure = report.figure(path)
+        assert figure is not None
+        cells.append(numbers.show(figure, numbers.unit_of(path, report.settings.features)))
+    if not caption.beside:
+        cells.append(Shown(caption.control.format(baseline=baseline_words(report))))
+    label = caption.label.removesuffix(" against train").removesuffix(" of samples")
+    return ComparedFigure(label, caption.meaning.removesuffix(" Measured against train."), tuple(cells))
+
+
+def accounts(report: Report) -> list[tuple[str, str]]:
+    """The name of each set and its account in one line."""
+    return [(name, str(held["account"])) for name, held in report.provenance.inputs.items() if "account" in held]
+
+
+def readings(report: Report) -> list[str]:
+    """Sentences on the charts of the denoiser; none without one."""
+    if report.denoiser is None:
+        return []
+    curve, label = report.denoiser.error_train, CAPTIONS["denoiser.error_train"].label
+    oddities = [f"{label[0].upper()}{label[1:]}: {note}." for note in curve.notes if curve.value is not None]
+    sentence = against_gaussian(report.denoiser)
+    return oddities if sentence is None else [sentence, *oddities]
+
+
+def against_gaussian(family: Denoiser) -> str | None:
+    """At which sigma the model beats the Wiener denoiser D_G, on test images, or training ones without a test set.
+
+    It does where the interval of the relative error lies below 1, and does not where it lies above; where it holds 1
+    there is no clear difference. None where the relative error was not measured at all.
+    """
+    on_test = family.relative_error_test.value is not None
+    curve = family.relative_error_test if on_test else family.relative_error_train
+    if curve.x is None or not any(value is not None for value in curve.value or ()):
+        return None
+    places = [_side_of_gaussian(curve, index) for index in range(len(curve.x.values))]
+    where = {place: _ranges(places, place, curve.x.values) for place in places}
+    nearer = where.get("nearer")
+    than = "nearer to the clean image than D_G (mean and covariance only)"
+    if nearer is None:
+        first = f"nowhere {than}"
+    else:
+        first = f"{than} at {'every sigma' if len(where) == 1 else f'sigma {nearer}'}"
+    others = [f"{words} {where[place]}" for place, words in WORDS.items() if place in where]
+    images = "test images" if on_test else "training images (there is no test set)"
+    return f"On noised {images} the model is {'; '.join([first, *others])}."
+
+
+def _side_of_gaussian(curve: Curve, index: int) -> Place:
+    point = curve.at(index)
+    if point.value is None:
+        return "undefined"
+    if point.high is not None and point.high < 1:
+        return "nearer"
+    return "farther" if point.low is not None and point.low > 1 else "level"
+
+
+def _ranges(places: list[Place], wanted: Place, sigmas: tuple[float, ...]) -> str:
+    """The sigmas of a kind: neighbours of the grid as a range."""
+    runs = [
+        [sigma for _, sigma in run]
+        for place, run in groupby(zip(places, sigmas, strict=True), lambda pair: pair[0])
+        if place == wanted
+    ]
+    ends = [[f"{sigma:.3g}" for sigma in (run[0], run[-1])[: len(run)]] for run in runs]
+    *before, last = [" to ".join(pair) for pair in ends]
+    return f"{', '.join(before)} and {last}" if before else last

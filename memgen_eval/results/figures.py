@@ -1,0 +1,125 @@
+"""What a figure is: an estimate or a curve with its interval, and a caption that says what it is called and means."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, fields
+from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform, get_type_hints
+
+Unit = Literal["share", "points", "count", "distance", "feature distance", "number", "sigma"]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """One figure with its uncertainty.
+
+    Attributes
+    ----------
+    value, low, high : float or None
+        The figure and its 95 % interval; None where it is not defined (the first note says why) or has no interval.
+    method : str
+        How the interval was found.
+    count : int or None
+        The number of images that the figure rests on.
+    notes : tuple of str
+        Everything that changed or limits the figure.
+    """
+
+    value: float | None
+    low: float | None = None
+    high: float | None = None
+    method: str = ""
+    count: int | None = None
+    notes: tuple[str, ...] = ()
+
+    @classmethod
+    def undefined(cls, reason: str, *, count: int | None = None) -> Estimate:
+        """A figure that could not be measured, with the reason."""
+        return cls(None, method="undefined", count=count, notes=(reason,))
+
+
+@dataclass(frozen=True)
+class Axis:
+    """What a curve is drawn against: a name, a unit ("" for none) and the places."""
+
+    name: str
+    unit: str
+    values: tuple[float, ...]
+
+
+@dataclass(frozen=True)
+class Curve:
+    """A figure at several places of `x`, each with its interval; None where it is not defined there."""
+
+    value: tuple[float | None, ...] | None
+    low: tuple[float | None, ...] | None = None
+    high: tuple[float | None, ...] | None = None
+    method: str = ""
+    count: int | None = None
+    notes: tuple[str, ...] = ()
+    x: Axis | None = None
+
+    @classmethod
+    def undefined(cls, reason: str) -> Curve:
+        """A curve that could not be measured, with the reason."""
+        return cls(None, method="undefined", notes=(reason,))
+
+    def at(self, index: int) -> Estimate:
+        """One point of the curve."""
+        value, low, high = (None if part is None else part[index] for part in (self.value, self.low, self.high))
+        return Estimate(value, low, high, self.method, self.count, self.notes)
+
+
+@dataclass(frozen=True)
+class Caption:
+    """What a figure is called and means, and what to compare it with. Page, table, markdown and notebook take it here.
+
+    Attributes
+    ----------
+    label, meaning : str
+        The name of the figure; then what is measured, which way is bad, and what an unsuspicious model gives.
+    unit : Unit
+        A "distance" is a root mean square difference per value on [0, 1]; it is shown in grey levels too.
+    control : str
+        The value to expect, in words; with `beside`, what the control is of, where the family's columns do not say it.
+        `{baseline}` stands for the report's own word for the images that cannot have been copied.
+    beside : tuple of str
+        Figures of the same family to compare with; the first is the control.
+    """
+
+    label: str
+    meaning: str
+    unit: Unit
+    control: str
+    beside: tuple[str, ...]
+
+
+def figure(label: str, meaning: str, *, unit: Unit = "number", control: str = "", beside: tuple[str, ...] = ()) -> Any:
+    """A field of a family, with its `Caption`."""
+    return field(metadata={"caption": Caption(label, meaning, unit, control, beside)})
+
+
+@dataclass(frozen=True)
+class Family:
+    """Figures that belong together, and the images that stand out among the samples."""
+
+    title: ClassVar[str]
+
+    @classmethod
+    def captions(cls) -> dict[str, Caption]:
+        """The caption of each figure of the family, by the figure's name."""
+        return {f.name: f.metadata["caption"] for f in fields(cls) if "caption" in f.metadata}
+
+    @classmethod
+    def undefined(cls, reason: str) -> Self:
+        """A family of which nothing could be measured, with the reason."""
+        kinds, figures = get_type_hints(cls), cls.captions()
+        return cls(**{f.name: kinds[f.name].undefined(reason) if f.name in figures else () for f in fields(cls)})
+
+
+AnyFamily = TypeVar("AnyFamily", bound=Family)
+
+
+@dataclass_transform(frozen_default=True, field_specifiers=(figure,))
+def family(kind: type[AnyFamily]) -> type[AnyFamily]:
+    """Make a frozen dataclass of a family; type checkers know that a field made by `figure` has no default."""
+    return dataclass(frozen=True)(kind)
