@@ -35,7 +35,7 @@ from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import Ranks, joined
 from memgen_eval.neighbours import pruning
 from memgen_eval.neighbours.pruning import References
-from memgen_eval.neighbours.quantizers import Leading
+from memgen_eval.neighbours.quantizers import ProjectedQuantizer
 from memgen_eval.tables import shared_neighbours
 from neighbour_checks import EVERYTHING_CODED
 
@@ -121,11 +121,11 @@ def exchanges() -> list[str]:
 
 def codes() -> list[str]:
     """Searches by codes that ranks make together: what is found, and how often a rank fits and how much it codes."""
-    fit, encode, told = Leading.fit, pruning.encode, []
+    fit, encode, told = ProjectedQuantizer.fit, pruning.encode, []
     with ExitStack() as patched, joined() as ranks:
         for module, name, value in EVERYTHING_CODED:
             patched.enter_context(mock.patch.object(module, name, value))
-        fits = patched.enter_context(mock.patch.object(Leading, "fit", side_effect=fit))
+        fits = patched.enter_context(mock.patch.object(ProjectedQuantizer, "fit", side_effect=fit))
         coding = patched.enter_context(mock.patch.object(pruning, "encode", side_effect=encode))
         references = References(smooth(900))
         for queries, k, exclude in ((smooth(70, 1), 3, None), (smooth(70, 2), 1, None), (smooth(900)[:70], 2, ROWS)):

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import DTypeLike
 
 from memgen_eval.compute.products import NUMKONG, NUMPY, TORCH, Products, for_products, installed
-from memgen_eval.compute.resources import is_forked, num_threads, sharing
+from memgen_eval.compute.resources import is_forked, num_threads, start_workers
 from memgen_eval.errors import InputError
 
 Engine = Literal["auto", "numkong", "torch", "faiss", "numpy", "cuda"]
@@ -141,12 +141,12 @@ def _seconds(candidates: list[Products], width: int, num_queries: int, num_refer
     )
     packed = {products.name: [products.pack(references)] for products in candidates}
     seconds = dict.fromkeys(packed, math.inf)
-    with sharing(num_threads()) as share:
+    with start_workers(num_threads()) as workers:
         stop, turns = time.perf_counter() + _PROBE_SECONDS, 0
         while turns == 0 or (turns < _PROBE_TURNS and time.perf_counter() < stop):
             for products in candidates:
                 start = time.perf_counter()
-                for_products(products, share, queries, packed[products.name], lambda *_: None)
+                for_products(products, workers, queries, packed[products.name], lambda *_: None)
                 seconds[products.name] = min(seconds[products.name], time.perf_counter() - start)
             turns += 1
     return seconds

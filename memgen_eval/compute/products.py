@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.resources import Share
+from memgen_eval.compute.resources import Workers
 
 SLICE = 32_768  # terms: int8 products of that many, doubled and added to a norm, stay within int32
 EXACT_FLOAT32_TERMS = 1_024  # sums of that many products of int8 are at most 2**24: exact in float32 in any order
@@ -118,7 +118,7 @@ def multiply_slices(products: Products, queries: NDArray[Any], packed: list[Any]
 
 def for_products(
     products: Products,
-    share: Share,
+    workers: Workers,
     queries: NDArray[Any],
     packed: list[Any],
     consume: Callable[[int, NDArray[Any]], None],
@@ -126,6 +126,8 @@ def for_products(
     """Call ``consume(start, products)`` for chunks of rows of the products of prepared queries (B, D) with a tile."""
     if products.own_threads:
         whole = multiply_slices(products, queries, packed)
-        share(lambda start, stop: consume(start, whole[start:stop]), len(queries))
+        workers(lambda start, stop: consume(start, whole[start:stop]), len(queries))
     else:
-        share(lambda start, stop: consume(start, multiply_slices(products, queries[start:stop], packed)), len(queries))
+        workers(
+            lambda start, stop: consume(start, multiply_slices(products, queries[start:stop], packed)), len(queries)
+        )

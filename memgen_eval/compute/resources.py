@@ -35,7 +35,7 @@ _MAX_BLOCK_ROWS = 1024
 
 
 @dataclass(frozen=True)
-class Share:
+class Workers:
     """Calls ``task(start, stop)`` for chunks of rows on `count` threads; each call writes its own rows."""
 
     count: int
@@ -61,13 +61,13 @@ def num_threads() -> int:
 
 
 @contextmanager
-def sharing(count: int) -> Iterator[Share]:
+def start_workers(count: int) -> Iterator[Workers]:
     """Rows shared out among `count` threads, which live as long as the context."""
     if count == 1:
-        yield Share(count, map)
+        yield Workers(count, map)
     else:
         with ThreadPoolExecutor(count, initializer=_multiply_alone) as pool:
-            yield Share(count, pool.map)
+            yield Workers(count, pool.map)
 
 
 def _multiply_alone() -> None:
@@ -109,7 +109,7 @@ def single_thread() -> Any:
     return threadpool_limits(limits=1)
 
 
-def workers(count: int) -> ThreadPoolExecutor:
+def single_thread_pool(count: int) -> ThreadPoolExecutor:
     """Threads that each compute alone, to be used within `single_thread`: OpenMP knows a limit for each thread."""
     return ThreadPoolExecutor(count, initializer=single_thread)
 
@@ -138,7 +138,7 @@ def budget_bytes(memory_budget: str | int) -> int:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BlockPlan:
     """Block shapes of a search, in rows: never fewer than 16, whatever the budget.
 
     Attributes
@@ -153,7 +153,7 @@ class Plan:
     resident_rows: int
 
 
-def plan_blocks(*, dimension: int, value_bytes: int, keep: int, budget: int) -> Plan:
+def plan_blocks(*, dimension: int, value_bytes: int, keep: int, budget: int) -> BlockPlan:
     """Block shapes for rows of `dimension` values of `value_bytes` bytes, keeping `keep` candidates a query."""
     row_bytes = dimension * value_bytes
     tile_rows = min(_MAX_TILE_ROWS, _TILE_BYTES // dimension, budget // (8 * row_bytes))
@@ -161,4 +161,4 @@ def plan_blocks(*, dimension: int, value_bytes: int, keep: int, budget: int) -> 
     products = budget // (32 * tile_rows)  # int32, twice as much in passing, and room for other threads
     block_rows = max(MIN_ROWS, min(_MAX_BLOCK_ROWS, products, budget // (4 * row_bytes)))
     resident_rows = max(block_rows, budget // 2 // (row_bytes + 32 * keep))
-    return Plan(tile_rows, block_rows, resident_rows)
+    return BlockPlan(tile_rows, block_rows, resident_rows)

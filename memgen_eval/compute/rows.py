@@ -96,12 +96,12 @@ def _largest(array: NDArray[Any], name: str) -> float:
 
 
 @dataclass(frozen=True)
-class IntegerFrame:
+class IntegerTransform:
     """uint8 minus 128 as int8: distances stay the same, norms and products are exact."""
 
     dtype: Any = np.int8
 
-    def convert(self, block: NDArray[Any]) -> NDArray[Any]:
+    def apply(self, block: NDArray[Any]) -> NDArray[Any]:
         """Prepared values of a block (B, D)."""
         return np.asarray(np.bitwise_xor(block, 128)).view(np.int8)
 
@@ -115,7 +115,7 @@ class IntegerFrame:
 
 
 @dataclass(frozen=True)
-class FloatFrame:
+class FloatTransform:
     """float32 of the values less a centre, times a power of two that brings all magnitudes below 1.
 
     With ``u = 2^-24`` and ``g = n u / (1 - n u)``, ``n = D + 16``: a key ``(1 - g) |y|^2 - 2 q.y`` computed from
@@ -129,15 +129,15 @@ class FloatFrame:
     dtype: Any = np.float32
 
     @staticmethod
-    def around(references: NDArray[Any], largest: float) -> FloatFrame:
-        """The frame about the mean of some references, for values of magnitude at most `largest`."""
+    def around(references: NDArray[Any], largest: float) -> FloatTransform:
+        """The transform about the mean of some references, for values of magnitude at most `largest`."""
         some = references[:: max(1, len(references) // _CENTRE_ROWS)][:_CENTRE_ROWS]
         total = np.zeros(dimension(references))
         for start in range(0, len(some), chunk_rows(some)):
             total += rows(some, start, min(start + chunk_rows(some), len(some))).sum(axis=0, dtype=np.float64)
-        return FloatFrame(total / len(some), -math.frexp(2 * largest)[1])
+        return FloatTransform(total / len(some), -math.frexp(2 * largest)[1])
 
-    def convert(self, block: NDArray[Any]) -> NDArray[Any]:
+    def apply(self, block: NDArray[Any]) -> NDArray[Any]:
         """Prepared values of a block (B, D)."""
         return np.ldexp(block.astype(np.float64) - self.centre, self.exponent).astype(np.float32)
 
@@ -169,4 +169,4 @@ class FloatFrame:
         return np.ldexp(scaled - underflow, -2 * self.exponent)
 
 
-Frame = IntegerFrame | FloatFrame
+Transform = IntegerTransform | FloatTransform

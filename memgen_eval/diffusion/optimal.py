@@ -15,7 +15,7 @@ from torch import Tensor
 
 from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.products import Products
-from memgen_eval.compute.resources import Share, sharing, single_thread, unforked_threads
+from memgen_eval.compute.resources import Workers, single_thread, start_workers, unforked_threads
 from memgen_eval.compute.rows import dimension
 from memgen_eval.diffusion.inputs import BLOCK_ROWS, as_images, centred_rows, check_noisy, check_sigmas, levels_of
 from memgen_eval.diffusion.posterior import Posterior, Scratch, Staged, Sums, finish, fold, joined, mix
@@ -133,12 +133,12 @@ class OptimalDenoiser:
         queries = [
             Queries.of(at.start, x0[at] - shift, None if eps is None else eps[at], integers=integers) for at in blocks
         ]
-        with sharing(count) as share, nullcontext() if integers else single_thread():
+        with start_workers(count) as workers, nullcontext() if integers else single_thread():
             for tile in self._tiles():
-                self._add_tile(sums, queries, tile, share)
+                self._add_tile(sums, queries, tile, workers)
         return finish(sums, shift, levels_of(self.train))
 
-    def _add_tile(self, sums: Sums, queries: list[Queries], tile: Tile, share: Share) -> None:
+    def _add_tile(self, sums: Sums, queries: list[Queries], tile: Tile, workers: Workers) -> None:
         """Every block of noisy images does all its work with the tile on one thread."""
 
         def add(start: int, stop: int) -> None:
@@ -150,7 +150,7 @@ class OptimalDenoiser:
                     staged += fold(sums, block.first + row, met.seen(row), tile, len(self.train), scratch)
                 mix(sums, staged, tile, self._products)
 
-        share(add, len(queries), chunk_rows=1)
+        workers(add, len(queries), chunk_rows=1)
 
     @cached_property
     def _products(self) -> Products:

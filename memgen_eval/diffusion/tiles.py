@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.products import Products, multiply_slices, pack_slices
 from memgen_eval.compute.resources import CHUNK_ROWS
-from memgen_eval.compute.rows import IntegerFrame
+from memgen_eval.compute.rows import IntegerTransform
 from memgen_eval.diffusion.inputs import BLOCK_ROWS
 
 TILE_BYTES = 12 * 2**20
@@ -64,11 +64,11 @@ def integer_tiles(train: NDArray[np.uint8], norms: Floats, products: Products) -
 
 def integer_norms(train: NDArray[np.uint8]) -> Floats:
     """Squared norms of the rows of all tiles, (N,), whole numbers."""
-    frame = IntegerFrame()
+    transform = IntegerTransform()
     blocks = (
         block[start : start + CHUNK_ROWS] for block in _blocks(train, 1) for start in range(0, len(block), CHUNK_ROWS)
     )
-    return np.concatenate([frame.norms(frame.convert(rows)) for rows in blocks]).astype(np.float64)
+    return np.concatenate([transform.norms(transform.apply(rows)) for rows in blocks]).astype(np.float64)
 
 
 def float_tiles(train: NDArray[Any]) -> Iterator[FloatTile]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.resources import Share
+from memgen_eval.compute.resources import Workers
 from memgen_eval.neighbours.distances import may_be_within, row_distances
 from memgen_eval.neighbours.quantizers import Codes
 from memgen_eval.neighbours.topk import TopK, keys_below
@@ -79,8 +79,8 @@ class Bound:
 
     Each query has a radius, beyond which no reference is wanted: K are known to lie within. With codes a and b, step s
     and errors e, a pair is skipped if ``s |a - b| > radius + e_q + e_y``, for ``|q - y| >= s |a - b| - e_q - e_y`` (see
-    `Coder`). In integers: the key ``floor(|b|^2 / 2) - a.b`` is at most ``(|a - b|^2 - |a|^2) / 2``, so the pairs with
-    keys up to ``(((radius + e_q + e_y) / s)^2 - |a|^2) / 2`` are looked at, equality included.
+    `Quantizer`). In integers: the key ``floor(|b|^2 / 2) - a.b`` is at most ``(|a - b|^2 - |a|^2) / 2``, so the pairs
+    with keys up to ``(((radius + e_q + e_y) / s)^2 - |a|^2) / 2`` are looked at, equality included.
 
     Attributes
     ----------
@@ -112,7 +112,7 @@ class Bound:
         radii = (best.keys[:, -1] if squared_radii is None else squared_radii).copy()
         return Bound(queries, references, codes, step, best, radii, np.ones(len(queries)))
 
-    def seed(self, nearest: TopK, indices: NDArray[Any], share: Share) -> None:
+    def seed(self, nearest: TopK, indices: NDArray[Any], workers: Workers) -> None:
         """First radii: the largest distance of the K references of these that are nearest by code."""
         k = nearest.keys.shape[1]
 
@@ -124,7 +124,7 @@ class Bound:
             farthest = self.step * np.sqrt(np.maximum(2.0 * nearest.keys[mine, -1] + 1 + self.codes.norms[mine], 0))
             self.near[mine] = np.minimum(farthest / self._radii(mine), 1)
 
-        share(compare, len(self.queries))
+        workers(compare, len(self.queries))
 
     def passing(self, start: int, keys: NDArray[np.int32], tile: CodedTile) -> Pairs:
         """Pairs of queries from `start` on with a tile that pass, of their keys (B, T)."""
@@ -135,13 +135,13 @@ class Bound:
             raise TooMany
         return Pairs(chunk, tile.error, row.astype(np.int32), tile.indices[column], key)
 
-    def narrow(self, held: Held, share: Share, *, most: float) -> tuple[int, Held]:
+    def narrow(self, held: Held, workers: Workers, *, most: float) -> tuple[int, Held]:
         """Compare those that are near by code, at most `most`; their number, and which of the others still pass."""
-        near, rest = _split(held, self._is_near, share)
-        compared = self.compare(near, share, most=most)
-        return compared, _split(rest, self._passes, share)[0]
+        near, rest = _split(held, self._is_near, workers)
+        compared = self.compare(near, workers, most=most)
+        return compared, _split(rest, self._passes, workers)[0]
 
-    def compare(self, held: Held, share: Share, *, most: float) -> int:
+    def compare(self, held: Held, workers: Workers, *, most: float) -> int:
         """Exact distances of all, at most `most`, and narrower radii; gives their number."""
         if num_pairs(held) > most:
             raise TooMany
@@ -152,7 +152,7 @@ class Bound:
                 for pairs in parts[start:stop]:
                     found[pairs.chunk.start].append(self._within(pairs))
 
-            share(measure, len(parts))
+            workers(measure, len(parts))
         chunks = list(found.values())
 
         def take(start: int, stop: int) -> None:
@@ -161,7 +161,7 @@ class Bound:
                 touched = self.best.admit(rows, distances, indices)
                 self.squared_radii[touched] = np.minimum(self.squared_radii[touched], self.best.keys[touched, -1])
 
-        share(take, len(chunks))
+        workers(take, len(chunks))
         return num_pairs(held)
 
     def _within(self, pairs: Pairs) -> _Compared:
@@ -205,7 +205,7 @@ def num_pairs(held: Held) -> int:
     return sum(len(part.keys) for parts in held for part in parts)
 
 
-def _split(held: Held, choose: Callable[[Pairs], NDArray[np.bool_]], share: Share) -> tuple[Held, Held]:
+def _split(held: Held, choose: Callable[[Pairs], NDArray[np.bool_]], workers: Workers) -> tuple[Held, Held]:
     """The pairs chosen, and the others."""
     chosen: Held = [list(parts) for parts in held]
     others: Held = [list(parts) for parts in held]
@@ -216,5 +216,5 @@ def _split(held: Held, choose: Callable[[Pairs], NDArray[np.bool_]], share: Shar
             mask = choose(held[tile][part])
             chosen[tile][part], others[tile][part] = held[tile][part].some(mask), held[tile][part].some(~mask)
 
-    share(split, len(places))
+    workers(split, len(places))
     return chosen, others

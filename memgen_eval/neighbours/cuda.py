@@ -16,7 +16,7 @@ from torch import Tensor
 
 from memgen_eval.compute import engines
 from memgen_eval.compute.products import SLICE, Products
-from memgen_eval.compute.rows import FloatFrame, Frame, dimension, rows
+from memgen_eval.compute.rows import FloatTransform, Transform, dimension, rows
 from memgen_eval.neighbours.topk import TopK
 
 _GROUP = 64  # columns, of which the least key is looked at first
@@ -63,7 +63,13 @@ class DeviceTile:
 
 
 def smallest_keys(
-    queries: NDArray[Any], references: NDArray[Any], keep: int, *, frame: Frame, device: torch.device, budget: int
+    queries: NDArray[Any],
+    references: NDArray[Any],
+    keep: int,
+    *,
+    transform: Transform,
+    device: torch.device,
+    budget: int,
 ) -> tuple[TopK, NDArray[Any]]:
     """The `keep` references of each query with the smallest keys, ties to the smaller index, and the queries' norms.
 
@@ -72,36 +78,38 @@ def smallest_keys(
     """
     plan = DevicePlan.within(budget, dimension(references))
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        wanted, norms = prepare(to_device(queries, device), frame)
-        best = nearest_codes(wanted, read(references, plan, frame, device), keep, plan.block_rows)
+        wanted, norms = prepare(to_device(queries, device), transform)
+        best = nearest_codes(wanted, read(references, plan, transform, device), keep, plan.block_rows)
         keys, indices = decoded(best, wanted.dtype)
         return TopK(keys.cpu().numpy(), indices.cpu().numpy()), norms.cpu().numpy()
 
 
-def read(references: NDArray[Any], plan: DevicePlan, frame: Frame, device: torch.device) -> Iterator[DeviceTile]:
+def read(
+    references: NDArray[Any], plan: DevicePlan, transform: Transform, device: torch.device
+) -> Iterator[DeviceTile]:
     """All references, tile by tile."""
     starts = range(0, len(references), plan.tile_rows)
     blocks = (rows(references, first, min(first + plan.tile_rows, len(references))) for first in starts)
     for first, block in zip(starts, one_ahead(blocks, device), strict=True):
-        yield make_tile(block, first, frame)
+        yield make_tile(block, first, transform)
 
 
-def make_tile(block: Tensor, first: int, frame: Frame) -> DeviceTile:
+def make_tile(block: Tensor, first: int, transform: Transform) -> DeviceTile:
     """Rows (T, D) as they came, from `first` on, as a tile."""
-    prepared, norms = prepare(block, frame)
-    if isinstance(frame, FloatFrame):
-        norms, largest = ((1 - frame.discount) * norms).float(), float("inf")
+    prepared, norms = prepare(block, transform)
+    if isinstance(transform, FloatTransform):
+        norms, largest = ((1 - transform.discount) * norms).float(), float("inf")
     else:
         norms, largest = norms.int(), _LARGEST
     filled = _filled(prepared, _GROUP)
     return DeviceTile(filled, torch.nn.functional.pad(norms, (0, len(filled) - len(norms)), value=largest), first)
 
 
-def prepare(block: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-    """What `frame` makes of rows (B, D), filled up to (B, P), and their squared norms, int64 or float64, (B,)."""
-    if isinstance(frame, FloatFrame):
-        centre = torch.from_numpy(frame.centre).to(block.device)
-        prepared = ((block.double() - centre) * 2.0**frame.exponent).float()
+def prepare(block: Tensor, transform: Transform) -> tuple[Tensor, Tensor]:
+    """What `transform` makes of rows (B, D), filled up to (B, P), and their squared norms, int64 or float64, (B,)."""
+    if isinstance(transform, FloatTransform):
+        centre = torch.from_numpy(transform.centre).to(block.device)
+        prepared = ((block.double() - centre) * 2.0**transform.exponent).float()
         norms = prepared.double().square().sum(dim=1)
     else:
         prepared = block.bitwise_xor(128).view(torch.int8)

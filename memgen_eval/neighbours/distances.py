@@ -10,8 +10,8 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.products import SLICE, installed
-from memgen_eval.compute.resources import sharing
-from memgen_eval.compute.rows import IntegerFrame, as_array, check_pair, dimension, mirrored, rows
+from memgen_eval.compute.resources import start_workers
+from memgen_eval.compute.rows import IntegerTransform, as_array, check_pair, dimension, mirrored, rows
 from memgen_eval.neighbours.candidates import for_keys, make_tile, prepare
 
 _SCRATCH_VALUES = 2**18  # differences that a thread holds at once
@@ -79,8 +79,8 @@ def pair_distances(
         left_row, right_row = np.repeat(left_rows[start:stop], num_columns), right_rows[start:stop].ravel()
         distances[start:stop] = row_distances(left, left_row, right, right_row).reshape(-1, num_columns)
 
-    with sharing(threads_for(2.0 * distances.size * dimension(left))) as share:
-        share(fill, len(right_rows))
+    with start_workers(threads_for(2.0 * distances.size * dimension(left))) as workers:
+        workers(fill, len(right_rows))
     return distances
 
 
@@ -152,20 +152,20 @@ def _one_orientation(queries: NDArray[Any], references: NDArray[Any]) -> NDArray
     if distances.size == 0:
         return distances
     work = 2.0 * distances.size * dimension(queries)
-    with sharing(threads_for(work)) as share:
+    with start_workers(threads_for(work)) as workers:
         if distances.dtype == np.int64:
-            products, frame = integer_products("auto", work=work, width=dimension(queries)), IntegerFrame()
-            tile = make_tile(references, 0, len(references), frame, products)
-            converted, norms = prepare(queries, 0, len(queries), frame)
+            products, transform = integer_products("auto", work=work, width=dimension(queries)), IntegerTransform()
+            tile = make_tile(references, 0, len(references), transform, products)
+            converted, norms = prepare(queries, 0, len(queries), transform)
 
             def store(start: int, keys: NDArray[Any]) -> None:
                 mine = slice(start, start + len(keys))
                 np.add(keys, norms[mine, None], out=distances[mine])
 
-            for_keys(products, share, converted, tile, store)
+            for_keys(products, workers, converted, tile, store)
         else:
             left, right = rows(queries, 0, len(queries)), rows(references, 0, len(references))
-            share(lambda start, stop: _fill(left[start:stop], right, distances[start:stop]), len(left))
+            workers(lambda start, stop: _fill(left[start:stop], right, distances[start:stop]), len(left))
     return distances
 
 

@@ -13,12 +13,21 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import integer_products
 from memgen_eval.compute.products import Products, for_products
-from memgen_eval.compute.resources import CHUNK_ROWS, Share, num_threads, sharing
+from memgen_eval.compute.resources import CHUNK_ROWS, Workers, num_threads, start_workers
 from memgen_eval.compute.rows import as_array, dimension, rows
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.neighbours.bound import PAIR_BYTES, Bound, CodedTile, Pairs, TooMany, num_pairs
 from memgen_eval.neighbours.distances import distance_dtype
-from memgen_eval.neighbours.quantizers import Coder, Codes, Kind, Leading, Whole, encode, kind_of_code, sample
+from memgen_eval.neighbours.quantizers import (
+    Codes,
+    Kind,
+    ProjectedQuantizer,
+    Quantizer,
+    ScalarQuantizer,
+    encode,
+    kind_of_code,
+    sample,
+)
 from memgen_eval.neighbours.topk import TopK
 
 _MOST_TILE_ROWS = 4096
@@ -31,7 +40,7 @@ _MOST_COMPARED = 0.015  # of all pairs: beyond it the whole product is cheaper
 _logger = logging.getLogger("memgen_eval.neighbours")
 _USUAL = 1.1  # times the usual error: references with larger ones make tiles of their own
 _TILE_VALUES = 16  # bytes of a reference in a tile, its code apart
-_Key = tuple[type[Leading] | type[Whole], str]
+_Key = tuple[type[ProjectedQuantizer] | type[ScalarQuantizer], str]
 
 
 @dataclass(frozen=True)
@@ -74,8 +83,8 @@ def nearest_by_codes(
     kind, plan, products = means
     squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references.rows))
     indices = np.empty(squared.shape, dtype=np.int64)
-    with sharing(num_threads()) as share:
-        coded = references.coded(kind, products, plan.tile_rows, budget, share)
+    with start_workers(num_threads()) as workers:
+        coded = references.coded(kind, products, plan.tile_rows, budget, workers)
         if coded is None:
             return None
         for start in range(0, len(queries), plan.resident_rows):
@@ -83,7 +92,7 @@ def nearest_by_codes(
             some = rows(queries, mine.start, mine.stop)
             limits = None if within is None else within[mine]
             try:
-                best = _search(some, references.rows, k, coded, products, plan, share, limits)
+                best = _search(some, references.rows, k, coded, products, plan, workers, limits)
             except TooMany:
                 _logger.debug("codes let too many pairs pass: the whole product is taken")
                 return None
@@ -96,8 +105,8 @@ def code_together(queries: NDArray[Any], references: References, k: int, *, budg
     means = _means(queries, references, k, engine="auto", budget=budget)
     if means is not None:
         kind, plan, products = means
-        with sharing(num_threads()) as share:
-            references.coded(kind, products, plan.tile_rows, budget, share, ranks)
+        with start_workers(num_threads()) as workers:
+            references.coded(kind, products, plan.tile_rows, budget, workers, ranks)
 
 
 def _means(
@@ -119,32 +128,32 @@ def _search(
     coded: Coded,
     products: Products,
     plan: _Plan,
-    share: Share,
+    workers: Workers,
     within: NDArray[Any] | None,
 ) -> TopK:
     """The K nearest references of queries (N, D); `TooMany` if the bound skips too few pairs."""
-    codes = encode(coded.coder, queries, 0, len(queries), share)
+    codes = encode(coded.quantizer, queries, 0, len(queries), workers)
     best = TopK.empty(len(queries), k, distance_dtype(queries, references))
-    bound = Bound.start(queries, references, codes, coded.coder.step, best, within)
-    tiles, seeds = coded.read(references, products, plan.tile_rows, share), []
+    bound = Bound.start(queries, references, codes, coded.quantizer.step, best, within)
+    tiles, seeds = coded.read(references, products, plan.tile_rows, workers), []
     if within is None:
         seeds = list(_at_least(max(k, min(plan.num_seeds, int(_SEED_SHARE * len(references)))), tiles))
         which = np.concatenate([tile.indices for tile in seeds])
-        bound.seed(_nearest_by_code(codes, seeds, k, products, share), which, share)
+        bound.seed(_nearest_by_code(codes, seeds, k, products, workers), which, workers)
     most = _MOST_COMPARED * len(queries) * len(references)
     compared, held = 0, []
     for tile in itertools.chain(seeds, tiles):
-        held.append(_passing(bound, codes, tile, products, share))
+        held.append(_passing(bound, codes, tile, products, workers))
         if num_pairs(held) > plan.num_pairs:
-            number, held = bound.narrow(held, share, most=most - compared)
+            number, held = bound.narrow(held, workers, most=most - compared)
             compared += number
             if num_pairs(held) > plan.num_pairs // 2:
-                compared += bound.compare(held, share, most=most - compared)
+                compared += bound.compare(held, workers, most=most - compared)
                 held = []
-    number, held = bound.narrow(held, share, most=most - compared)
-    compared += number + bound.compare(held, share, most=most - compared - number)
+    number, held = bound.narrow(held, workers, most=most - compared)
+    compared += number + bound.compare(held, workers, most=most - compared - number)
     left = compared / len(queries) / len(references)
-    _logger.debug("codes of %d values left %.2g of the pairs", coded.coder.width, left)
+    _logger.debug("codes of %d values left %.2g of the pairs", coded.quantizer.width, left)
     return best
 
 
@@ -155,7 +164,7 @@ def _at_least(num_references: int, tiles: Iterator[CodedTile]) -> Iterator[Coded
         yield tile
 
 
-def _nearest_by_code(codes: Codes, tiles: list[CodedTile], k: int, products: Products, share: Share) -> TopK:
+def _nearest_by_code(codes: Codes, tiles: list[CodedTile], k: int, products: Products, workers: Workers) -> TopK:
     """The K nearest by code; indices count the references of these tiles."""
     nearest = TopK.empty(len(codes.values), k, np.int32)
     first = 0
@@ -164,20 +173,20 @@ def _nearest_by_code(codes: Codes, tiles: list[CodedTile], k: int, products: Pro
         def update(start: int, keys: NDArray[Any], first: int = first) -> None:
             nearest.update(start, keys, first)
 
-        _for_keys(codes, tile, products, share, update)
+        _for_keys(codes, tile, products, workers, update)
         first += len(tile.indices)
     return nearest
 
 
-def _passing(bound: Bound, codes: Codes, tile: CodedTile, products: Products, share: Share) -> list[Pairs]:
+def _passing(bound: Bound, codes: Codes, tile: CodedTile, products: Products, workers: Workers) -> list[Pairs]:
     """Pairs of all queries with a tile that pass the bound, by chunks of queries."""
     parts: list[Pairs] = []
-    _for_keys(codes, tile, products, share, lambda start, keys: parts.append(bound.passing(start, keys, tile)))
+    _for_keys(codes, tile, products, workers, lambda start, keys: parts.append(bound.passing(start, keys, tile)))
     return [part for part in parts if len(part.keys)]
 
 
 def _for_keys(
-    codes: Codes, tile: CodedTile, products: Products, share: Share, consume: Callable[[int, NDArray[Any]], None]
+    codes: Codes, tile: CodedTile, products: Products, workers: Workers, consume: Callable[[int, NDArray[Any]], None]
 ) -> None:
     """Call ``consume(start, keys)`` for chunks of rows of the keys ``floor(|b|^2 / 2) - a.b`` of codes with a tile."""
     for first in range(0, len(codes.values), _BLOCK_ROWS):
@@ -185,25 +194,27 @@ def _for_keys(
         def turn(start: int, found: NDArray[Any], first: int = first) -> None:
             consume(first + start, np.subtract(tile.half_norms, found, out=found))
 
-        for_products(products, share, codes.values[first : first + _BLOCK_ROWS], [tile.packed], turn)
+        for_products(products, workers, codes.values[first : first + _BLOCK_ROWS], [tile.packed], turn)
 
 
 @dataclass(frozen=True, eq=False)
 class Coded:
-    """A coder of some kind, and all tiles of the references; None where they would not fit: a pass then makes them."""
+    """A quantizer of some kind, and all tiles of the references; None where they do not fit: a pass then makes them."""
 
     kind: Kind
-    coder: Coder
+    quantizer: Quantizer
     tiles: list[CodedTile] | None
 
-    def read(self, references: NDArray[Any], products: Products, tile_rows: int, share: Share) -> Iterator[CodedTile]:
+    def read(
+        self, references: NDArray[Any], products: Products, tile_rows: int, workers: Workers
+    ) -> Iterator[CodedTile]:
         """All references, tile by tile."""
         if self.tiles is not None:
             yield from self.tiles
             return
         starts = range(0, len(references), tile_rows)
-        blocks = (encode(self.coder, references, i, min(i + tile_rows, len(references)), share) for i in starts)
-        yield from _tiles(blocks, len(references), self.coder, products, tile_rows)
+        blocks = (encode(self.quantizer, references, i, min(i + tile_rows, len(references)), workers) for i in starts)
+        yield from _tiles(blocks, len(references), self.quantizer, products, tile_rows)
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,42 +235,42 @@ class References:
         return references if isinstance(references, References) else References(as_array(references, "references"))
 
     def coded(
-        self, kind: Kind, products: Products, tile_rows: int, budget: int, share: Share, ranks: Ranks = ALONE
+        self, kind: Kind, products: Products, tile_rows: int, budget: int, workers: Workers, ranks: Ranks = ALONE
     ) -> Coded | None:
         """Codes of this kind, or of a wider one, kept before or made now; None where all rows are the same.
 
         If several ranks call it, all have to: the first fits, and each codes its part of the rows, where all can be
         kept.
         """
-        key = kind.coder, products.name
+        key = kind.quantizer, products.name
         kept = self._kept.get(key)
         missing = kept is None or kept.kind.width < kind.width
         if not any(ranks.exchange("codes", missing)):
             return kept
-        fitted = kind.fit(sample(self.rows, budget), products, share) if ranks.rank == 0 else None
-        coder = ranks.exchange("a coder", None if fitted is None else fitted.on(products))[0]
-        if coder is None:
+        fitted = kind.fit(sample(self.rows, budget), products, workers) if ranks.rank == 0 else None
+        quantizer = ranks.exchange("a quantizer", None if fitted is None else fitted.on(products))[0]
+        if quantizer is None:
             return None
-        coder = coder.on(products)
-        row_bytes = products.value_bytes * coder.width + _TILE_VALUES
+        quantizer = quantizer.on(products)
+        row_bytes = products.value_bytes * quantizer.width + _TILE_VALUES
         tiles = None
         if all(ranks.exchange("room for codes", len(self.rows) * row_bytes <= budget // 8)):
-            tiles = list(self._all_tiles(coder, products, tile_rows, share, ranks))
-        self._kept[key] = Coded(kind, coder, tiles)
+            tiles = list(self._all_tiles(quantizer, products, tile_rows, workers, ranks))
+        self._kept[key] = Coded(kind, quantizer, tiles)
         return self._kept[key]
 
     def _all_tiles(
-        self, coder: Coder, products: Products, tile_rows: int, share: Share, ranks: Ranks
+        self, quantizer: Quantizer, products: Products, tile_rows: int, workers: Workers, ranks: Ranks
     ) -> Iterator[CodedTile]:
         mine, count = ranks.share(len(self.rows)), len(self.rows)
-        part = encode(coder, self.rows, mine.start, mine.stop, share)
+        part = encode(quantizer, self.rows, mine.start, mine.stop, workers)
         codes = Codes(*(ranks.gather(array) for array in (part.values, part.norms, part.errors)))
         blocks = (codes[first : first + tile_rows] for first in range(0, count, tile_rows))
-        yield from _tiles(blocks, count, coder, products, tile_rows)
+        yield from _tiles(blocks, count, quantizer, products, tile_rows)
 
 
 def _tiles(
-    blocks: Iterable[Codes], count: int, coder: Coder, products: Products, tile_rows: int
+    blocks: Iterable[Codes], count: int, quantizer: Quantizer, products: Products, tile_rows: int
 ) -> Iterator[CodedTile]:
     """Tiles of codes that come block by block, of `count` references; those with unusual errors are put together."""
     dtype = np.int32 if count < 2**31 else np.int64
@@ -267,7 +278,7 @@ def _tiles(
     first = 0
     for codes in blocks:
         indices = np.arange(first, first + len(codes.errors), dtype=dtype)
-        usual = codes.errors <= _USUAL * coder.usual_error
+        usual = codes.errors <= _USUAL * quantizer.usual_error
         yield from _tile([(indices[usual], codes[usual])], products)
         apart.append((indices[~usual], codes[~usual]))
         first += len(usual)

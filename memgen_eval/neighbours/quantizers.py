@@ -11,10 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.products import SLICE, Products
-from memgen_eval.compute.resources import Share, single_thread
-from memgen_eval.compute.rows import IntegerFrame, chunk_rows, dimension, rows
+from memgen_eval.compute.resources import Workers, single_thread
+from memgen_eval.compute.rows import IntegerTransform, chunk_rows, dimension, rows
 
-_BYTES = IntegerFrame()
+_BYTES = IntegerTransform()
 _SAMPLE_ROWS = 2048
 _MEDIAN_ROWS = 512
 _STEP_VALUES = 2**20  # of rows that are rounded by each step that might be best
@@ -60,7 +60,7 @@ class Codes:
         )
 
 
-class Coder(Protocol):
+class Quantizer(Protocol):
     """A map z that brings no two rows farther apart, and how its values are rounded to codes.
 
     With codes a and b of rows q and y: ``|q - y| >= |z(q) - z(y)| >= step * |a - b| - error(q) - error(y)``, where
@@ -82,12 +82,12 @@ class Coder(Protocol):
     def encode(self, block: NDArray[Any]) -> Codes:
         """Codes of rows (B, D)."""
 
-    def on(self, products: Products, /) -> Coder:
+    def on(self, products: Products, /) -> Quantizer:
         """The same, with nothing prepared for a machine, to be multiplied by these."""
 
 
 @dataclass(frozen=True)
-class Whole:
+class ScalarQuantizer:
     """z(x) = x less a centre, for float rows; its values are multiples of the step, so that zeros are coded exactly."""
 
     centre: NDArray[np.float64]  # (D,)
@@ -100,12 +100,12 @@ class Whole:
         return len(self.centre)
 
     @staticmethod
-    def fit(some: NDArray[Any]) -> Whole | None:
+    def fit(some: NDArray[Any]) -> ScalarQuantizer | None:
         """A step that suits nearly all of some references; None where they are all the same."""
         some = some.astype(np.float64)
         middle = np.median(some[:: -(-len(some) // _MEDIAN_ROWS)], axis=0)  # a far outlier moves the mean, not this
         best = _best_step(some - middle)
-        return None if best is None else Whole(best[0] * np.rint(middle / best[0]), *best)
+        return None if best is None else ScalarQuantizer(best[0] * np.rint(middle / best[0]), *best)
 
     def encode(self, block: NDArray[Any]) -> Codes:
         """Codes of rows (B, D); the error covers the rounding of centred values, of its own sum, and of the step."""
@@ -117,13 +117,13 @@ class Whole:
         offsets -= values
         return _codes(values, offsets, self.step, largest * np.sqrt(block.shape[1]) * 2.0**-50)
 
-    def on(self, _: Products, /) -> Whole:
+    def on(self, _: Products, /) -> ScalarQuantizer:
         """Itself: nothing is multiplied."""
         return self
 
 
 @dataclass(frozen=True)
-class Leading:
+class ProjectedQuantizer:
     """z(x) = (B^T x / s, the root of |x|^2 - |B^T x|^2 / s^2): leading directions, and the norm of what is left.
 
     x is a uint8 row less 128 and B a matrix of int8, so that ``B^T x`` is an exact integer. The norm s of B is at least
@@ -146,9 +146,9 @@ class Leading:
         return len(self.centre)
 
     @staticmethod
-    def fit(some: NDArray[Any], num_directions: int, products: Products, share: Share) -> Leading | None:
+    def fit(some: NDArray[Any], num_directions: int, products: Products, workers: Workers) -> ProjectedQuantizer | None:
         """Leading principal directions of some references; None where these are all the same."""
-        mixtures = _mixtures(_BYTES.convert(some), min(num_directions, dimension(some), len(some) // 2), products)
+        mixtures = _mixtures(_BYTES.apply(some), min(num_directions, dimension(some), len(some) // 2), products)
         if mixtures is None:
             return None
         with single_thread():  # as fast when the machine does nothing else, and many times when it does
@@ -157,13 +157,13 @@ class Leading:
             gram = products.multiply(basis, products.pack(basis)).astype(np.float64)  # exact
             norm = float(np.sqrt(np.linalg.eigvalsh(gram)[-1] * (1 + 1e-9)))
         width = len(basis)
-        plain = Leading(basis, norm, np.zeros(width + 1), 1, 0, products)
+        plain = ProjectedQuantizer(basis, norm, np.zeros(width + 1), 1, 0, products)
         leading, left = np.empty((len(some), width), np.int32), np.empty(len(some))
 
         def project(start: int, stop: int) -> None:
             leading[start:stop], left[start:stop], _ = plain._project(some[start:stop])
 
-        share(project, len(some))
+        workers(project, len(some))
         centre = np.append(np.rint(leading.mean(axis=0)), left.mean())
         best = _best_step(np.column_stack([(leading - centre[:-1]) / norm, left - centre[-1]]))
         return None if best is None else replace(plain, centre=centre, step=best[0], usual_error=best[1])
@@ -179,7 +179,7 @@ class Leading:
         offsets -= values
         return _codes(values, offsets, self.step, norms * np.sqrt(self.width * 2.0**-50))  # the root of a difference
 
-    def on(self, products: Products, /) -> Leading:
+    def on(self, products: Products, /) -> ProjectedQuantizer:
         """The same, with nothing prepared for a machine, to be multiplied by these."""
         return replace(self, products=products)
 
@@ -189,7 +189,7 @@ class Leading:
 
     def _project(self, block: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
         """``B^T x``, integers, (B, P); the norms of what is left, (B,), and of x, (B,)."""
-        rows = _BYTES.convert(block)
+        rows = _BYTES.apply(block)
         leading = self.products.multiply(rows, self._packed)  # (B, P)
         wide = leading.astype(np.float64)
         squared = _BYTES.norms(rows)
@@ -199,11 +199,11 @@ class Leading:
 
 @dataclass(frozen=True)
 class Kind:
-    """A code that suits some shapes: its coder, how many values it has, and how it is fitted to references."""
+    """A code that suits some shapes: its quantizer, how many values it has, and how it is fitted to references."""
 
-    coder: type[Leading] | type[Whole]
+    quantizer: type[ProjectedQuantizer] | type[ScalarQuantizer]
     width: int
-    fit: Callable[[NDArray[Any], Products, Share], Coder | None]
+    fit: Callable[[NDArray[Any], Products, Workers], Quantizer | None]
 
 
 def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> Kind | None:
@@ -218,10 +218,14 @@ def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> Kin
         num_directions = _DIRECTIONS if few else _MORE_DIRECTIONS
         if work < (_LEADING_WORK if few else _MORE_LEADING_WORK) or width < _VALUES_PER_DIRECTION * num_directions:
             return None
-        return Kind(Leading, num_directions + 1, lambda some, *means: Leading.fit(some, num_directions, *means))
+        return Kind(
+            ProjectedQuantizer,
+            num_directions + 1,
+            lambda some, *means: ProjectedQuantizer.fit(some, num_directions, *means),
+        )
     if work < _WHOLE_WORK or width < _FEWEST_VALUES:
         return None
-    return Kind(Whole, width, lambda some, *_: Whole.fit(some))
+    return Kind(ScalarQuantizer, width, lambda some, *_: ScalarQuantizer.fit(some))
 
 
 def sample(references: NDArray[Any], budget: int) -> NDArray[Any]:
@@ -231,18 +235,18 @@ def sample(references: NDArray[Any], budget: int) -> NDArray[Any]:
     return rows(some, 0, len(some))
 
 
-def encode(coder: Coder, array: NDArray[Any], start: int, stop: int, share: Share) -> Codes:
+def encode(quantizer: Quantizer, array: NDArray[Any], start: int, stop: int, workers: Workers) -> Codes:
     """Codes of rows start to stop, of which each thread holds only a chunk as float64."""
     size = stop - start
-    codes = Codes(np.empty((size, coder.width), np.int8), np.empty(size, np.int64), np.empty(size))
+    codes = Codes(np.empty((size, quantizer.width), np.int8), np.empty(size, np.int64), np.empty(size))
 
     def fill(first: int, last: int) -> None:
         for begin in range(first, last, chunk_rows(array)):
             mine = slice(begin, min(begin + chunk_rows(array), last))
-            part = coder.encode(rows(array, start + mine.start, start + mine.stop))
+            part = quantizer.encode(rows(array, start + mine.start, start + mine.stop))
             codes.values[mine], codes.norms[mine], codes.errors[mine] = part.values, part.norms, part.errors
 
-    share(fill, size)
+    workers(fill, size)
     return codes
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import Engine, check_engine
 from memgen_eval.compute.resources import CHUNK_ROWS, MIN_ROWS, budget_bytes
-from memgen_eval.compute.rows import FloatFrame, as_array, check_pair, dimension, mirrored
+from memgen_eval.compute.rows import FloatTransform, as_array, check_pair, dimension, mirrored
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.candidates import Proposal, nearest_integers, propose_floats
 from memgen_eval.neighbours.distances import block_distances, distance_dtype, pair_distances, squared_distances
@@ -246,14 +246,14 @@ def _decide(
     queries: NDArray[Any], references: NDArray[Any], k: int, *, largest: float, engine: str, budget: int
 ) -> Found:
     """Propose, compare exactly, prove that nothing nearer was missed; widen where that cannot be proved."""
-    frame = FloatFrame.around(references, largest)
+    transform = FloatTransform.around(references, largest)
     squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references))
     indices = np.empty((len(queries), k), dtype=np.int64)
     open_rows = np.arange(len(queries))
     for times in _WIDENINGS:
         keep = min(times * (k + _EXTRA_CANDIDATES), len(references))
         some = queries if len(open_rows) == len(queries) else queries[open_rows]
-        proposal = propose_floats(some, references, keep, frame=frame, engine=engine, budget=budget)
+        proposal = propose_floats(some, references, keep, transform=transform, engine=engine, budget=budget)
         found, proven = _compare(some, references, k, proposal)
         squared[open_rows[proven]], indices[open_rows[proven]] = found[0][proven], found[1][proven]
         open_rows = open_rows[~proven]

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute import engines
 from memgen_eval.compute.products import SLICE
-from memgen_eval.compute.rows import FloatFrame, IntegerFrame
+from memgen_eval.compute.rows import FloatTransform, IntegerTransform
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours import cuda
 from memgen_eval.neighbours.search import nearest_neighbours
@@ -58,7 +58,9 @@ def test_integer_keys_give_all_neighbours_in_order(
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(cuda, "_MOST_TILE_ROWS", tile_rows)
         patch.setattr(cuda, "_MOST_BLOCK_ROWS", 32)
-        best, norms = cuda.smallest_keys(queries, references, keep, frame=IntegerFrame(), device=DEVICE, budget=2**24)
+        best, norms = cuda.smallest_keys(
+            queries, references, keep, transform=IntegerTransform(), device=DEVICE, budget=2**24
+        )
     squared, indices = brute_force(queries, references, keep)
     assert best.keys.dtype == np.int32 and best.indices.dtype == norms.dtype == np.int64
     assert (best.indices == indices).all()
@@ -69,12 +71,14 @@ def test_integer_keys_give_all_neighbours_in_order(
 def test_float_keys_are_those_of_the_processor_but_for_rounding(scale: float, small_tiles: None) -> None:
     generator = np.random.default_rng(0)
     queries, references = (scale * generator.normal(size=(count, 30)) for count in (70, 500))
-    frame = FloatFrame.around(references, float(max(abs(queries).max(), abs(references).max())))
-    best, norms = cuda.smallest_keys(queries, references, 500, frame=frame, device=DEVICE, budget=2**20)
-    left, right = frame.convert(queries), frame.convert(references)
-    expected = (1 - frame.discount) * frame.norms(right) - 2 * left.astype(np.float64) @ right.T.astype(np.float64)
+    transform = FloatTransform.around(references, float(max(abs(queries).max(), abs(references).max())))
+    best, norms = cuda.smallest_keys(queries, references, 500, transform=transform, device=DEVICE, budget=2**20)
+    left, right = transform.apply(queries), transform.apply(references)
+    expected = (1 - transform.discount) * transform.norms(right) - 2 * left.astype(np.float64) @ right.T.astype(
+        np.float64
+    )
     assert best.keys.dtype == np.float32
-    assert np.allclose(norms, frame.norms(left), rtol=1e-12, atol=0)
+    assert np.allclose(norms, transform.norms(left), rtol=1e-12, atol=0)
     assert (np.sort(best.indices, axis=1) == np.arange(500)).all()
     assert np.allclose(best.keys, np.take_along_axis(expected, best.indices, axis=1), rtol=0, atol=1e-6)
     assert (np.diff(best.keys, axis=1) >= 0).all()

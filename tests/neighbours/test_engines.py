@@ -159,16 +159,16 @@ def test_rows_are_shared_out_once_each(count: int, num_rows: int) -> None:
         assert stop - start <= resources.CHUNK_ROWS
         seen[start:stop] += 1
 
-    with resources.sharing(count) as share:
-        share(mark, num_rows)
+    with resources.start_workers(count) as workers:
+        workers(mark, num_rows)
     assert (seen == 1).all()
 
 
 def test_torch_multiplies_alone_in_each_thread() -> None:
     before = torch.get_num_threads()
     seen: list[int] = []
-    with resources.sharing(3) as share:
-        share(lambda start, stop: seen.append(torch.get_num_threads()), 3 * 64)
+    with resources.start_workers(3) as workers:
+        workers(lambda start, stop: seen.append(torch.get_num_threads()), 3 * 64)
     assert set(seen) == {1}
     assert torch.get_num_threads() == before
 
@@ -200,8 +200,8 @@ def test_an_error_in_a_thread_is_raised() -> None:
     def fail(start: int, stop: int) -> None:
         raise RuntimeError(f"rows {start} to {stop}")
 
-    with resources.sharing(2) as share, pytest.raises(RuntimeError, match="rows 0 to"):
-        share(fail, 40)
+    with resources.start_workers(2) as workers, pytest.raises(RuntimeError, match="rows 0 to"):
+        workers(fail, 40)
 
 
 _SEARCH = """

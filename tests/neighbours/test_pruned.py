@@ -115,9 +115,9 @@ def test_codes_serve_the_next_searches(
     blocks: list[int] = []
     encode = pruning.encode
 
-    def counted(coder: Any, array: Any, start: int, stop: int, share: Any) -> Any:
+    def counted(quantizer: Any, array: Any, start: int, stop: int, workers: Any) -> Any:
         blocks.append(stop - start if array is rows else 0)
-        return encode(coder, array, start, stop, share)
+        return encode(quantizer, array, start, stop, workers)
 
     monkeypatch.setattr(pruning, "encode", counted)
     queries, rows = PIXELS["smooth"]()
@@ -128,7 +128,10 @@ def test_codes_serve_the_next_searches(
         made.append(sum(blocks))
     once = len(rows)
     assert made == [once, 2 * once, 2 * once if fits else 3 * once, (3 if fits else 4) * once]
-    assert {type(kept.coder) for kept in references._kept.values()} == {quantizers.Leading, quantizers.Whole}
+    assert {type(kept.quantizer) for kept in references._kept.values()} == {
+        quantizers.ProjectedQuantizer,
+        quantizers.ScalarQuantizer,
+    }
     assert everything_coded == [True] * 4
 
 
@@ -151,11 +154,11 @@ def test_pairs_at_the_radius_are_compared(everything_coded: list[bool]) -> None:
     """Codes without error, where the bound is the distance: a pair at the radius must pass, one beyond it must not."""
     references = np.zeros((300, 16))
     references[:, 0] = np.random.default_rng(0).permutation(np.arange(300) % 3) + 1
-    coder = quantizers.Whole(np.zeros(16), 1.0, 1e-9)
-    codes_of = coder.encode(references)
+    quantizer = quantizers.ScalarQuantizer(np.zeros(16), 1.0, 1e-9)
+    codes_of = quantizer.encode(references)
     tile = bound.CodedTile(np.arange(300), None, (codes_of.norms >> 1).astype(np.int32), float(codes_of.errors.max()))
     queries = np.zeros((2, 16))
-    state = bound.Bound.start(queries, references, coder.encode(queries), 1.0, TopK.empty(2, 4, np.float64))
+    state = bound.Bound.start(queries, references, quantizer.encode(queries), 1.0, TopK.empty(2, 4, np.float64))
     state.squared_radii[:] = 4, 9
     keys = np.tile(tile.half_norms, (2, 1)) - (queries @ references.T).astype(np.int32)
     pairs = state.passing(0, keys, tile)
@@ -190,9 +193,9 @@ def test_full_store_of_pairs_is_emptied(everything_coded: list[bool], monkeypatc
     held = []
     compare = bound.Bound.compare
 
-    def watched(self: Any, pairs: Any, share: Any, *, most: float) -> int:
+    def watched(self: Any, pairs: Any, workers: Any, *, most: float) -> int:
         held.append(bound.num_pairs(pairs))
-        return compare(self, pairs, share, most=most)
+        return compare(self, pairs, workers, most=most)
 
     monkeypatch.setattr(bound.Bound, "compare", watched)
     monkeypatch.setattr(pruning, "PAIR_BYTES", 2**17)
