@@ -14,7 +14,7 @@ from benchmarks.data import ImageSets
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.truth import Found, share_of_right_rows
 from memgen_eval.compute.rows import IntegerTransform
-from memgen_eval.neighbours.cuda import decoded, make_tile, nearest_codes, prepare
+from memgen_eval.neighbours.cuda import DeviceTile, decoded, nearest_codes, transformed
 from memgen_eval.neighbours.search import nearest_neighbours
 
 K = 5
@@ -28,9 +28,9 @@ def ours(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """int8 products, and the selection where they are: what ``engine="cuda"`` does with each tile."""
     with torch.inference_mode():
         transform = IntegerTransform()
-        wanted, norms = prepare(queries, transform)
+        wanted, norms = transformed(queries, transform)
         starts = range(0, len(references), TILE_ROWS)
-        tiles = (make_tile(references[first : first + TILE_ROWS], first, transform) for first in starts)
+        tiles = (DeviceTile.of(references[first : first + TILE_ROWS], first, transform) for first in starts)
         keys, indices = decoded(nearest_codes(wanted, tiles, k, BLOCK_ROWS), torch.int8)
         return keys + norms[:, None], indices
 

@@ -7,15 +7,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.resources import budget_bytes
 from memgen_eval.data.images import ImageSet, repeats_among
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.metrics.copy_rules import CARLINI_NEIGHBOURS, Copying, largest_patch_distances, repeated
 from memgen_eval.metrics.memorization import Baseline
 from memgen_eval.metrics.statistics import permutation, proportion
 from memgen_eval.neighbours.duplicates import distinct_neighbours, neighbours_within
-from memgen_eval.neighbours.pruning import References, code_together
-from memgen_eval.neighbours.search import both_orientations, mirrored, nearest_neighbours
+from memgen_eval.neighbours.index import Index
+from memgen_eval.neighbours.pruning import References
+from memgen_eval.neighbours.search import both_orientations, mirrored
 from memgen_eval.neighbours.table import Neighbours
 from memgen_eval.report import Estimate
 
@@ -40,14 +40,8 @@ def shared_neighbours(
     ranks: Ranks,
 ) -> Neighbours:
     """`nearest_neighbours`, each rank searching for its own queries."""
-    references = References.of(references)
-    if ranks.size > 1:
-        wanted = k + (exclude is not None)
-        code_together(queries, references, wanted, budget=budget_bytes(memory_budget), ranks=ranks)
-    mine = ranks.share(len(queries))
-    left_out = None if exclude is None else exclude[mine]
-    found = nearest_neighbours(queries[mine], references, k, exclude=left_out, flip=flip, memory_budget=memory_budget)
-    return _gathered(found, ranks, queries, exclude)
+    index = Index(References.of(references), memory_budget, ranks)
+    return index.search(queries, k, exclude=exclude, flip=flip)
 
 
 def _gathered(part: Neighbours, ranks: Ranks, queries: Pixels | None, excluded: Rows | None) -> Neighbours:

@@ -15,8 +15,8 @@ import pytest
 
 from checking import evaluated, figures
 from conftest import Pixels, noise_images
-from memgen_eval import Report, tables
-from memgen_eval.neighbours import duplicates
+from memgen_eval import Report
+from memgen_eval.neighbours import duplicates, index
 from memgen_eval.neighbours.search import nearest_neighbours
 
 ROOT = Path(__file__).parent.parent
@@ -63,7 +63,7 @@ def test_engines(engine: str, expected: Report, monkeypatch: pytest.MonkeyPatch)
     if importlib.util.find_spec(engine) is None:
         pytest.skip(f"{engine} is not installed")
     search = functools.partial(nearest_neighbours, engine=engine)
-    monkeypatch.setattr(tables, "nearest_neighbours", search)
+    monkeypatch.setattr(index, "nearest_neighbours", search)
     monkeypatch.setattr(duplicates, "nearest_neighbours", search)
     assert figures(evaluated(SAMPLES, train=TRAIN, test=TEST)) == figures(expected)
 

@@ -131,7 +131,9 @@ def codes() -> list[str]:
         for queries, k, exclude in ((smooth(70, 1), 3, None), (smooth(70, 2), 1, None), (smooth(900)[:70], 2, ROWS)):
             found = shared_neighbours(queries, references, k, exclude=exclude, memory_budget="512MiB", ranks=ranks)
             told.append(hashlib.sha256(found.squared_distances.tobytes() + found.indices.tobytes()).hexdigest())
-        rows = [call.args[3] - call.args[2] for call in coding.call_args_list if call.args[1] is references.rows]
+        rows = [
+            call.args[2].stop - call.args[2].start for call in coding.call_args_list if call.args[1] is references.rows
+        ]
         told.append(str(ranks.exchange("work", (fits.call_count, rows))))
     return told
 

@@ -18,6 +18,7 @@ import memgen_eval.families
 from checking import checked, evaluated, figures
 from conftest import Pixels, noise_images
 from memgen_eval import Estimate, Images, InputError, Reference, Report, evaluate, tables
+from memgen_eval.neighbours import index
 from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
 from memgen_eval.render.table import render_markdown
 
@@ -257,7 +258,7 @@ def test_a_reference_is_searched_once_and_gives_the_same_report(
         searches.append(len(plain))
         return both_orientations(plain, *arguments, **keywords)
 
-    monkeypatch.setattr(tables, "nearest_neighbours", counted)
+    monkeypatch.setattr(index, "nearest_neighbours", counted)
     monkeypatch.setattr(tables, "both_orientations", mirrored_too)
     reference = Reference(TRAIN, TEST)
     assert figures(evaluated(SAMPLES, train=reference)) == figures(report)

@@ -101,13 +101,10 @@ def _add_products(
     """Add to sums (E, P) the products of the first E rows of (D, B) with those of the panel, whose last row is E."""
     packed = products.pack(shifted[panel])
 
-    def add(start: int, stop: int) -> None:
-        sums[start:stop] += products.multiply(shifted[start:stop], packed)
+    def add(rows: slice) -> None:
+        sums[rows] += products.multiply(shifted[rows], packed)
 
-    if products.own_threads:
-        add(0, len(sums))
-    else:
-        workers(add, len(sums))
+    products.callers(workers)(add, len(sums))
 
 
 def _float_moments(images: NDArray[Any], dimension: int) -> Moments:

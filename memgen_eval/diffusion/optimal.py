@@ -141,8 +141,8 @@ class OptimalDenoiser:
     def _add_tile(self, sums: Sums, queries: list[Queries], tile: Tile, workers: Workers) -> None:
         """Every block of noisy images does all its work with the tile on one thread."""
 
-        def add(start: int, stop: int) -> None:
-            for block in queries[start:stop]:
+        def add(rows: slice) -> None:
+            for block in queries[rows]:
                 met = block.meet(tile, self._products)
                 scratch = Scratch.of(len(sums.sigmas), len(tile.norms))
                 staged: list[Staged] = []

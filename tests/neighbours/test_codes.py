@@ -15,8 +15,15 @@ from hard_rows import FLOATS, PIXELS, SIZE, Pixels, gaussian, smooth, with_outli
 from memgen_eval.compute.products import NUMKONG, NUMPY, Products
 from memgen_eval.compute.resources import start_workers
 from memgen_eval.neighbours import bound, quantizers
-from memgen_eval.neighbours.pruning import _tiles
-from memgen_eval.neighbours.quantizers import Codes, ProjectedQuantizer, Quantizer, ScalarQuantizer, kind_of_code
+from memgen_eval.neighbours.pruning import CodedReferences, PruningPlan
+from memgen_eval.neighbours.quantizers import (
+    CodeKind,
+    Codes,
+    ProjectedQuantizer,
+    Quantizer,
+    ScalarQuantizer,
+    kind_of_code,
+)
 
 
 def lower_bounds(quantizer: Quantizer, q: Codes, y: Codes) -> NDArray[np.longdouble]:
@@ -33,7 +40,7 @@ def distances(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[np.lon
 
 def coded(quantizer: Quantizer, rows: NDArray[Any]) -> Codes:
     with start_workers(2) as workers:
-        return quantizers.encode(quantizer, rows, 0, len(rows), workers)
+        return quantizers.encode(quantizer, rows, slice(0, len(rows)), workers)
 
 
 def leading(references: Pixels, num_directions: int, products: Products) -> ProjectedQuantizer | None:
@@ -134,7 +141,8 @@ def test_every_reference_is_in_one_tile_and_the_unusual_in_others(share_unusual:
     errors = quantizer.usual_error * np.where(unusual, 2.0, 0.5)
     whole = Codes(generator.integers(-9, 10, (300, SIZE), dtype=np.int8), generator.integers(0, 99, 300), errors)
     blocks = (whole[start : start + 40] for start in range(0, 300, 40))
-    tiles = list(_tiles(blocks, 300, quantizer, NUMPY, tile_rows=40))
+    plan = PruningPlan(CodeKind(SIZE), NUMPY, 2**20, 40, 300, 300, 300)
+    tiles = list(CodedReferences(gaussian(300), plan.kind, quantizer).make_tiles(blocks, plan))
     indices = np.concatenate([tile.indices for tile in tiles])
     assert sorted(indices.tolist()) == list(range(300))
     for tile in tiles:

@@ -107,13 +107,13 @@ def test_distances_next_to_a_large_offset(engine: Any, num_queries: int) -> None
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Queries and candidates of each proposal that is asked for."""
     kept: list[tuple[int, int]] = []
-    propose = search.propose_floats
+    propose = search.propose
 
-    def watched(some: Floats, *rest: Any, **how: Any) -> Any:
-        kept.append((len(some), rest[1]))
-        return propose(some, *rest, **how)
+    def watched(queries: Floats, scan: Any) -> Any:
+        kept.append((len(queries), scan.keep))
+        return propose(queries, scan)
 
-    monkeypatch.setattr(search, "propose_floats", watched)
+    monkeypatch.setattr(search, "propose", watched)
     return kept
 
 
