@@ -91,21 +91,20 @@ def describe_engine(dtype: DTypeLike, width: int) -> str:
 def is_exact(products: Products) -> bool:
     """Self-test on random full-range int8 data, a round and an odd shape: constants pass where 16-bit sums saturate."""
     generator = np.random.default_rng(0)
-    for num_queries, num_references, dimension in ((64, 128, 3072), (17, 33, 67)):
-        queries, references = (
-            generator.integers(-128, 128, (count, dimension), dtype=np.int8) for count in (num_queries, num_references)
-        )
-        expected = queries.astype(np.float64) @ references.T.astype(np.float64)
-        if not np.array_equal(products.multiply(queries, products.pack(references)), expected):
-            return False
-    return True
+    return all(
+        _is_right(products, *(generator.integers(-128, 128, (count, width), dtype=np.int8) for count in counts))
+        for counts, width in (((64, 128), 3072), ((17, 33), 67))
+    )
 
 
 def is_float32(products: Products) -> bool:
     """Self-test on integers of 12 bits, which bfloat16 and TF32 would round; settings can change from call to call."""
     generator = np.random.default_rng(0)
     queries = generator.integers(-(2**12), 2**12, (64, 256)).astype(np.float32)
-    references = generator.integers(-1, 2, (64, 256)).astype(np.float32)
+    return _is_right(products, queries, generator.integers(-1, 2, (64, 256)).astype(np.float32))
+
+
+def _is_right(products: Products, queries: NDArray[Any], references: NDArray[Any]) -> bool:
     expected = queries.astype(np.float64) @ references.T.astype(np.float64)
     return np.array_equal(products.multiply(queries, products.pack(references)), expected)
 

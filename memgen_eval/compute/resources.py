@@ -12,7 +12,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from typing import Any, TypeVar
@@ -27,7 +27,7 @@ _UNITS = {"": 1, "B": 1} | {
     for suffix, base in (("", 1024), ("IB", 1024), ("B", 1000))
 }
 _MOST_BYTES = 2**60  # so that no product of sizes overflows
-MIN_ROWS = 16
+MIN_BLOCK_ROWS = 16
 TILE_BYTES = 12 * 2**20  # a tile of references stays in the shared cache of most processors
 _MAX_TILE_ROWS = 8192
 _MAX_BLOCK_ROWS = 1024
@@ -56,7 +56,7 @@ class Workers:
         At most `block_rows` rows are in work at a time.
         """
         for block in blocks(num_rows, block_rows):
-            size = min(chunk_rows or self.chunk_rows, max(MIN_ROWS, -(-(block.stop - block.start) // self.count)))
+            size = min(chunk_rows or self.chunk_rows, max(MIN_BLOCK_ROWS, -(-(block.stop - block.start) // self.count)))
             self.map(task, blocks(block.stop, size, start=block.start))
 
     def map(self, function: Callable[[Any], Result], items: Iterable[Any]) -> list[Result]:
@@ -87,13 +87,17 @@ def start_workers(count: int) -> Iterator[Workers]:
 
 
 def _multiply_alone() -> None:
-    """Keep torch from using more threads when this one calls it: OpenMP has a limit for each calling thread."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        import threadpoolctl
+    if "torch" in sys.modules:
+        _single_openmp_thread()
 
-        torch.get_num_threads()  # else torch would set the count later
-        threadpoolctl.threadpool_limits(1, user_api="openmp")
+
+def _single_openmp_thread() -> Any:
+    """Keep OpenMP, torch's too, from using more threads when this one calls it; a context that undoes it."""
+    import threadpoolctl
+
+    if "torch" in sys.modules:
+        sys.modules["torch"].get_num_threads()  # else torch would set the count later
+    return threadpoolctl.threadpool_limits(1, user_api="openmp")
 
 
 def is_forked() -> bool:
@@ -106,15 +110,7 @@ def is_forked() -> bool:
 @contextmanager
 def unforked_threads() -> Iterator[None]:
     """In a forked process, let OpenMP (torch's too) use this thread alone; elsewhere nothing changes."""
-    if not is_forked():
-        yield
-        return
-    import threadpoolctl
-
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.get_num_threads()  # else torch would set the count later
-    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+    with _single_openmp_thread() if is_forked() else nullcontext():
         yield
 
 
@@ -173,8 +169,8 @@ def plan_blocks(*, dimension: int, value_bytes: int, keep: int, budget: int) -> 
     """Block shapes for rows of `dimension` values of `value_bytes` bytes, keeping `keep` candidates a query."""
     row_bytes = dimension * value_bytes
     tile_rows = min(_MAX_TILE_ROWS, TILE_BYTES // dimension, budget // (8 * row_bytes))
-    tile_rows = max(MIN_ROWS, tile_rows // 64 * 64)
+    tile_rows = max(MIN_BLOCK_ROWS, tile_rows // 64 * 64)
     products = budget // (32 * tile_rows)  # rows of int32 products, of temporaries twice as large, and a margin
-    block_rows = max(MIN_ROWS, min(_MAX_BLOCK_ROWS, products, budget // (4 * row_bytes)))
+    block_rows = max(MIN_BLOCK_ROWS, min(_MAX_BLOCK_ROWS, products, budget // (4 * row_bytes)))
     resident_rows = max(block_rows, budget // 2 // (row_bytes + 32 * keep))
     return BlockPlan(tile_rows, block_rows, resident_rows)

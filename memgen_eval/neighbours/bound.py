@@ -90,7 +90,7 @@ class Bound:
 
     Each query has a radius, within which K references are known to lie, so that no reference beyond it is wanted. With
     codes a and b, step s and errors e, a pair is skipped if ``s |a - b| > radius + e_q + e_y``, for
-    ``|q - y| >= s |a - b| - e_q - e_y`` (see `Quantizer`). In integers: the key ``floor(|b|^2 / 2) - a.b`` is at most
+    ``|q - y| >= s |a - b| - e_q - e_y`` (see `quantizers`). In integers: the key ``floor(|b|^2 / 2) - a.b`` is at most
     ``(|a - b|^2 - |a|^2) / 2``, so the pairs with keys up to ``(((radius + e_q + e_y) / s)^2 - |a|^2) / 2`` are looked
     at, equality included.
 

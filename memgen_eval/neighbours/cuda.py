@@ -22,11 +22,11 @@ from memgen_eval.neighbours.candidates import Scan
 
 _GROUP = 64  # columns, whose smallest key is looked at first
 _MULTIPLE = 8  # of which lengths of rows are multiples: int8 products on CUDA take no others
-_FEWEST_ROWS = 32  # of queries: int8 products on CUDA take no fewer than 17
-_MOST_TILE_ROWS, _MOST_BLOCK_ROWS = 8192, 4096
+_FEWEST_QUERIES = 32  # of queries: int8 products on CUDA take no fewer than 17
+_MOST_DEVICE_ROWS, _MOST_BLOCK_ROWS = 8192, 4096
 _KEY_BYTES = 16  # of a product, its key and temporaries
 _ROW_BYTES = 32  # of a value while it is prepared, as float64 or int32, and of its copies
-_LARGEST = torch.iinfo(torch.int32).max
+_LARGEST_KEY = torch.iinfo(torch.int32).max
 _LOWER_HALF = 2**32 - 1  # the bits of an int64 that hold an index
 _IN_USE = 2  # blocks whose work may be unfinished when another one is sent
 _logger = logging.getLogger("memgen_eval.neighbours")
@@ -42,9 +42,9 @@ class DevicePlan:
     @staticmethod
     def within(budget: int, width: int) -> DevicePlan:
         """Shapes for rows of this many values, such that tile and keys each take at most half of the budget."""
-        tile_rows = min(_MOST_TILE_ROWS, max(_GROUP, budget // 2 // (_ROW_BYTES * width) // _GROUP * _GROUP))
+        tile_rows = min(_MOST_DEVICE_ROWS, max(_GROUP, budget // 2 // (_ROW_BYTES * width) // _GROUP * _GROUP))
         block_rows = budget // 2 // (_KEY_BYTES * tile_rows)
-        return DevicePlan(tile_rows, min(_MOST_BLOCK_ROWS, max(_FEWEST_ROWS, block_rows)))
+        return DevicePlan(tile_rows, min(_MOST_BLOCK_ROWS, max(_FEWEST_QUERIES, block_rows)))
 
 
 @dataclass(frozen=True)
@@ -66,9 +66,9 @@ class DeviceTile:
     def of(block: Tensor, first: int, transform: Transform) -> DeviceTile:
         """Rows (T, D) as they came, from `first` on."""
         prepared, norms = transformed(block, transform)
-        padded = _padded(prepared, _GROUP)
+        padded = _padded_rows(prepared, _GROUP)
         key_type = torch.int32 if prepared.dtype == torch.int8 else torch.float32
-        largest = _LARGEST if prepared.dtype == torch.int8 else float("inf")
+        largest = _LARGEST_KEY if prepared.dtype == torch.int8 else float("inf")
         norms = ((1 - transform.discount) * norms).to(key_type)
         return DeviceTile(padded, torch.nn.functional.pad(norms, (0, len(padded) - len(norms)), value=largest), first)
 
@@ -106,7 +106,7 @@ def transformed(block: Tensor, transform: Transform) -> tuple[Tensor, Tensor]:
     else:
         prepared = block.bitwise_xor(128).view(torch.int8)
         norms = prepared.int().square().sum(dim=1)
-    return _padded(prepared, 1), norms
+    return _padded_rows(prepared, 1), norms
 
 
 def nearest_codes(queries: Tensor, tiles: Iterator[DeviceTile], keep: int, block_rows: int) -> Tensor:
@@ -147,7 +147,7 @@ def products_on(device: torch.device) -> Products:
 
     def multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            left, right = (_padded(rows, _GROUP) for rows in (to_device(queries, device), packed))
+            left, right = (_padded_rows(rows, _GROUP) for rows in (to_device(queries, device), packed))
             return _device_products(left, right)[: len(queries), : len(packed)].cpu().numpy().copy()
 
     return Products(f"torch on {device}", own_threads=True, value_bytes=1, pack=pack, multiply=multiply)
@@ -163,11 +163,11 @@ def _device_products(queries: Tensor, prepared: Tensor) -> Tensor:
     """Products of queries (B, P) with references (T, P), exact int32 of int8, float32 of float32, (B, T)."""
     if queries.dtype != torch.int8:
         return queries @ prepared.t()
-    missing = max(0, _FEWEST_ROWS - len(queries))
+    missing = max(0, _FEWEST_QUERIES - len(queries))
     return torch._int_mm(torch.nn.functional.pad(queries, (0, 0, 0, missing)), prepared.t())[: len(queries)]
 
 
-def _padded(rows: Tensor, multiple: int) -> Tensor:
+def _padded_rows(rows: Tensor, multiple: int) -> Tensor:
     """Rows with zeros added, so that their number is a multiple of `multiple`, and their length of 8."""
     return torch.nn.functional.pad(rows, (0, -rows.shape[1] % _MULTIPLE, 0, -len(rows) % multiple))
 
@@ -201,7 +201,7 @@ def decoded(codes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def _ordered(bits: Tensor) -> Tensor:
     """The bits of float32 numbers as integers of the same order; its own inverse."""
-    return bits ^ ((bits >> 31) & _LARGEST)
+    return bits ^ ((bits >> 31) & _LARGEST_KEY)
 
 
 def to_device(block: NDArray[Any], device: torch.device) -> Tensor:

@@ -89,7 +89,7 @@ def row_distances(
 ) -> NDArray[Any]:
     """Squared distances of left rows (P,) to right rows (P,), one by one, (P,)."""
     distances = np.empty(len(right_rows), dtype=distance_dtype(left, right))
-    for pairs, one, other in _gathered(left, left_rows, right, right_rows):
+    for pairs, one, other in _row_pairs(left, left_rows, right, right_rows):
         distances[pairs] = _direct(one, other)
     return distances
 
@@ -111,7 +111,7 @@ def may_be_within(
     if not all(array.dtype in (np.float16, np.float32) for array in (left, right)):
         return passing
     limits = limits * (1 + (dimension(left) + 16) * 2.0**-23) + dimension(left) * 2.0**-149
-    for pairs, one, other in _gathered(left, left_rows, right, right_rows):
+    for pairs, one, other in _row_pairs(left, left_rows, right, right_rows):
         with np.errstate(over="ignore"):
             gaps = np.subtract(one, other, dtype=np.float32)
             squared = np.einsum("ij,ij->i", gaps, gaps)
@@ -119,7 +119,7 @@ def may_be_within(
     return passing
 
 
-def _gathered(
+def _row_pairs(
     left: NDArray[Any], left_rows: NDArray[Any], right: NDArray[Any], right_rows: NDArray[np.int64]
 ) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
     """Both rows of each pair, (B, D), for a few pairs at a time; the next ones overwrite them."""

@@ -15,13 +15,12 @@ from memgen_eval.compute.rows import as_array, check_pair, dimension, largest_of
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.distances import block_distances, pair_distances
 from memgen_eval.neighbours.search import nearest_neighbours
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.table import Neighbours, Rows
 
 NO_NEIGHBOUR = -1  # the index in column 1 where every other reference duplicates the first neighbour
 _WIDER = 64  # neighbours that are searched for before every reference is looked at
-_BLOCK_ROWS = 1024
-_TILE_VALUES = 2**22
-Rows = NDArray[np.int64]
+_QUERY_ROWS = 1024
+_EXHAUSTED_VALUES = 2**22
 
 
 class SecondNeighbours:
@@ -50,7 +49,7 @@ class SecondNeighbours:
 
     def exhaust(self, table: Neighbours, rows: Rows) -> Rows:
         """Look at every reference that does not duplicate column 0 of these rows; the rows without one."""
-        for block in blocks(len(table), _BLOCK_ROWS):
+        for block in blocks(len(table), _QUERY_ROWS):
             self._exhaust_block(table[block], rows[block])
         found = np.flatnonzero(self.indices[rows] >= 0)
         if self.flip:
@@ -66,7 +65,7 @@ class SecondNeighbours:
             columns = np.flatnonzero(distinct.any(axis=0))
             if len(columns) == 0:
                 continue
-            distances = _distances(table, tile[columns], start + columns)  # (B, C)
+            distances = _allowed_distances(table, tile[columns], start + columns)  # (B, C)
             distances[~distinct[own][:, columns]] = largest_of(distances.dtype)
             nearest = distances.argmin(axis=1)
             value = distances[np.arange(len(rows)), nearest]
@@ -219,13 +218,13 @@ def _all_within(
     neighbours: Neighbours, rows: Rows, references: NDArray[Any], limit: float
 ) -> Iterator[tuple[Rows, Rows]]:
     """Pairs of these queries, numbered by `rows`, with all references below a squared distance."""
-    for block in blocks(len(neighbours), _BLOCK_ROWS):
+    for block in blocks(len(neighbours), _QUERY_ROWS):
         for start, tile in _tiles(references):
-            row, column = np.nonzero(_distances(neighbours[block], tile, start + np.arange(len(tile))) < limit)
+            row, column = np.nonzero(_allowed_distances(neighbours[block], tile, start + np.arange(len(tile))) < limit)
             yield rows[block][row], start + column
 
 
-def _distances(neighbours: Neighbours, tile: NDArray[Any], indices: Rows) -> NDArray[Any]:
+def _allowed_distances(neighbours: Neighbours, tile: NDArray[Any], indices: Rows) -> NDArray[Any]:
     """Squared distances of the queries to references with these indices, the largest number for the one left out."""
     distances = block_distances(np.asarray(neighbours.queries), tile, flip=neighbours.flipped is not None)
     if neighbours.excluded is not None:
@@ -234,6 +233,6 @@ def _distances(neighbours: Neighbours, tile: NDArray[Any], indices: Rows) -> NDA
 
 
 def _tiles(references: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    num_rows = max(16, min(4096, _TILE_VALUES // dimension(references)))
+    num_rows = max(16, min(4096, _EXHAUSTED_VALUES // dimension(references)))
     for tile in blocks(len(references), num_rows):
         yield tile.start, references[tile]

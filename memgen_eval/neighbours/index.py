@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.resources import num_threads, start_workers
@@ -15,9 +14,7 @@ from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.neighbours.duplicates import distinct_neighbours
 from memgen_eval.neighbours.pruning import References, plan_search
 from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
-from memgen_eval.neighbours.table import Neighbours
-
-Rows = NDArray[np.int64]
+from memgen_eval.neighbours.table import Neighbours, Rows
 
 
 @dataclass(frozen=True, eq=False)

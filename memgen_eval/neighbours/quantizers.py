@@ -1,10 +1,15 @@
-"""Rows as codes of a few int8 values each, with rigorous bounds of what the codes leave out."""
+"""Rows as codes of a few int8 values each, with rigorous bounds of what the codes leave out.
+
+A quantizer is a map z that brings no two rows farther apart, and a step to which the values of z are rounded. With
+codes a and b of rows q and y: ``|q - y| >= |z(q) - z(y)| >= step * |a - b| - error(q) - error(y)``, where ``|a - b|^2``
+is an integer that an int8 product gives. All but a few errors are at most `usual_error`.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -52,37 +57,8 @@ class Codes:
     @staticmethod
     def joined(parts: list[Codes]) -> Codes:
         """All codes, one part after the other, contiguous."""
-        return Codes(
-            np.concatenate([part.values for part in parts]),
-            np.concatenate([part.norms for part in parts]),
-            np.concatenate([part.errors for part in parts]),
-        )
-
-
-class Quantizer(Protocol):
-    """A map z that brings no two rows farther apart, and how its values are rounded to codes.
-
-    With codes a and b of rows q and y: ``|q - y| >= |z(q) - z(y)| >= step * |a - b| - error(q) - error(y)``, where
-    ``|a - b|^2`` is an integer that an int8 product gives.
-    """
-
-    @property
-    def step(self) -> float:
-        """The length of one unit of the codes, in the units of the arrays."""
-
-    @property
-    def usual_error(self) -> float:
-        """An upper bound of the errors of nearly all rows."""
-
-    @property
-    def width(self) -> int:
-        """Number of values in a code."""
-
-    def encode(self, block: NDArray[Any]) -> Codes:
-        """Codes of rows (B, D)."""
-
-    def with_products(self, products: Products, /) -> Quantizer:
-        """The same quantizer with another library that multiplies."""
+        arrays = zip(*((part.values, part.norms, part.errors) for part in parts), strict=True)
+        return Codes(*(np.concatenate(array) for array in arrays))
 
 
 @dataclass(frozen=True)
@@ -193,6 +169,9 @@ class ProjectedQuantizer:
         return leading, left, np.sqrt(squared)
 
 
+Quantizer = ScalarQuantizer | ProjectedQuantizer
+
+
 @dataclass(frozen=True)
 class CodeKind:
     """A code that suits some shapes: projections on leading directions, or, where their number is None, all values."""
@@ -233,14 +212,14 @@ def sample_rows(references: NDArray[Any], budget: int) -> NDArray[Any]:
 def encode(quantizer: Quantizer, array: NDArray[Any], rows: slice, workers: Workers) -> Codes:
     """Codes of some rows, of which each worker holds only a chunk as float64."""
     size = rows.stop - rows.start
-    codes = Codes(np.empty((size, quantizer.width), np.int8), np.empty(size, np.int64), np.empty(size))
+    values, norms, errors = np.empty((size, quantizer.width), np.int8), np.empty(size, np.int64), np.empty(size)
 
     def fill(chunk: slice) -> None:
         part = quantizer.encode(read_rows(array, slice(rows.start + chunk.start, rows.start + chunk.stop)))
-        codes.values[chunk], codes.norms[chunk], codes.errors[chunk] = part.values, part.norms, part.errors
+        values[chunk], norms[chunk], errors[chunk] = part.values, part.norms, part.errors
 
     workers(fill, size, chunk_rows=min(CHUNK_ROWS, chunk_rows(array)))
-    return codes
+    return Codes(values, norms, errors)
 
 
 def _mixtures(rows: NDArray[np.int8], count: int, products: Products) -> NDArray[np.float32] | None:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import EngineName
-from memgen_eval.compute.resources import CHUNK_ROWS, MIN_ROWS, blocks
+from memgen_eval.compute.resources import CHUNK_ROWS, MIN_BLOCK_ROWS, blocks
 from memgen_eval.compute.rows import (
     FloatTransform,
     IntegerTransform,
@@ -244,7 +244,7 @@ class Search:
             keep = min(times * (k + _EXTRA_CANDIDATES), len(references))
             unproven = queries if len(open_rows) == len(queries) else queries[open_rows]
             proposal = propose(unproven, Scan(references, transform, keep, self.resources))
-            found, proven = _compare(unproven, references, k, proposal)
+            found, proven = _certify(unproven, references, k, proposal)
             squared[open_rows[proven]], indices[open_rows[proven]] = found[0][proven], found[1][proven]
             open_rows = open_rows[~proven]
             if len(open_rows) == 0:
@@ -253,7 +253,7 @@ class Search:
         return squared, indices
 
 
-def _compare(
+def _certify(
     queries: NDArray[Any], references: NDArray[Any], k: int, proposal: Proposal
 ) -> tuple[SquaredAndIndices, NDArray[np.bool_]]:
     """The K nearest among the candidates, and for which queries no other reference can be among the K nearest.
@@ -277,7 +277,7 @@ def _compare(
 def _exhaust(queries: NDArray[Any], references: NDArray[Any], k: int) -> SquaredAndIndices:
     """Every query against every reference: slow, and needs no proof."""
     best = TopK(len(queries), k, distance_dtype(queries, references))
-    tile_rows = max(MIN_ROWS, min(4096, _EXHAUSTIVE_BYTES // (8 * dimension(references))))
+    tile_rows = max(MIN_BLOCK_ROWS, min(4096, _EXHAUSTIVE_BYTES // (8 * dimension(references))))
     for tile in blocks(len(references), tile_rows):
         for rows in blocks(len(queries), CHUNK_ROWS):
             best.update(rows, block_distances(queries[rows], references[tile], flip=False), tile.start)

@@ -27,7 +27,7 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "_MOST_TILE_ROWS", 192)
+    monkeypatch.setattr(cuda, "_MOST_DEVICE_ROWS", 192)
     monkeypatch.setattr(cuda, "_MOST_BLOCK_ROWS", 40)
 
 
@@ -61,7 +61,7 @@ def test_integer_keys_give_all_neighbours_in_order(
     )
     keep = min(keep, num_references)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "_MOST_TILE_ROWS", tile_rows)
+        patch.setattr(cuda, "_MOST_DEVICE_ROWS", tile_rows)
         patch.setattr(cuda, "_MOST_BLOCK_ROWS", 32)
         found, keys, norms = cuda.smallest_keys(queries, scan(references, IntegerTransform(), keep, 2**24), DEVICE)
     squared, indices = brute_force(queries, references, keep)

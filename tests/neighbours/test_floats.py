@@ -167,7 +167,7 @@ def test_candidate_below_its_bound_is_not_believed() -> None:
         ([0, 0.5, 0.9], 9, True),
     ):
         proposal = Proposal(indices, np.array([lower], dtype=np.float64), np.array([float(bound)]))
-        (squared, found), proven = search._compare(queries, references, 2, proposal)
+        (squared, found), proven = search._certify(queries, references, 2, proposal)
         assert squared.tolist() == [[0, 1]] and found.tolist() == [[0, 1]]
         assert proven.tolist() == [believed]
 
