@@ -62,7 +62,7 @@ def dimension(array: NDArray[Any]) -> int:
 
 
 def read_rows(array: NDArray[Any], rows: slice) -> NDArray[Any]:
-    """Some rows as a matrix; only these are read where the array lies on disk."""
+    """A slice of rows as a matrix; no others are read where the array lies on disk."""
     block = np.asarray(array[rows])
     return np.ascontiguousarray(block.reshape(len(block), dimension(array)))
 

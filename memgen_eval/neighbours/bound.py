@@ -136,11 +136,11 @@ class Bound:
         self.workers(compare, len(self.queries))
 
     def add(self, tile: CodedTile) -> None:
-        """Put the pairs of all queries with a tile that pass the bound among those pending."""
+        """Add the pairs of all queries with a tile that pass the bound to the pending ones."""
         self._for_queries(tile, partial(self._add_passing, tile))
 
     def passing(self, tile: CodedTile, rows: slice) -> Pairs:
-        """Pairs of some queries with a tile that pass the bound."""
+        """Pairs of a slice of the queries with a tile that pass the bound."""
         keys = tile.keys(self.codes.values[rows])
         row, column, key = keys_below(keys, self._limits(rows, tile.error) + np.int32(1))
         if len(row) > _MOST_PASSING * keys.size:
@@ -164,7 +164,7 @@ class Bound:
         self.pending = []
 
     def compare(self, pairs: list[Pairs]) -> None:
-        """Let the exact distances of pairs into the best so far, and narrow the radii."""
+        """Enter the exact distances of pairs into the best so far, and narrow the radii."""
         self.num_compared += sum(map(len, pairs))
         if self.num_compared > _MOST_COMPARED * len(self.queries) * len(self.references):
             raise TooManyPairsError
@@ -203,7 +203,7 @@ class Bound:
         return rows[within], indices[within], distances[within]
 
     def _admit(self, compared: list[_Compared]) -> None:
-        """Let what was compared of a chunk of queries into the best so far, and narrow their radii."""
+        """Enter the distances of a chunk of queries into the best so far, and narrow their radii."""
         rows, indices, distances = (np.concatenate(part) for part in zip(*compared, strict=True))
         touched = self.best.admit(rows, distances, indices)
         self.squared_radii[touched] = np.minimum(self.squared_radii[touched], self.best.keys[touched, -1])

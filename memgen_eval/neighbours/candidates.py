@@ -21,7 +21,9 @@ from memgen_eval.compute.resources import BlockPlan, blocks, budget_bytes, plan_
 from memgen_eval.compute.rows import FloatTransform, Transform, chunk_rows, dimension, read_rows
 from memgen_eval.neighbours.topk import TopK
 
-Candidates = Iterator[tuple[slice, NDArray[np.int64], NDArray[Any]]]  # of some queries: indices and lower bounds
+Candidates = Iterator[
+    tuple[slice, NDArray[np.int64], NDArray[Any]]
+]  # rows of queries, their candidates and lower bounds
 _logger = logging.getLogger("memgen_eval.neighbours")
 
 
@@ -73,12 +75,12 @@ class ReferenceTile:
         return keys
 
     def search(self, queries: NDArray[Any], best: TopK, rows: slice) -> None:
-        """Let the keys of some rows of the queries into the best so far."""
+        """Enter the keys of a slice of the queries into the best so far."""
         best.update(rows, self.keys(queries[rows]), self.first)
 
 
 def prepare(array: NDArray[Any], rows: slice, transform: Transform) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Some rows transformed, (B, D), and their squared norms, (B,); only a chunk of rows is held as float64."""
+    """A slice of rows transformed, (B, D), and their squared norms, (B,); only a chunk is held as float64 at a time."""
     prepared = np.empty((rows.stop - rows.start, dimension(array)), dtype=transform.dtype)
     norms = []
     for chunk in blocks(rows.stop, chunk_rows(array), start=rows.start):
@@ -126,7 +128,7 @@ class Engine:
     Attributes
     ----------
     library : what multiplies on the processor, "auto" for the fastest
-    candidates : finds the candidates of a scan for all queries, some rows after the other
+    candidates : yields the candidates of all queries, block by block
     takes_codes : whether large searches multiply codes first, see `pruning`
     exact_integers : whether keys of uint8 rows are exact
     """

@@ -34,7 +34,7 @@ class SecondNeighbours:
         self.flipped = np.zeros(len(table), dtype=bool)
 
     def settle(self, table: Neighbours, rows: Rows) -> Rows:
-        """Take the first column of a table of these rows that does not duplicate its column 0; the rows without one."""
+        """Take the first column of a table of `rows` that does not duplicate column 0; returns the rows without one."""
         open_rows = np.arange(len(table))
         for column in range(1, table.indices.shape[1]):
             first, other = table.indices[open_rows, 0], table.indices[open_rows, column, None]
@@ -48,7 +48,7 @@ class SecondNeighbours:
         return rows[open_rows]
 
     def exhaust(self, table: Neighbours, rows: Rows) -> Rows:
-        """Look at every reference that does not duplicate column 0 of these rows; the rows without one."""
+        """Take from all references the nearest that does not duplicate column 0; returns the rows without one."""
         for block in blocks(len(table), _QUERY_ROWS):
             self._exhaust_block(table[block], rows[block])
         found = np.flatnonzero(self.indices[rows] >= 0)

@@ -174,7 +174,7 @@ Quantizer = ScalarQuantizer | ProjectedQuantizer
 
 @dataclass(frozen=True)
 class CodeKind:
-    """A code that suits some shapes: projections on leading directions, or, where their number is None, all values."""
+    """What a code holds: projections on so many leading directions and a norm; every value if their number is None."""
 
     width: int
     num_directions: int | None = None
@@ -210,7 +210,7 @@ def sample_rows(references: NDArray[Any], budget: int) -> NDArray[Any]:
 
 
 def encode(quantizer: Quantizer, array: NDArray[Any], rows: slice, workers: Workers) -> Codes:
-    """Codes of some rows, of which each worker holds only a chunk as float64."""
+    """Codes of a slice of rows; each worker holds only a chunk of them as float64."""
     size = rows.stop - rows.start
     values, norms, errors = np.empty((size, quantizer.width), np.int8), np.empty(size, np.int64), np.empty(size)
 

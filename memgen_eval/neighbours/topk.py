@@ -28,7 +28,7 @@ class TopK:
         self.indices: NDArray[np.int64] = np.full((num_rows, k), -1, dtype=np.int64)
 
     def update(self, rows: slice, tile: NDArray[Any], first: int) -> None:
-        """Let the columns of a tile (B, T) into some rows; column c stands for index first + c.
+        """Enter the columns of a tile (B, T) into a slice of rows; column c stands for index first + c.
 
         Tiles must come in ascending order of index. A column enters if its key is below the row's K-th best.
         """
@@ -36,12 +36,12 @@ class TopK:
         self._insert(rows.start + row, tile[row, column], first + column, ascending=True)
 
     def merge(self, rows: slice, keys: NDArray[Any], indices: NDArray[np.int64]) -> None:
-        """Let candidates (B, J) that were already selected from a later tile into some rows."""
+        """Enter candidates (B, J), already selected from a later tile, into a slice of rows."""
         row = np.repeat(np.arange(rows.start, rows.stop), keys.shape[1])
         self._insert(row, keys.ravel(), indices.ravel(), ascending=True)
 
     def admit(self, rows: NDArray[Any], keys: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Let candidates (P,) of any rows in, in any order, none twice; returns the rows that were given any."""
+        """Enter candidates (P,) of any rows, in any order, none twice; returns the rows that had one."""
         order = np.lexsort((indices, keys, rows))
         _, _, rank = _grouped(rows[order])
         order = order[rank < self.keys.shape[1]]
@@ -50,7 +50,7 @@ class TopK:
     def _insert(
         self, rows: NDArray[Any], keys: NDArray[Any], indices: NDArray[np.int64], *, ascending: bool
     ) -> NDArray[np.int64]:
-        """Let candidates (P,) in, their rows in ascending order; `ascending` where indices only grow, too."""
+        """Enter candidates (P,), their rows in ascending order; `ascending` if so are the indices of each row."""
         if len(rows) == 0:
             return np.empty(0, dtype=np.int64)
         touched, place, rank = _grouped(rows)
@@ -69,7 +69,7 @@ class TopK:
 
 
 def _grouped(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-    """The distinct values of ascending rows (P,), and for each entry its place among these and its rank in its row."""
+    """The distinct values of ascending rows (P,); of each entry its place among them, and its rank within its row."""
     first = np.flatnonzero(np.diff(rows, prepend=-1))
     place = np.repeat(np.arange(len(first)), np.diff(first, append=len(rows)))
     return rows[first], place, np.arange(len(rows)) - first[place]
