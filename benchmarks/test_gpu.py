@@ -13,8 +13,8 @@ from benchmarks import OURS
 from benchmarks.data import ImageSets
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.truth import Found, share_of_right_rows
-from memgen_eval.compute.rows import IntegerFrame
-from memgen_eval.neighbours.cuda import decoded, make_tile, nearest_codes, prepare
+from memgen_eval.compute.rows import IntegerTransform
+from memgen_eval.neighbours.cuda import DeviceTile, decoded, nearest_codes, transformed
 from memgen_eval.neighbours.search import nearest_neighbours
 
 K = 5
@@ -27,10 +27,10 @@ Search = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 def ours(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
     """int8 products, and the selection where they are: what ``engine="cuda"`` does with each tile."""
     with torch.inference_mode():
-        frame = IntegerFrame()
-        wanted, norms = prepare(queries, frame)
+        transform = IntegerTransform()
+        wanted, norms = transformed(queries, transform)
         starts = range(0, len(references), TILE_ROWS)
-        tiles = (make_tile(references[first : first + TILE_ROWS], first, frame) for first in starts)
+        tiles = (DeviceTile.of(references[first : first + TILE_ROWS], first, transform) for first in starts)
         keys, indices = decoded(nearest_codes(wanted, tiles, k, BLOCK_ROWS), torch.int8)
         return keys + norms[:, None], indices
 

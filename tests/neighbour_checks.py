@@ -30,7 +30,7 @@ EVERYTHING_CODED: list[tuple[Any, str, float]] = [
     (quantizers, "_MORE_DIRECTIONS", 20),
     (pruning, "_MOST_TILE_ROWS", 70),
     (pruning, "_FEWEST_TILE_ROWS", 1),
-    (pruning, "_MOST_COMPARED", 2),
+    (bound, "_MOST_COMPARED", 2),
     (bound, "_MOST_PASSING", 2),
 ]
 

@@ -36,7 +36,7 @@ from memgen_eval.distributed import Ranks, joined
 from memgen_eval.neighbours import pruning
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
-from memgen_eval.neighbours.quantizers import Leading
+from memgen_eval.neighbours.quantizers import ProjectedQuantizer
 from neighbour_checks import EVERYTHING_CODED
 
 ROOT = Path(__file__).parent.parent
@@ -121,17 +121,19 @@ def exchanges() -> list[str]:
 
 def codes() -> list[str]:
     """Searches by codes that ranks make together: what is found, and how often a rank fits and how much it codes."""
-    fit, encode, told = Leading.fit, pruning.encode, []
+    fit, encode, told = ProjectedQuantizer.fit, pruning.encode, []
     with ExitStack() as patched, joined() as ranks:
         for module, name, value in EVERYTHING_CODED:
             patched.enter_context(mock.patch.object(module, name, value))
-        fits = patched.enter_context(mock.patch.object(Leading, "fit", side_effect=fit))
+        fits = patched.enter_context(mock.patch.object(ProjectedQuantizer, "fit", side_effect=fit))
         coding = patched.enter_context(mock.patch.object(pruning, "encode", side_effect=encode))
         references = References(smooth(900))
         for queries, k, exclude in ((smooth(70, 1), 3, None), (smooth(70, 2), 1, None), (smooth(900)[:70], 2, ROWS)):
             found = Index(references, ranks=ranks).search(queries, k, exclude=exclude)
             told.append(hashlib.sha256(found.squared_distances.tobytes() + found.indices.tobytes()).hexdigest())
-        rows = [call.args[3] - call.args[2] for call in coding.call_args_list if call.args[1] is references.rows]
+        rows = [
+            call.args[2].stop - call.args[2].start for call in coding.call_args_list if call.args[1] is references.rows
+        ]
         told.append(str(ranks.exchange("work", (fits.call_count, rows))))
     return told
 

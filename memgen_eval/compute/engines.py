@@ -1,4 +1,4 @@
-"""Which library proposes: by name, or the fastest that passes its self-test on this machine. Never alters a result."""
+"""Which library multiplies: by name, or the fastest that passes its self-test here. It never alters a result."""
 
 from __future__ import annotations
 
@@ -11,28 +11,28 @@ import time
 from typing import Any, Literal, get_args
 
 import numpy as np
-from numpy.typing import DTypeLike
+from numpy.typing import DTypeLike, NDArray
 
-from memgen_eval.compute.products import NUMKONG, NUMPY, TORCH, Products, for_products, installed
-from memgen_eval.compute.resources import is_forked, num_threads, sharing
+from memgen_eval.compute.products import NUMKONG, NUMPY, TORCH, Products, installed
+from memgen_eval.compute.resources import TILE_BYTES, is_forked, num_threads, start_workers
 from memgen_eval.errors import InputError
 
-Engine = Literal["auto", "numkong", "torch", "faiss", "numpy", "cuda"]
+EngineName = Literal["auto", "numkong", "torch", "faiss", "numpy", "cuda"]
 SMALL_WORK = 2e8  # operations below which threads and measurements cost more than they save
 _WORTH_IMPORTING_TORCH = 2e11
-_PROBE_QUERIES, _PROBE_REFERENCES, _PROBE_BYTES = 512, 4096, 12 * 2**20  # shapes of a search, on which ratios depend
-_PROBE_WIDTH = 4096  # at most
-_PIECE_QUERIES, _PIECE_REFERENCES = 16, 256  # a piece of the probe, which tells those that are out of the question:
+_PROBE_QUERIES, _PROBE_REFERENCES = 512, 4096  # the shapes of a search: which library is faster depends on them
+_PROBE_WIDTH = 4096  # the widest rows that are measured
+_PIECE_QUERIES, _PIECE_REFERENCES = 16, 256  # a piece of the probe, which rules out libraries that are
 _HOPELESS = 16  # times slower than the fastest
-_PROBE_TURNS, _PROBE_SECONDS = 5, 0.1  # whichever is reached first
+_PROBE_TURNS, _PROBE_SECONDS = 5, 0.1  # the probe ends when it reaches either
 _BY_NAME = {products.name: products for products in (NUMKONG, TORCH, NUMPY)}
 _logger = logging.getLogger("memgen_eval.neighbours")
 
 
 def check_engine(engine: str) -> None:
     """Refuse a name that is unknown or not installed."""
-    if engine not in get_args(Engine):
-        raise InputError(f"engine={engine!r} is unknown: choose one of {', '.join(get_args(Engine))}")
+    if engine not in get_args(EngineName):
+        raise InputError(f"engine={engine!r} is unknown: choose one of {', '.join(get_args(EngineName))}")
     if engine == "cuda" and gpu() is None:
         raise InputError('engine="cuda" needs torch and a GPU that it can use, and finds none: use engine="auto"')
     if engine not in ("auto", "cuda") and not installed(engine):
@@ -51,7 +51,7 @@ def gpu() -> Any:
 
 
 def integer_products(engine: str, *, work: float, width: int) -> Products:
-    """Who multiplies rows of `width` int8 values exactly, where that takes `work` operations."""
+    """The library that multiplies rows of `width` int8 values exactly, in `work` operations."""
     if engine == "torch" and is_forked():
         _logger.warning("torch cannot use threads in a forked process; engine auto is used instead")
         engine = "auto"
@@ -72,7 +72,7 @@ def threads_for(work: float) -> int:
 
 
 def float_products(engine: str) -> Products:
-    """Who multiplies float32 values, for proposals."""
+    """The library that multiplies float32 values, for proposals."""
     chosen = _BY_NAME["numpy" if engine == "auto" or is_forked() else engine]
     if not is_float32(chosen):
         _logger.warning("engine %s is set to multiply float32 in lower precision; numpy is used instead", engine)
@@ -91,21 +91,20 @@ def describe_engine(dtype: DTypeLike, width: int) -> str:
 def is_exact(products: Products) -> bool:
     """Self-test on random full-range int8 data, a round and an odd shape: constants pass where 16-bit sums saturate."""
     generator = np.random.default_rng(0)
-    for num_queries, num_references, dimension in ((64, 128, 3072), (17, 33, 67)):
-        queries, references = (
-            generator.integers(-128, 128, (count, dimension), dtype=np.int8) for count in (num_queries, num_references)
-        )
-        expected = queries.astype(np.float64) @ references.T.astype(np.float64)
-        if not np.array_equal(products.multiply(queries, products.pack(references)), expected):
-            return False
-    return True
+    return all(
+        _is_right(products, *(generator.integers(-128, 128, (count, width), dtype=np.int8) for count in counts))
+        for counts, width in (((64, 128), 3072), ((17, 33), 67))
+    )
 
 
 def is_float32(products: Products) -> bool:
     """Self-test on integers of 12 bits, which bfloat16 and TF32 would round; settings can change from call to call."""
     generator = np.random.default_rng(0)
     queries = generator.integers(-(2**12), 2**12, (64, 256)).astype(np.float32)
-    references = generator.integers(-1, 2, (64, 256)).astype(np.float32)
+    return _is_right(products, queries, generator.integers(-1, 2, (64, 256)).astype(np.float32))
+
+
+def _is_right(products: Products, queries: NDArray[Any], references: NDArray[Any]) -> bool:
     expected = queries.astype(np.float64) @ references.T.astype(np.float64)
     return np.array_equal(products.multiply(queries, products.pack(references)), expected)
 
@@ -121,32 +120,37 @@ def _automatic(work: float, width: int) -> Products:
 
 @functools.cache
 def _fastest(names: tuple[str, ...], width: int) -> Products:
-    """The fastest of those installed that multiply exactly, measured once in a process for each width."""
+    """The fastest of the libraries that are installed and exact, measured once in a process for each width."""
     usable = [_BY_NAME[name] for name in names if installed(name) and is_exact(_BY_NAME[name])]
     if len(usable) > 1:  # torch takes a minute for the whole probe where it has no kernel for this processor
         seconds = _seconds(usable, width, _PIECE_QUERIES, _PIECE_REFERENCES)
         usable = [products for products in usable if seconds[products.name] < _HOPELESS * min(seconds.values())]
     if len(usable) == 1:
         return usable[0]
-    seconds = _seconds(usable, width, _PROBE_QUERIES, min(_PROBE_REFERENCES, _PROBE_BYTES // width))
+    seconds = _seconds(usable, width, _PROBE_QUERIES, min(_PROBE_REFERENCES, TILE_BYTES // width))
     _logger.debug("seconds per probe of width %d: %s", width, seconds)
     return min(usable, key=lambda products: seconds[products.name])
 
 
 def _seconds(candidates: list[Products], width: int, num_queries: int, num_references: int) -> dict[str, float]:
-    """Shortest times of one product on all threads; turns alternate, so that a busy spell slows all of them."""
+    """The shortest time of a product on all threads; libraries take turns, so that a busy spell slows all of them."""
     generator = np.random.default_rng(0)
     queries, references = (
         generator.integers(-128, 128, (count, width), dtype=np.int8) for count in (num_queries, num_references)
     )
-    packed = {products.name: [products.pack(references)] for products in candidates}
+    packed = {products.name: products.pack(references) for products in candidates}
     seconds = dict.fromkeys(packed, math.inf)
-    with sharing(num_threads()) as share:
+    with start_workers(num_threads()) as workers:
         stop, turns = time.perf_counter() + _PROBE_SECONDS, 0
         while turns == 0 or (turns < _PROBE_TURNS and time.perf_counter() < stop):
             for products in candidates:
                 start = time.perf_counter()
-                for_products(products, share, queries, packed[products.name], lambda *_: None)
+                multiply = functools.partial(_multiply_rows, products, queries, packed[products.name])
+                products.callers(workers)(multiply, len(queries))
                 seconds[products.name] = min(seconds[products.name], time.perf_counter() - start)
             turns += 1
     return seconds
+
+
+def _multiply_rows(products: Products, queries: NDArray[np.int8], packed: Any, rows: slice) -> None:
+    products.multiply(queries[rows], packed)

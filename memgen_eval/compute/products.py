@@ -11,21 +11,22 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.resources import Share
+from memgen_eval.compute.resources import Workers, blocks
 
-SLICE = 32_768  # terms: int8 products of that many, doubled and added to a norm, stay within int32
-EXACT_FLOAT32_TERMS = 1_024  # sums of that many products of int8 are at most 2**24: exact in float32 in any order
+SLICE = 32_768  # a sum of so many products of int8, doubled and added to a norm, stays within int32
+_MANY_ROWS = 1_024  # what a library shares among its threads at once
+EXACT_FLOAT32_TERMS = 1_024  # a sum of so many products of int8 is at most 2**24: exact in float32 in any order
 
 
 @dataclass(frozen=True)
 class Products:
-    """Who multiplies.
+    """A library that multiplies.
 
     Attributes
     ----------
     name : the library
-    own_threads : whether `multiply` spreads over the processors wherever it is called; if not, it releases the GIL
-    value_bytes : bytes that one prepared value of a reference takes
+    own_threads : whether `multiply` uses all processors by itself; if not, it releases the GIL
+    value_bytes : bytes that one packed value of a reference takes
     pack : prepares a tile (T, D) for many products: int8 with D <= `SLICE`, or float32
     multiply : products (B, T) of queries (B, D) with a packed tile: exact int32 of int8, float32 of float32; writable
     """
@@ -35,6 +36,10 @@ class Products:
     value_bytes: int
     pack: Callable[[NDArray[Any]], Any]
     multiply: Callable[[NDArray[Any], Any], NDArray[Any]]
+
+    def callers(self, workers: Workers) -> Workers:
+        """The workers that call `multiply`: a single one, for more rows, where the library has threads of its own."""
+        return Workers(1, map, chunk_rows=_MANY_ROWS) if self.own_threads else workers
 
 
 def _numkong_pack(references: NDArray[Any]) -> Any:
@@ -72,19 +77,17 @@ def _two_columns(rows: NDArray[Any]) -> NDArray[Any]:
 
 
 def _numpy_pack(references: NDArray[Any]) -> Any:
-    width = EXACT_FLOAT32_TERMS if references.dtype == np.int8 else references.shape[1]
-    starts = range(0, references.shape[1], width)
-    return [np.ascontiguousarray(references[:, start : start + width], dtype=np.float32) for start in starts]
+    width = references.shape[1]
+    slices = blocks(width, EXACT_FLOAT32_TERMS if references.dtype == np.int8 else width)
+    return [np.ascontiguousarray(references[:, columns], dtype=np.float32) for columns in slices]
 
 
 def _numpy_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
     if queries.dtype != np.int8:
         return np.asarray(queries @ packed[0].T)
     total = np.zeros((len(queries), len(packed[0])), dtype=np.int32)
-    for number, tile in enumerate(packed):
-        start = number * EXACT_FLOAT32_TERMS
-        rows = queries[:, start : start + EXACT_FLOAT32_TERMS].astype(np.float32)
-        total += (rows @ tile.T).astype(np.int32)
+    for columns, tile in zip(blocks(queries.shape[1], EXACT_FLOAT32_TERMS), packed, strict=True):
+        total += (queries[:, columns].astype(np.float32) @ tile.T).astype(np.int32)
     return total
 
 
@@ -99,10 +102,10 @@ def installed(package: str) -> bool:
     return importlib.util.find_spec(package) is not None
 
 
-def pack_slices(products: Products, rows: NDArray[np.int8]) -> list[Any]:
-    """Rows (T, D) packed for products over D, in slices whose sums int32 holds."""
-    starts = range(0, rows.shape[1], SLICE)
-    return [products.pack(np.ascontiguousarray(rows[:, start : start + SLICE])) for start in starts]
+def pack_slices(products: Products, rows: NDArray[Any]) -> list[Any]:
+    """Rows (T, D), packed for products over D; int8 in slices whose sums int32 holds."""
+    size = SLICE if rows.dtype == np.int8 else rows.shape[1]
+    return [products.pack(np.ascontiguousarray(rows[:, columns])) for columns in blocks(rows.shape[1], size)]
 
 
 def multiply_slices(products: Products, queries: NDArray[Any], packed: list[Any]) -> NDArray[Any]:
@@ -110,22 +113,6 @@ def multiply_slices(products: Products, queries: NDArray[Any], packed: list[Any]
     if len(packed) == 1:
         return products.multiply(queries, packed[0])
     total: Any = 0
-    for number, part in enumerate(packed):
-        columns = np.ascontiguousarray(queries[:, number * SLICE : (number + 1) * SLICE])
-        total = total + products.multiply(columns, part).astype(np.int64)
+    for columns, part in zip(blocks(queries.shape[1], SLICE), packed, strict=True):
+        total = total + products.multiply(np.ascontiguousarray(queries[:, columns]), part).astype(np.int64)
     return np.asarray(total)
-
-
-def for_products(
-    products: Products,
-    share: Share,
-    queries: NDArray[Any],
-    packed: list[Any],
-    consume: Callable[[int, NDArray[Any]], None],
-) -> None:
-    """Call ``consume(start, products)`` for chunks of rows of the products of prepared queries (B, D) with a tile."""
-    if products.own_threads:
-        whole = multiply_slices(products, queries, packed)
-        share(lambda start, stop: consume(start, whole[start:stop]), len(queries))
-    else:
-        share(lambda start, stop: consume(start, multiply_slices(products, queries[start:stop], packed)), len(queries))

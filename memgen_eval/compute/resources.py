@@ -1,4 +1,4 @@
-"""Threads and memory: rows shared out among the threads that the process may use, and block shapes within a budget.
+"""Threads and memory: workers that share rows among them, and shapes of blocks within a budget.
 
 Global thread settings are read, never changed.
 """
@@ -12,40 +12,56 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, TypeVar
 
 from memgen_eval.errors import InputError
 
 CHUNK_ROWS = 256
-_PROCESS = os.getpid()  # that imported this
-RowTask = Callable[[int, int], None]
+_PROCESS = os.getpid()  # the process that imported this file
 _UNITS = {"": 1, "B": 1} | {
     prefix + suffix: base**power
     for power, prefix in enumerate("KMGT", start=1)
     for suffix, base in (("", 1024), ("IB", 1024), ("B", 1000))
 }
 _MOST_BYTES = 2**60  # so that no product of sizes overflows
-MIN_ROWS = 16
-_TILE_BYTES = 12 * 2**20  # a tile of references stays in the shared cache of most processors
+MIN_BLOCK_ROWS = 16
+TILE_BYTES = 12 * 2**20  # a tile of references stays in the shared cache of most processors
 _MAX_TILE_ROWS = 8192
 _MAX_BLOCK_ROWS = 1024
 
+Result = TypeVar("Result")
+
+
+def blocks(stop: int, size: int, *, start: int = 0) -> Iterator[slice]:
+    """Rows `start` to `stop`, in order, as slices of at most `size` rows."""
+    return (slice(first, min(first + size, stop)) for first in range(start, stop, size))
+
 
 @dataclass(frozen=True)
-class Share:
-    """Calls ``task(start, stop)`` for chunks of rows on `count` threads; each call writes its own rows."""
+class Workers:
+    """Threads that share rows among them: each does all the work of its rows, and writes to no others."""
 
     count: int
-    apply: Callable[..., Iterable[None]]
+    _map: Callable[..., Iterable[Any]]
+    chunk_rows: int = CHUNK_ROWS
 
-    def __call__(self, task: RowTask, num_rows: int, chunk_rows: int | None = None) -> None:
-        """Chunks of `chunk_rows` rows; by default of at most 256, whose results stay in the cache."""
-        size = chunk_rows or min(CHUNK_ROWS, max(16, -(-num_rows // self.count)))
-        for _ in self.apply(lambda start: task(start, min(start + size, num_rows)), range(0, num_rows, size)):
-            pass
+    def __call__(
+        self, task: Callable[[slice], Any], num_rows: int, *, chunk_rows: int | None = None, block_rows: int = 2**62
+    ) -> None:
+        """Call ``task(rows)`` for slices of at most `chunk_rows` rows, so few that their results stay in the cache.
+
+        At most `block_rows` rows are in work at a time.
+        """
+        for block in blocks(num_rows, block_rows):
+            size = min(chunk_rows or self.chunk_rows, max(MIN_BLOCK_ROWS, -(-(block.stop - block.start) // self.count)))
+            self.map(task, blocks(block.stop, size, start=block.start))
+
+    def map(self, function: Callable[[Any], Result], items: Iterable[Any]) -> list[Result]:
+        """The results for all items, in order."""
+        return list(self._map(function, items))
 
 
 def num_threads() -> int:
@@ -61,27 +77,31 @@ def num_threads() -> int:
 
 
 @contextmanager
-def sharing(count: int) -> Iterator[Share]:
-    """Rows shared out among `count` threads, which live as long as the context."""
+def start_workers(count: int) -> Iterator[Workers]:
+    """`count` threads, which live as long as the context; a single one is the caller's."""
     if count == 1:
-        yield Share(count, map)
+        yield Workers(count, map)
     else:
         with ThreadPoolExecutor(count, initializer=_multiply_alone) as pool:
-            yield Share(count, pool.map)
+            yield Workers(count, pool.map)
 
 
 def _multiply_alone() -> None:
-    """Let products of torch use no other threads where this one calls them: OpenMP counts for each thread by itself."""
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        import threadpoolctl
+    if "torch" in sys.modules:
+        _single_openmp_thread()
 
-        torch.get_num_threads()  # else torch would set the count later
-        threadpoolctl.threadpool_limits(1, user_api="openmp")
+
+def _single_openmp_thread() -> Any:
+    """Keep OpenMP, torch's too, from using more threads when this one calls it; a context that undoes it."""
+    import threadpoolctl
+
+    if "torch" in sys.modules:
+        sys.modules["torch"].get_num_threads()  # else torch would set the count later
+    return threadpoolctl.threadpool_limits(1, user_api="openmp")
 
 
 def is_forked() -> bool:
-    """Whether this process is a fork of one that may have used threads: those are lost, and OpenMP waits for them."""
+    """Whether this is a fork of a process that may have used threads: a fork loses them, and OpenMP waits for them."""
     return os.getpid() != _PROCESS or (
         multiprocessing.parent_process() is not None and "multiprocessing.popen_fork" in sys.modules
     )
@@ -90,27 +110,19 @@ def is_forked() -> bool:
 @contextmanager
 def unforked_threads() -> Iterator[None]:
     """In a forked process, let OpenMP (torch's too) use this thread alone; elsewhere nothing changes."""
-    if not is_forked():
-        yield
-        return
-    import threadpoolctl
-
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        torch.get_num_threads()  # else torch would set the count later
-    with threadpoolctl.threadpool_limits(1, user_api="openmp"):
+    with _single_openmp_thread() if is_forked() else nullcontext():
         yield
 
 
 def single_thread() -> Any:
-    """A context in which BLAS and OpenMP use one thread: their sums depend on how many there are."""
+    """A context in which BLAS and OpenMP use one thread, since their sums depend on the number of threads."""
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=1)
 
 
-def workers(count: int) -> ThreadPoolExecutor:
-    """Threads that each compute alone, to be used within `single_thread`: OpenMP knows a limit for each thread."""
+def single_thread_pool(count: int) -> ThreadPoolExecutor:
+    """Threads that each compute alone, to be used within `single_thread`: OpenMP has a limit for each thread."""
     return ThreadPoolExecutor(count, initializer=single_thread)
 
 
@@ -138,14 +150,14 @@ def budget_bytes(memory_budget: str | int) -> int:
 
 
 @dataclass(frozen=True)
-class Plan:
+class BlockPlan:
     """Block shapes of a search, in rows: never fewer than 16, whatever the budget.
 
     Attributes
     ----------
     tile_rows : references that are prepared together
-    block_rows : queries that meet a tile at once
-    resident_rows : queries that stay prepared while all tiles pass
+    block_rows : queries that are multiplied with a tile at once
+    resident_rows : queries that stay prepared until all tiles have been read
     """
 
     tile_rows: int
@@ -153,12 +165,12 @@ class Plan:
     resident_rows: int
 
 
-def plan_blocks(*, dimension: int, value_bytes: int, keep: int, budget: int) -> Plan:
+def plan_blocks(*, dimension: int, value_bytes: int, keep: int, budget: int) -> BlockPlan:
     """Block shapes for rows of `dimension` values of `value_bytes` bytes, keeping `keep` candidates a query."""
     row_bytes = dimension * value_bytes
-    tile_rows = min(_MAX_TILE_ROWS, _TILE_BYTES // dimension, budget // (8 * row_bytes))
-    tile_rows = max(MIN_ROWS, tile_rows // 64 * 64)
-    products = budget // (32 * tile_rows)  # int32, twice as much in passing, and room for other threads
-    block_rows = max(MIN_ROWS, min(_MAX_BLOCK_ROWS, products, budget // (4 * row_bytes)))
+    tile_rows = min(_MAX_TILE_ROWS, TILE_BYTES // dimension, budget // (8 * row_bytes))
+    tile_rows = max(MIN_BLOCK_ROWS, tile_rows // 64 * 64)
+    products = budget // (32 * tile_rows)  # rows of int32 products, of temporaries twice as large, and a margin
+    block_rows = max(MIN_BLOCK_ROWS, min(_MAX_BLOCK_ROWS, products, budget // (4 * row_bytes)))
     resident_rows = max(block_rows, budget // 2 // (row_bytes + 32 * keep))
-    return Plan(tile_rows, block_rows, resident_rows)
+    return BlockPlan(tile_rows, block_rows, resident_rows)

@@ -1,4 +1,4 @@
-"""Arrays of any trailing shape, seen as rows, checked once; and how rows are prepared, so that products lose little."""
+"""Arrays of any trailing shape, seen as rows and checked once; transforms prepare rows so that products lose little."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
-from memgen_eval.compute.products import EXACT_FLOAT32_TERMS
+from memgen_eval.compute.products import EXACT_FLOAT32_TERMS, SLICE
+from memgen_eval.compute.resources import blocks
 from memgen_eval.errors import InputError
 
 _CHUNK_BYTES = 8 * 2**20
@@ -46,7 +47,7 @@ def check_pair(queries: NDArray[Any], references: NDArray[Any], *, flip: bool) -
         )
     if flip and queries.ndim < 2:
         raise InputError("flip=True mirrors the last axis, and queries have none: give images (N, ..., W)")
-    largest = max(_largest(queries, "queries"), _largest(references, "references"))
+    largest = max(_magnitude(queries, "queries"), _magnitude(references, "references"))
     if largest > _LARGEST or 0 < largest < _SMALLEST:
         raise InputError(
             f"the largest magnitude in queries and references is {largest:.3g}, and its square leaves float64: "
@@ -60,21 +61,27 @@ def dimension(array: NDArray[Any]) -> int:
     return math.prod(array.shape[1:])
 
 
-def rows(array: NDArray[Any], start: int, stop: int) -> NDArray[Any]:
-    """Rows start to stop as a matrix; only these are read where the array lies on disk."""
-    block = np.asarray(array[start:stop])
+def read_rows(array: NDArray[Any], rows: slice) -> NDArray[Any]:
+    """A slice of rows as a matrix; no others are read where the array lies on disk."""
+    block = np.asarray(array[rows])
     return np.ascontiguousarray(block.reshape(len(block), dimension(array)))
 
 
 def row_blocks(array: NDArray[Any], num_rows: int) -> Iterator[tuple[int, NDArray[Any]]]:
     """All rows in order, in blocks of `num_rows`, each with the index of its first row."""
-    for start in range(0, len(array), num_rows):
-        yield start, rows(array, start, min(start + num_rows, len(array)))
+    for block in blocks(len(array), num_rows):
+        yield block.start, read_rows(array, block)
 
 
 def chunk_rows(array: NDArray[Any]) -> int:
-    """Rows of `array` that are converted to float64 at once."""
+    """Rows that are held as float64 at once."""
     return max(16, _CHUNK_BYTES // (8 * dimension(array)))
+
+
+def largest_of(dtype: DTypeLike) -> Any:
+    """The largest value of a type: infinity for floats."""
+    dtype = np.dtype(dtype)
+    return np.inf if dtype.kind == "f" else np.iinfo(dtype).max
 
 
 def mirrored(array: NDArray[Any]) -> NDArray[Any]:
@@ -82,7 +89,7 @@ def mirrored(array: NDArray[Any]) -> NDArray[Any]:
     return array[..., ::-1]
 
 
-def _largest(array: NDArray[Any], name: str) -> float:
+def _magnitude(array: NDArray[Any], name: str) -> float:
     if array.dtype == np.uint8:
         return 255.0 if len(array) else 0.0
     largest = 0.0
@@ -96,26 +103,36 @@ def _largest(array: NDArray[Any], name: str) -> float:
 
 
 @dataclass(frozen=True)
-class IntegerFrame:
+class IntegerTransform:
     """uint8 minus 128 as int8: distances stay the same, norms and products are exact."""
 
     dtype: Any = np.int8
+    distance_dtype: Any = np.int64
+    discount: int = 0
 
-    def convert(self, block: NDArray[Any]) -> NDArray[Any]:
+    def apply(self, block: NDArray[Any]) -> NDArray[Any]:
         """Prepared values of a block (B, D)."""
         return np.asarray(np.bitwise_xor(block, 128)).view(np.int8)
 
-    def norms(self, converted: NDArray[Any]) -> NDArray[Any]:
+    def norms(self, prepared: NDArray[Any]) -> NDArray[Any]:
         """Squared norms of prepared values, int64, (B,)."""
-        total = np.zeros(len(converted), dtype=np.int64)
-        for first in range(0, converted.shape[1], EXACT_FLOAT32_TERMS):
-            part = converted[:, first : first + EXACT_FLOAT32_TERMS].astype(np.float32)
+        total = np.zeros(len(prepared), dtype=np.int64)
+        for columns in blocks(prepared.shape[1], EXACT_FLOAT32_TERMS):
+            part = prepared[:, columns].astype(np.float32)
             total += np.einsum("ij,ij->i", part, part).astype(np.int64)
         return total
 
+    def key_dtype(self, width: int) -> Any:
+        """The smaller integer that holds keys ``|y|^2 - 2 q.y`` of rows of `width` values."""
+        return np.int32 if width <= SLICE else np.int64
+
+    def bounds_of_keys(self, keys: NDArray[Any], query_norms: NDArray[Any]) -> NDArray[Any]:
+        """Squared distances themselves, given keys (N, J): no key is rounded."""
+        return np.asarray(keys + query_norms[:, None])
+
 
 @dataclass(frozen=True)
-class FloatFrame:
+class FloatTransform:
     """float32 of the values less a centre, times a power of two that brings all magnitudes below 1.
 
     With ``u = 2^-24`` and ``g = n u / (1 - n u)``, ``n = D + 16``: a key ``(1 - g) |y|^2 - 2 q.y`` computed from
@@ -127,46 +144,51 @@ class FloatFrame:
     centre: NDArray[np.float64]  # (D,)
     exponent: int
     dtype: Any = np.float32
+    distance_dtype: Any = np.float64
 
     @staticmethod
-    def around(references: NDArray[Any], largest: float) -> FloatFrame:
-        """The frame about the mean of some references, for values of magnitude at most `largest`."""
-        some = references[:: max(1, len(references) // _CENTRE_ROWS)][:_CENTRE_ROWS]
+    def around(references: NDArray[Any], largest: float) -> FloatTransform:
+        """The transform about the mean of about 1,000 references, for values of magnitude at most `largest`."""
+        sample = references[:: max(1, len(references) // _CENTRE_ROWS)][:_CENTRE_ROWS]
         total = np.zeros(dimension(references))
-        for start in range(0, len(some), chunk_rows(some)):
-            total += rows(some, start, min(start + chunk_rows(some), len(some))).sum(axis=0, dtype=np.float64)
-        return FloatFrame(total / len(some), -math.frexp(2 * largest)[1])
+        for _, block in row_blocks(sample, chunk_rows(sample)):
+            total += block.sum(axis=0, dtype=np.float64)
+        return FloatTransform(total / len(sample), -math.frexp(2 * largest)[1])
 
-    def convert(self, block: NDArray[Any]) -> NDArray[Any]:
+    def apply(self, block: NDArray[Any]) -> NDArray[Any]:
         """Prepared values of a block (B, D)."""
         return np.ldexp(block.astype(np.float64) - self.centre, self.exponent).astype(np.float32)
 
-    def norms(self, converted: NDArray[Any]) -> NDArray[Any]:
+    def norms(self, prepared: NDArray[Any]) -> NDArray[Any]:
         """Squared norms of prepared values, float64, (B,)."""
-        wide = converted.astype(np.float64)
+        wide = prepared.astype(np.float64)
         return np.asarray(np.einsum("ij,ij->i", wide, wide))
 
     @property
     def discount(self) -> float:
-        """The share g of the squared norms that rounding can take, 1 (no bound at all) beyond 2^23 dimensions."""
+        """The fraction g of the squared norms that rounding can take; 1, which gives no bound, from 2^23 dimensions."""
         rounding = (len(self.centre) + 16) * _UNIT_ROUNDOFF
         return rounding / (1 - rounding) if rounding < 0.5 else 1.0
 
+    def key_dtype(self, _width: int) -> Any:
+        """The type of keys."""
+        return np.float32
+
     def bounds_of_keys(self, keys: NDArray[Any], query_norms: NDArray[Any]) -> NDArray[np.float64]:
-        """What squared distances are at least, in the squared units of the arrays, given keys (N, J)."""
+        """Lower bounds of the squared distances, in the squared units of the arrays, given keys (N, J)."""
         return self._bounds(keys.astype(np.float64) + (1 - self.discount) * query_norms[:, None])
 
     def bounds_of_distances(
         self, distances: NDArray[Any], query_norms: NDArray[Any], largest_norm: float
     ) -> NDArray[np.float64]:
-        """The same, given squared distances (N, J) that were computed in float32 in whatever way."""
+        """Lower bounds of the squared distances, given those (N, J) that float32 gave, in any order of summation."""
         return self._bounds(distances.astype(np.float64) - 2 * self.discount * (query_norms[:, None] + largest_norm))
 
     def _bounds(self, scaled: NDArray[np.float64]) -> NDArray[np.float64]:
         if self.discount >= 1:
             return np.full(scaled.shape, -np.inf)
-        underflow = len(self.centre) * 2.0**-120  # of flushed denormals, generously
+        underflow = len(self.centre) * 2.0**-120  # more than flushed denormals take
         return np.ldexp(scaled - underflow, -2 * self.exponent)
 
 
-Frame = IntegerFrame | FloatFrame
+Transform = IntegerTransform | FloatTransform

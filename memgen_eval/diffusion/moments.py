@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.products import Products
-from memgen_eval.compute.resources import Share, sharing, single_thread, workers
+from memgen_eval.compute.resources import Workers, single_thread, single_thread_pool, start_workers
 from memgen_eval.compute.rows import row_blocks
 from memgen_eval.errors import InputError
 
@@ -80,12 +80,12 @@ def _exact_moments(images: NDArray[Any], dimension: int) -> Moments:
     work = 1.0 * len(images) * dimension**2
     products = integer_products("auto", work=work, width=EXACT_ROWS)
     panels = [slice(start, min(start + PANEL, dimension)) for start in range(0, dimension, PANEL)]
-    with sharing(threads_for(work)) as share:
+    with start_workers(threads_for(work)) as workers:
         for _, rows in row_blocks(images, EXACT_ROWS):
             shifted = np.ascontiguousarray(np.bitwise_xor(rows, 128).view(np.int8).T)  # (D, B), u8 - 128
             total += shifted.sum(axis=1, dtype=np.int64)
             for panel in panels:
-                _add_products(squares[: panel.stop, panel], shifted, panel, products, share)
+                _add_products(squares[: panel.stop, panel], shifted, panel, products, workers)
     mean = total / len(images)
     for panel in panels:
         upper = squares[: panel.stop, panel]
@@ -96,18 +96,15 @@ def _exact_moments(images: NDArray[Any], dimension: int) -> Moments:
 
 
 def _add_products(
-    sums: NDArray[np.float64], shifted: NDArray[np.int8], panel: slice, products: Products, share: Share
+    sums: NDArray[np.float64], shifted: NDArray[np.int8], panel: slice, products: Products, workers: Workers
 ) -> None:
     """Add to sums (E, P) the products of the first E rows of (D, B) with those of the panel, whose last row is E."""
     packed = products.pack(shifted[panel])
 
-    def add(start: int, stop: int) -> None:
-        sums[start:stop] += products.multiply(shifted[start:stop], packed)
+    def add(rows: slice) -> None:
+        sums[rows] += products.multiply(shifted[rows], packed)
 
-    if products.own_threads:
-        add(0, len(sums))
-    else:
-        share(add, len(sums))
+    products.callers(workers)(add, len(sums))
 
 
 def _float_moments(images: NDArray[Any], dimension: int) -> Moments:
@@ -149,7 +146,7 @@ def project(images: NDArray[Any], mean: Floats, directions: Floats) -> tuple[Flo
         outside[mine] = np.maximum(rest, 0.0)
 
     threads = threads_for(2.0 * len(images) * directions.size)
-    with single_thread(), workers(threads) as pool:
+    with single_thread(), single_thread_pool(threads) as pool:
         for _ in pool.map(fill, range(0, len(images), FLOAT_ROWS)):
             pass
     return coordinates, outside
@@ -167,7 +164,7 @@ def leading_by_krylov(covariance: Floats, num_directions: int, *, threads: int =
     ----------
     .. [1] Golub & Underwood, "The block Lanczos method for computing eigenvalues", Mathematical Software III, 1977.
     """
-    with workers(threads) as pool:
+    with single_thread_pool(threads) as pool:
         found = _ritz_pairs(covariance, num_directions, pool)
     if found is None or not _none_larger(covariance, *found):
         return None

@@ -6,7 +6,7 @@ same formula in exact integers, for uint8 training sets, is `add_integer_tile` (
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -18,7 +18,7 @@ from torch import Tensor
 
 from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.products import Products
-from memgen_eval.compute.resources import Share, sharing, single_thread, unforked_threads
+from memgen_eval.compute.resources import single_thread, start_workers, unforked_threads
 from memgen_eval.compute.rows import dimension, row_blocks
 from memgen_eval.diffusion.inputs import (
     BLOCK_ROWS,
@@ -145,9 +145,9 @@ class OptimalDenoiser:
     def _add_floats(self, sums: PosteriorSum, x0: Floats, eps: Floats | None) -> None:
         """One reading of a float training set; BLAS uses one thread, so that no sum depends on their number."""
         starts = range(0, len(x0), BLOCK_ROWS)
-        with sharing(threads_for(2.0 * x0.size * len(self.train))) as share, single_thread():
+        with start_workers(threads_for(2.0 * x0.size * len(self.train))) as workers, single_thread():
             for tile in self._tiles():
-                _for_each(starts, share, partial(add_float_tile, sums, x0, eps, tile))
+                workers.map(partial(add_float_tile, sums, x0, eps, tile), starts)
 
     def _add_integers(self, sums: PosteriorSum, x0: Floats, eps: Floats | None) -> None:
         """One reading of a uint8 training set."""
@@ -155,9 +155,9 @@ class OptimalDenoiser:
         num_rows = _rows_per_block(len(x0), len(sums.sigmas), num_threads)
         slices = [slice(start, start + num_rows) for start in range(0, len(x0), num_rows)]
         blocks = [IntegerBlock.of(at.start, x0[at] - HALF, None if eps is None else eps[at]) for at in slices]
-        with sharing(num_threads) as share:
+        with start_workers(num_threads) as workers:
             for tile in self._tiles():
-                _for_each(blocks, share, partial(add_integer_tile, sums, tile, self._products))
+                workers.map(partial(add_integer_tile, sums, tile, self._products), blocks)
 
     @cached_property
     def _products(self) -> Products:
@@ -216,11 +216,6 @@ def add_float_tile(sums: PosteriorSum, x0: Floats, eps: Floats | None, tile: Flo
 def _padded(rows: Floats) -> Floats:
     """64 rows, so that no product depends on their number."""
     return np.concatenate([rows, np.zeros((BLOCK_ROWS - len(rows), rows.shape[1]))])
-
-
-def _for_each(blocks: Sequence[Any], share: Share, add: Callable[[Any], None]) -> None:
-    """Every block of noisy images does all its work with a tile on one thread."""
-    share(lambda number, _: add(blocks[number]), len(blocks), chunk_rows=1)
 
 
 def _rows_per_block(num_rows: int, num_sigmas: int, num_threads: int) -> int:

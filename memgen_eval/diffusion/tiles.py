@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.products import Products, multiply_slices, pack_slices
 from memgen_eval.compute.resources import CHUNK_ROWS
-from memgen_eval.compute.rows import IntegerFrame, dimension, row_blocks
+from memgen_eval.compute.rows import IntegerTransform, dimension, row_blocks
 
 TILE_BYTES = 12 * 2**20
 MAX_TILE_ROWS = 4096
@@ -37,14 +37,14 @@ class IntegerTile:
 def integer_tiles(train: NDArray[np.uint8], norms: Floats, products: Products) -> Iterator[IntegerTile]:
     """All images of a uint8 training set (N, ...) with their norms (N,), packed for both kinds of product."""
     for start, block in row_blocks(train, tile_rows(train, value_bytes=1)):
-        rows = IntegerFrame().convert(block)
+        rows = IntegerTransform().apply(block)
         yield IntegerTile(rows, norms[start : start + len(rows)], pack_slices(products, rows), products.pack(rows.T))
 
 
 def integer_norms(train: NDArray[np.uint8]) -> Floats:
     """Squared norms of the rows of all tiles, (N,), whole numbers."""
-    frame = IntegerFrame()
-    norms = [frame.norms(frame.convert(block)) for _, block in row_blocks(train, CHUNK_ROWS)]
+    transform = IntegerTransform()
+    norms = [transform.norms(transform.apply(block)) for _, block in row_blocks(train, CHUNK_ROWS)]
     return np.concatenate(norms).astype(np.float64)
 
 

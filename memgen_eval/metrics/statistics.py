@@ -10,7 +10,7 @@ from collections.abc import Callable
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.resources import workers
+from memgen_eval.compute.resources import single_thread_pool
 from memgen_eval.errors import InputError
 from memgen_eval.results import Estimate
 
@@ -204,7 +204,7 @@ def bootstrap(
     draws = (generator.integers(0, num_images, num_images) for _ in range(num_resamples))
     if threads == 1:
         return np.stack([statistic(drawn) for drawn in draws])
-    with workers(threads) as pool:
+    with single_thread_pool(threads) as pool:
         return np.stack(list(pool.map(statistic, draws)))
 
 

@@ -1,4 +1,7 @@
-"""Candidates of a search, by tiles, and a bound on what was missed; integer candidates are final."""
+"""Candidates of a search: the references with the smallest keys, found tile by tile, and a bound on all others.
+
+A key, ``|y|^2 - 2 q.y``, is a squared distance less ``|q|^2``. Keys of uint8 rows are exact: so are their candidates.
+"""
 
 from __future__ import annotations
 
@@ -6,19 +9,178 @@ import importlib
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.engines import float_products, integer_products, threads_for
-from memgen_eval.compute.products import SLICE, Products, for_products, pack_slices
-from memgen_eval.compute.resources import Plan, Share, plan_blocks, sharing
-from memgen_eval.compute.rows import FloatFrame, Frame, IntegerFrame, chunk_rows, dimension, rows
+from memgen_eval.compute.engines import EngineName, check_engine, float_products, integer_products, threads_for
+from memgen_eval.compute.products import Products, multiply_slices, pack_slices
+from memgen_eval.compute.resources import BlockPlan, blocks, budget_bytes, plan_blocks, start_workers
+from memgen_eval.compute.rows import FloatTransform, Transform, chunk_rows, dimension, read_rows
 from memgen_eval.neighbours.topk import TopK
 
-_Best = tuple[slice, TopK, NDArray[Any]]
+Candidates = Iterator[
+    tuple[slice, NDArray[np.int64], NDArray[Any]]
+]  # rows of queries, their candidates and lower bounds
 _logger = logging.getLogger("memgen_eval.neighbours")
+
+
+def _by_products(scan: Scan, queries: NDArray[Any]) -> Candidates:
+    """The plain search: every query is multiplied with every reference, a tile of references at a time."""
+    transform, width = scan.transform, dimension(queries)
+    work = 2.0 * len(queries) * len(scan.references) * width
+    products = scan.resources.engine.products(transform, work, width)
+    plan = scan.plan(products.value_bytes)
+    with start_workers(threads_for(work)) as workers:
+        for rows in blocks(len(queries), plan.resident_rows):
+            prepared, norms = prepare(queries, rows, transform)
+            best = TopK(len(prepared), scan.keep, transform.key_dtype(width))
+            for tile_rows in blocks(len(scan.references), plan.tile_rows):
+                tile = ReferenceTile.of(scan.references, tile_rows, transform, products)
+                search = partial(tile.search, prepared, best)
+                products.callers(workers)(search, len(prepared), block_rows=plan.block_rows)
+            yield rows, best.indices, transform.bounds_of_keys(best.keys, norms)
+
+
+@dataclass(frozen=True, eq=False)
+class ReferenceTile:
+    """References ready to be multiplied with queries.
+
+    Attributes
+    ----------
+    first : row of the first reference
+    norms : squared norms in the type of the keys, (T,); of floats, less what rounding can take, see `FloatTransform`
+    packed : prepared values, packed in slices by `products`
+    """
+
+    first: int
+    norms: NDArray[Any]
+    packed: list[Any]
+    products: Products
+
+    @staticmethod
+    def of(references: NDArray[Any], rows: slice, transform: Transform, products: Products) -> ReferenceTile:
+        """Some rows of the references."""
+        prepared, norms = prepare(references, rows, transform)
+        norms = ((1 - transform.discount) * norms).astype(transform.key_dtype(prepared.shape[1]))
+        return ReferenceTile(rows.start, norms, pack_slices(products, prepared), products)
+
+    def keys(self, queries: NDArray[Any]) -> NDArray[Any]:
+        """Keys of prepared queries (B, D), (B, T)."""
+        keys = multiply_slices(self.products, queries, self.packed)
+        np.multiply(keys, -2, out=keys)
+        np.add(keys, self.norms, out=keys)
+        return keys
+
+    def search(self, queries: NDArray[Any], best: TopK, rows: slice) -> None:
+        """Enter the keys of a slice of the queries into the best so far."""
+        best.update(rows, self.keys(queries[rows]), self.first)
+
+
+def prepare(array: NDArray[Any], rows: slice, transform: Transform) -> tuple[NDArray[Any], NDArray[Any]]:
+    """A slice of rows transformed, (B, D), and their squared norms, (B,); only a chunk is held as float64 at a time."""
+    prepared = np.empty((rows.stop - rows.start, dimension(array)), dtype=transform.dtype)
+    norms = []
+    for chunk in blocks(rows.stop, chunk_rows(array), start=rows.start):
+        part = prepared[chunk.start - rows.start : chunk.stop - rows.start]
+        part[:] = transform.apply(read_rows(array, chunk))
+        norms.append(transform.norms(part))
+    return prepared, np.concatenate(norms)
+
+
+def _by_cuda(scan: Scan, queries: NDArray[Any]) -> Candidates:
+    """Products and selection on the GPU; on the processor where the GPU is not exact."""
+    from memgen_eval.neighbours.cuda import smallest_keys, usable_device  # imports torch
+
+    device = usable_device(scan.transform.dtype, width=dimension(queries))
+    if device is None:
+        yield from _by_products(scan, queries)
+        return
+    for rows in blocks(len(queries), scan.plan(value_bytes=4).resident_rows):
+        indices, keys, norms = smallest_keys(read_rows(queries, rows), scan, device)
+        yield rows, indices, scan.transform.bounds_of_keys(keys, norms)
+
+
+def _by_faiss(scan: Scan, queries: NDArray[Any]) -> Candidates:
+    """The plain search with ``faiss.knn``, whose float32 distances are trusted no farther than their rounding."""
+    faiss: Any = importlib.import_module("faiss")
+    assert isinstance(scan.transform, FloatTransform)
+    plan = scan.plan(value_bytes=4)
+    for rows in blocks(len(queries), plan.resident_rows):
+        _logger.debug("proposals: faiss")
+        prepared, norms = prepare(queries, rows, scan.transform)
+        best, largest = TopK(len(prepared), scan.keep, np.float32), 0.0
+        for tile_rows in blocks(len(scan.references), plan.tile_rows):
+            tile, tile_norms = prepare(scan.references, tile_rows, scan.transform)
+            largest = max(largest, float(tile_norms.max()))
+            for block in blocks(len(prepared), plan.block_rows):
+                distances, columns = faiss.knn(prepared[block], tile, min(scan.keep, len(tile)))
+                best.merge(block, distances, columns + tile_rows.start)
+        yield rows, best.indices, scan.transform.bounds_of_distances(best.keys, norms, largest)
+
+
+@dataclass(frozen=True)
+class Engine:
+    """A way to find candidates.
+
+    Attributes
+    ----------
+    library : what multiplies on the processor, "auto" for the fastest
+    candidates : yields the candidates of all queries, block by block
+    takes_codes : whether large searches multiply codes first, see `pruning`
+    exact_integers : whether keys of uint8 rows are exact
+    """
+
+    library: str
+    candidates: Callable[[Scan, NDArray[Any]], Candidates]
+    takes_codes: bool = True
+    exact_integers: bool = True
+
+    def products(self, transform: Transform, work: float, width: int) -> Products:
+        """The library that multiplies transformed rows of `width` values in `work` operations."""
+        return float_products(self.library) if transform.dtype == np.float32 else self.integers(work, width)
+
+    def integers(self, work: float, width: int) -> Products:
+        """The library that multiplies rows of `width` int8 values in `work` operations."""
+        return integer_products(self.library, work=work, width=width)
+
+
+ENGINES: dict[str, Engine] = {
+    **{library: Engine(library, _by_products) for library in ("auto", "numkong", "torch", "numpy")},
+    "faiss": Engine("auto", _by_faiss, takes_codes=False, exact_integers=False),
+    "cuda": Engine("auto", _by_cuda, takes_codes=False),
+}
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What a search may use: an engine, and bytes beyond its arguments and its result."""
+
+    engine: Engine
+    budget: int
+
+    @staticmethod
+    def of(engine: EngineName, memory_budget: str | int) -> Resources:
+        """Resources as users name them."""
+        check_engine(engine)
+        return Resources(ENGINES[engine], budget_bytes(memory_budget))
+
+
+@dataclass(frozen=True, eq=False)
+class Scan:
+    """A search for `keep` candidates among references (M, ...), which `transform` prepares."""
+
+    references: NDArray[Any]
+    transform: Transform
+    keep: int
+    resources: Resources
+
+    def plan(self, value_bytes: int) -> BlockPlan:
+        """Shapes of blocks, where a prepared value takes this number of bytes."""
+        width, budget = dimension(self.references), self.resources.budget
+        return plan_blocks(dimension=width, value_bytes=value_bytes, keep=self.keep, budget=budget)
 
 
 @dataclass(frozen=True)
@@ -29,184 +191,22 @@ class Proposal:
     ----------
     indices : int64, (N, J)
         Rows of the references.
-    lower : float64, (N, J)
-        What the squared distances are at least, ascending.
+    lower : int64 or float64, (N, J)
+        Lower bounds of the squared distances, ascending; of exact keys the squared distances themselves.
     bound : float64, (N,)
-        What the squared distance of any other reference is at least.
+        A lower bound of the squared distance of any other reference.
     """
 
     indices: NDArray[np.int64]
-    lower: NDArray[np.float64]
+    lower: NDArray[Any]
     bound: NDArray[np.float64]
 
 
-def nearest_integers(
-    queries: NDArray[Any], references: NDArray[Any], k: int, *, engine: str, budget: int
-) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Squared distances and indices of the K nearest references of uint8 rows, exact and in order."""
-    squared, indices = (np.empty((len(queries), k), dtype=np.int64) for _ in range(2))
-    for mine, best, norms in _best(queries, references, k, frame=IntegerFrame(), engine=engine, budget=budget):
-        squared[mine], indices[mine] = best.keys, best.indices
-        squared[mine] += norms[:, None]
-    return squared, indices
-
-
-def propose_floats(
-    queries: NDArray[Any], references: NDArray[Any], keep: int, *, frame: FloatFrame, engine: str, budget: int
-) -> Proposal:
-    """`keep` candidates of each query by float32 products, or by faiss, and a rigorous bound on the rest."""
-    lower = np.empty((len(queries), keep))
-    indices = np.empty((len(queries), keep), dtype=np.int64)
-    if engine == "faiss":
-        plan = plan_blocks(dimension=dimension(queries), value_bytes=4, keep=keep, budget=budget)
-        for mine in _resident(len(queries), plan):
-            converted, norms = prepare(queries, mine.start, mine.stop, frame)
-            indices[mine], lower[mine] = _ask_faiss(converted, norms, references, keep, frame, plan)
-    else:
-        for mine, best, norms in _best(queries, references, keep, frame=frame, engine=engine, budget=budget):
-            indices[mine], lower[mine] = best.indices, frame.bounds_of_keys(best.keys, norms)
-    bound = lower[:, -1] if keep < len(references) else np.full(len(queries), np.inf)
+def propose(queries: NDArray[Any], scan: Scan) -> Proposal:
+    """`keep` candidates of each query, and a rigorous bound on the rest."""
+    indices = np.empty((len(queries), scan.keep), dtype=np.int64)
+    lower = np.empty(indices.shape, dtype=scan.transform.distance_dtype)
+    for rows, *found in scan.resources.engine.candidates(scan, queries):
+        indices[rows], lower[rows] = found
+    bound = lower[:, -1] if scan.keep < len(scan.references) else np.full(len(queries), np.inf)
     return Proposal(indices, lower, bound)
-
-
-def _best(
-    queries: NDArray[Any], references: NDArray[Any], keep: int, *, frame: Frame, engine: str, budget: int
-) -> Iterator[_Best]:
-    """The `keep` smallest keys of some queries after the other, and their squared norms."""
-    if engine == "cuda":
-        from memgen_eval.neighbours.cuda import usable_device  # imports torch
-
-        device = usable_device(frame.dtype, width=dimension(queries))
-        if device is not None:
-            return _best_on_device(queries, references, keep, frame, device, budget)
-        engine = "auto"
-    return _best_by_products(queries, references, keep, frame, engine, budget)
-
-
-def _best_on_device(
-    queries: NDArray[Any], references: NDArray[Any], keep: int, frame: Frame, device: Any, budget: int
-) -> Iterator[_Best]:
-    from memgen_eval.neighbours.cuda import smallest_keys  # imports torch
-
-    plan = plan_blocks(dimension=dimension(queries), value_bytes=4, keep=keep, budget=budget)
-    for mine in _resident(len(queries), plan):
-        some = rows(queries, mine.start, mine.stop)
-        yield mine, *smallest_keys(some, references, keep, frame=frame, device=device, budget=budget)
-
-
-def _best_by_products(
-    queries: NDArray[Any], references: NDArray[Any], keep: int, frame: Frame, engine: str, budget: int
-) -> Iterator[_Best]:
-    width = dimension(queries)
-    work = 2.0 * len(queries) * len(references) * width
-    if isinstance(frame, FloatFrame):
-        products = float_products(engine)
-    else:
-        products = integer_products(engine, work=work, width=width)
-    plan = plan_blocks(dimension=width, value_bytes=products.value_bytes, keep=keep, budget=budget)
-    with sharing(threads_for(work)) as share:
-        for mine in _resident(len(queries), plan):
-            converted, norms = prepare(queries, mine.start, mine.stop, frame)
-            yield mine, _scan(converted, references, keep, frame, products, plan, share), norms
-
-
-def _resident(num_queries: int, plan: Plan) -> Iterator[slice]:
-    for start in range(0, num_queries, plan.resident_rows):
-        yield slice(start, min(start + plan.resident_rows, num_queries))
-
-
-def _scan(
-    converted: NDArray[Any],
-    references: NDArray[Any],
-    keep: int,
-    frame: Frame,
-    products: Products,
-    plan: Plan,
-    share: Share,
-) -> TopK:
-    """The `keep` smallest keys of prepared queries over all tiles of references."""
-    best = TopK.empty(len(converted), keep, key_dtype(frame, converted.shape[1]))
-    for first in range(0, len(references), plan.tile_rows):
-        tile = make_tile(references, first, min(first + plan.tile_rows, len(references)), frame, products)
-        for start in range(0, len(converted), plan.block_rows):
-
-            def select(offset: int, keys: NDArray[Any], start: int = start, first: int = first) -> None:
-                best.update(start + offset, keys, first)
-
-            for_keys(products, share, converted[start : start + plan.block_rows], tile, select)
-    return best
-
-
-def _ask_faiss(
-    converted: NDArray[Any], norms: NDArray[Any], references: NDArray[Any], keep: int, frame: FloatFrame, plan: Plan
-) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """Candidates by faiss.knn, tile after tile."""
-    faiss: Any = importlib.import_module("faiss")
-    _logger.debug("proposals: faiss")
-    best = TopK.empty(len(converted), keep, np.float32)
-    largest = 0.0
-    for first in range(0, len(references), plan.tile_rows):
-        tile, tile_norms = prepare(references, first, min(first + plan.tile_rows, len(references)), frame)
-        largest = max(largest, float(tile_norms.max()))
-        for start in range(0, len(converted), plan.block_rows):
-            keys, columns = faiss.knn(converted[start : start + plan.block_rows], tile, min(keep, len(tile)))
-            best.merge(start, keys, columns + first)
-    return best.indices, frame.bounds_of_distances(best.keys, norms, largest)
-
-
-@dataclass(frozen=True)
-class Tile:
-    """References ready to meet queries.
-
-    Attributes
-    ----------
-    norms : squared norms in the type of the keys, (T,); discounted for floats, see `FloatFrame`
-    packed : prepared values, packed in slices of `SLICE` values a row
-    """
-
-    norms: NDArray[Any]
-    packed: list[Any]
-
-
-def prepare(array: NDArray[Any], start: int, stop: int, frame: Frame) -> tuple[NDArray[Any], NDArray[Any]]:
-    """Rows start to stop converted, (B, D), and their squared norms, (B,); only a chunk of rows is held as float64."""
-    converted = np.empty((stop - start, dimension(array)), dtype=frame.dtype)
-    norms = []
-    for first in range(start, stop, chunk_rows(array)):
-        last = min(first + chunk_rows(array), stop)
-        converted[first - start : last - start] = frame.convert(rows(array, first, last))
-        norms.append(frame.norms(converted[first - start : last - start]))
-    return converted, np.concatenate(norms)
-
-
-def make_tile(references: NDArray[Any], start: int, stop: int, frame: Frame, products: Products) -> Tile:
-    """References start to stop as a tile."""
-    converted, norms = prepare(references, start, stop, frame)
-    if isinstance(frame, FloatFrame):
-        return Tile(((1 - frame.discount) * norms).astype(np.float32), [products.pack(converted)])
-    return Tile(norms.astype(key_dtype(frame, converted.shape[1])), pack_slices(products, converted))
-
-
-def key_dtype(frame: Frame, width: int) -> Any:
-    """Type of the keys: float32, or the smaller integer that holds them."""
-    if isinstance(frame, FloatFrame):
-        return np.float32
-    return np.int32 if width <= SLICE else np.int64
-
-
-def for_keys(
-    products: Products,
-    share: Share,
-    queries: NDArray[Any],
-    tile: Tile,
-    consume: Callable[[int, NDArray[Any]], None],
-) -> None:
-    """Call ``consume(start, keys)`` for chunks of rows of the keys (B, T) of prepared queries (B, D)."""
-    for_products(products, share, queries, tile.packed, lambda start, found: consume(start, _keys(found, tile)))
-
-
-def _keys(products: NDArray[Any], tile: Tile) -> NDArray[Any]:
-    """Keys in place of their products."""
-    np.multiply(products, -2, out=products)
-    np.add(products, tile.norms, out=products)
-    return products

@@ -16,24 +16,25 @@ from torch import Tensor
 
 from memgen_eval.compute import engines
 from memgen_eval.compute.products import SLICE, Products
-from memgen_eval.compute.rows import FloatFrame, Frame, dimension, rows
-from memgen_eval.neighbours.topk import TopK
+from memgen_eval.compute.resources import blocks
+from memgen_eval.compute.rows import FloatTransform, Transform, dimension, row_blocks
+from memgen_eval.neighbours.candidates import Scan
 
-_GROUP = 64  # columns, of which the least key is looked at first
-_MULTIPLE = 8  # what lengths of rows are padded to: int8 products on CUDA take no others
-_FEWEST_ROWS = 32  # of queries: nor fewer than 17
-_MOST_TILE_ROWS, _MOST_BLOCK_ROWS = 8192, 4096
-_KEY_BYTES = 16  # of a product, its key and their like in passing
-_ROW_BYTES = 32  # of a value while it is prepared, as float64 or int32, and of its copies on the way
-_LARGEST = torch.iinfo(torch.int32).max
-_LOWER_HALF = 2**32 - 1  # of an int64, where an index stands
+_GROUP = 64  # columns, whose smallest key is looked at first
+_MULTIPLE = 8  # of which lengths of rows are multiples: int8 products on CUDA take no others
+_FEWEST_QUERIES = 32  # of queries: int8 products on CUDA take no fewer than 17
+_MOST_DEVICE_ROWS, _MOST_BLOCK_ROWS = 8192, 4096
+_KEY_BYTES = 16  # of a product, its key and temporaries
+_ROW_BYTES = 32  # of a value while it is prepared, as float64 or int32, and of its copies
+_LARGEST_KEY = torch.iinfo(torch.int32).max
+_LOWER_HALF = 2**32 - 1  # the bits of an int64 that hold an index
 _IN_USE = 2  # blocks whose work may be unfinished when another one is sent
 _logger = logging.getLogger("memgen_eval.neighbours")
 
 
 @dataclass(frozen=True)
 class DevicePlan:
-    """References of a tile, and queries that meet it at once."""
+    """References of a tile, and queries that are multiplied with it at once."""
 
     tile_rows: int
     block_rows: int
@@ -41,9 +42,9 @@ class DevicePlan:
     @staticmethod
     def within(budget: int, width: int) -> DevicePlan:
         """Shapes for rows of this many values, such that tile and keys each take at most half of the budget."""
-        tile_rows = min(_MOST_TILE_ROWS, max(_GROUP, budget // 2 // (_ROW_BYTES * width) // _GROUP * _GROUP))
+        tile_rows = min(_MOST_DEVICE_ROWS, max(_GROUP, budget // 2 // (_ROW_BYTES * width) // _GROUP * _GROUP))
         block_rows = budget // 2 // (_KEY_BYTES * tile_rows)
-        return DevicePlan(tile_rows, min(_MOST_BLOCK_ROWS, max(_FEWEST_ROWS, block_rows)))
+        return DevicePlan(tile_rows, min(_MOST_BLOCK_ROWS, max(_FEWEST_QUERIES, block_rows)))
 
 
 @dataclass(frozen=True)
@@ -52,8 +53,8 @@ class DeviceTile:
 
     Attributes
     ----------
-    prepared : int8 or float32, (T, P): T a multiple of 64 and P of 8, filled up with zeros
-    norms : squared norms in the type of the keys, of padding the largest, (T,)
+    prepared : int8 or float32, (T, P): T a multiple of 64 and P of 8, padded with zeros
+    norms : squared norms in the type of the keys, (T,); those of padding are the largest value
     first : index of the first reference
     """
 
@@ -61,52 +62,51 @@ class DeviceTile:
     norms: Tensor
     first: int
 
+    @staticmethod
+    def of(block: Tensor, first: int, transform: Transform) -> DeviceTile:
+        """Rows (T, D) as they came, from `first` on."""
+        prepared, norms = transformed(block, transform)
+        padded = _padded_rows(prepared, _GROUP)
+        key_type = torch.int32 if prepared.dtype == torch.int8 else torch.float32
+        largest = _LARGEST_KEY if prepared.dtype == torch.int8 else float("inf")
+        norms = ((1 - transform.discount) * norms).to(key_type)
+        return DeviceTile(padded, torch.nn.functional.pad(norms, (0, len(padded) - len(norms)), value=largest), first)
+
 
 def smallest_keys(
-    queries: NDArray[Any], references: NDArray[Any], keep: int, *, frame: Frame, device: torch.device, budget: int
-) -> tuple[TopK, NDArray[Any]]:
-    """The `keep` references of each query with the smallest keys, ties to the smaller index, and the queries' norms.
+    queries: NDArray[Any], scan: Scan, device: torch.device
+) -> tuple[NDArray[np.int64], NDArray[Any], NDArray[Any]]:
+    """Of each query (N, D) the references with the smallest keys, ties to the smaller index; the keys; its norm.
 
-    Keys are those of `tiles`, int32 of uint8 rows, float32 of float rows (N, D). A tile travels to the device while the
+    Keys are those of `candidates`, int32 of uint8 rows, float32 of float rows. A tile travels to the device while the
     one before is multiplied.
     """
-    plan = DevicePlan.within(budget, dimension(references))
+    plan = DevicePlan.within(scan.resources.budget, dimension(scan.references))
     with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-        wanted, norms = prepare(to_device(queries, device), frame)
-        best = nearest_codes(wanted, read(references, plan, frame, device), keep, plan.block_rows)
-        keys, indices = decoded(best, wanted.dtype)
-        return TopK(keys.cpu().numpy(), indices.cpu().numpy()), norms.cpu().numpy()
+        prepared, norms = transformed(to_device(queries, device), scan.transform)
+        best = nearest_codes(prepared, read_tiles(scan, plan.tile_rows, device), scan.keep, plan.block_rows)
+        keys, indices = decoded(best, prepared.dtype)
+        return indices.cpu().numpy(), keys.cpu().numpy(), norms.cpu().numpy()
 
 
-def read(references: NDArray[Any], plan: DevicePlan, frame: Frame, device: torch.device) -> Iterator[DeviceTile]:
+def read_tiles(scan: Scan, tile_rows: int, device: torch.device) -> Iterator[DeviceTile]:
     """All references, tile by tile."""
-    starts = range(0, len(references), plan.tile_rows)
-    blocks = (rows(references, first, min(first + plan.tile_rows, len(references))) for first in starts)
-    for first, block in zip(starts, one_ahead(blocks, device), strict=True):
-        yield make_tile(block, first, frame)
+    first = 0
+    for block in one_ahead((block for _, block in row_blocks(scan.references, tile_rows)), device):
+        yield DeviceTile.of(block, first, scan.transform)
+        first += len(block)
 
 
-def make_tile(block: Tensor, first: int, frame: Frame) -> DeviceTile:
-    """Rows (T, D) as they came, from `first` on, as a tile."""
-    prepared, norms = prepare(block, frame)
-    if isinstance(frame, FloatFrame):
-        norms, largest = ((1 - frame.discount) * norms).float(), float("inf")
-    else:
-        norms, largest = norms.int(), _LARGEST
-    filled = _filled(prepared, _GROUP)
-    return DeviceTile(filled, torch.nn.functional.pad(norms, (0, len(filled) - len(norms)), value=largest), first)
-
-
-def prepare(block: Tensor, frame: Frame) -> tuple[Tensor, Tensor]:
-    """What `frame` makes of rows (B, D), filled up to (B, P), and their squared norms, int64 or float64, (B,)."""
-    if isinstance(frame, FloatFrame):
-        centre = torch.from_numpy(frame.centre).to(block.device)
-        prepared = ((block.double() - centre) * 2.0**frame.exponent).float()
+def transformed(block: Tensor, transform: Transform) -> tuple[Tensor, Tensor]:
+    """What `transform` makes of rows (B, D), padded to (B, P), and their squared norms, int64 or float64, (B,)."""
+    if isinstance(transform, FloatTransform):
+        centre = torch.from_numpy(transform.centre).to(block.device)
+        prepared = ((block.double() - centre) * 2.0**transform.exponent).float()
         norms = prepared.double().square().sum(dim=1)
     else:
         prepared = block.bitwise_xor(128).view(torch.int8)
         norms = prepared.int().square().sum(dim=1)
-    return _filled(prepared, 1), norms
+    return _padded_rows(prepared, 1), norms
 
 
 def nearest_codes(queries: Tensor, tiles: Iterator[DeviceTile], keep: int, block_rows: int) -> Tensor:
@@ -116,16 +116,15 @@ def nearest_codes(queries: Tensor, tiles: Iterator[DeviceTile], keep: int, block
     """
     best = torch.full((len(queries), keep), torch.iinfo(torch.int64).max, device=queries.device)
     for tile in tiles:
-        for start in range(0, len(queries), block_rows):
-            mine = slice(start, start + block_rows)
-            found = _smallest(_keys(queries[mine], tile), tile.first, keep)
-            best[mine] = torch.cat([best[mine], found], dim=1).topk(keep, largest=False, sorted=True).values
+        for rows in blocks(len(queries), block_rows):
+            found = _smallest(_device_keys(queries[rows], tile), tile.first, keep)
+            best[rows] = torch.cat([best[rows], found], dim=1).topk(keep, largest=False, sorted=True).values
     return best
 
 
 @functools.cache
 def usable_device(dtype: DTypeLike, *, width: int) -> torch.device | None:
-    """The GPU, once it is seen to multiply rows of `width` int8 or float32 values rightly; None: use the processor."""
+    """The GPU, if it passes the self-test for rows of `width` int8 or float32 values; None: use the processor."""
     device: torch.device | None = engines.gpu()
     if device is None:
         return None
@@ -141,35 +140,35 @@ def usable_device(dtype: DTypeLike, *, width: int) -> torch.device | None:
 
 
 def products_on(device: torch.device) -> Products:
-    """Products by the same code, of whole arrays that come from the host: to be tested before the device is used."""
+    """Products of arrays of the host by the code of a search, to be tested before the device is used."""
 
     def pack(references: NDArray[Any]) -> Any:
         return to_device(references, device)
 
     def multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
         with torch.inference_mode(), torch.autocast(device.type, enabled=False):
-            left, right = (_filled(rows, _GROUP) for rows in (to_device(queries, device), packed))
-            return _products(left, right)[: len(queries), : len(packed)].cpu().numpy().copy()
+            left, right = (_padded_rows(rows, _GROUP) for rows in (to_device(queries, device), packed))
+            return _device_products(left, right)[: len(queries), : len(packed)].cpu().numpy().copy()
 
     return Products(f"torch on {device}", own_threads=True, value_bytes=1, pack=pack, multiply=multiply)
 
 
-def _keys(queries: Tensor, tile: DeviceTile) -> Tensor:
+def _device_keys(queries: Tensor, tile: DeviceTile) -> Tensor:
     """Keys ``|y|^2 - 2 q.y`` as int32 in their order, (B, T)."""
-    keys = torch.sub(tile.norms, _products(queries, tile.prepared), alpha=2)
+    keys = torch.sub(tile.norms, _device_products(queries, tile.prepared), alpha=2)
     return keys if keys.dtype == torch.int32 else _ordered(keys.view(torch.int32))
 
 
-def _products(queries: Tensor, prepared: Tensor) -> Tensor:
+def _device_products(queries: Tensor, prepared: Tensor) -> Tensor:
     """Products of queries (B, P) with references (T, P), exact int32 of int8, float32 of float32, (B, T)."""
     if queries.dtype != torch.int8:
         return queries @ prepared.t()
-    missing = max(0, _FEWEST_ROWS - len(queries))
+    missing = max(0, _FEWEST_QUERIES - len(queries))
     return torch._int_mm(torch.nn.functional.pad(queries, (0, 0, 0, missing)), prepared.t())[: len(queries)]
 
 
-def _filled(rows: Tensor, multiple: int) -> Tensor:
-    """With zeros, so that their number is such a multiple and their length one of 8."""
+def _padded_rows(rows: Tensor, multiple: int) -> Tensor:
+    """Rows with zeros added, so that their number is a multiple of `multiple`, and their length of 8."""
     return torch.nn.functional.pad(rows, (0, -rows.shape[1] % _MULTIPLE, 0, -len(rows) % multiple))
 
 
@@ -202,7 +201,7 @@ def decoded(codes: Tensor, dtype: torch.dtype) -> tuple[Tensor, Tensor]:
 
 def _ordered(bits: Tensor) -> Tensor:
     """The bits of float32 numbers as integers of the same order; its own inverse."""
-    return bits ^ ((bits >> 31) & _LARGEST)
+    return bits ^ ((bits >> 31) & _LARGEST_KEY)
 
 
 def to_device(block: NDArray[Any], device: torch.device) -> Tensor:

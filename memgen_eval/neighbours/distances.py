@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.products import SLICE, installed
-from memgen_eval.compute.resources import sharing
-from memgen_eval.compute.rows import IntegerFrame, as_array, check_pair, dimension, mirrored, rows
-from memgen_eval.neighbours.candidates import for_keys, make_tile, prepare
+from memgen_eval.compute.resources import blocks, start_workers
+from memgen_eval.compute.rows import IntegerTransform, as_array, check_pair, dimension, mirrored, read_rows
+from memgen_eval.neighbours.candidates import ReferenceTile, prepare
 
 _SCRATCH_VALUES = 2**18  # differences that a thread holds at once
-_SCRATCH_BYTES = 2**19  # of uint8 rows, whose differences are not held
+_SCRATCH_BYTES = 2**19  # values of uint8 rows at once, whose differences are not held
 _OVERFLOWING = 1e38  # limits near the end of float32
 
 
@@ -75,12 +75,12 @@ def pair_distances(
     num_columns = right_rows.shape[1]
     distances = np.empty(right_rows.shape, dtype=distance_dtype(left, right))
 
-    def fill(start: int, stop: int) -> None:
-        left_row, right_row = np.repeat(left_rows[start:stop], num_columns), right_rows[start:stop].ravel()
-        distances[start:stop] = row_distances(left, left_row, right, right_row).reshape(-1, num_columns)
+    def fill(rows: slice) -> None:
+        pairs = np.repeat(left_rows[rows], num_columns), right, right_rows[rows].ravel()
+        distances[rows] = row_distances(left, *pairs).reshape(-1, num_columns)
 
-    with sharing(threads_for(2.0 * distances.size * dimension(left))) as share:
-        share(fill, len(right_rows))
+    with start_workers(threads_for(2.0 * distances.size * dimension(left))) as workers:
+        workers(fill, len(right_rows))
     return distances
 
 
@@ -89,8 +89,8 @@ def row_distances(
 ) -> NDArray[Any]:
     """Squared distances of left rows (P,) to right rows (P,), one by one, (P,)."""
     distances = np.empty(len(right_rows), dtype=distance_dtype(left, right))
-    for mine, one, other in _gathered(left, left_rows, right, right_rows):
-        distances[mine] = _direct(one, other)
+    for pairs, one, other in _row_pairs(left, left_rows, right, right_rows):
+        distances[pairs] = _direct(one, other)
     return distances
 
 
@@ -103,41 +103,40 @@ def may_be_within(
 ) -> NDArray[np.bool_]:
     """Whether squared distances of left rows (P,) to right rows (P,) may be at most their limits, (P,).
 
-    In float32, where both sides are no wider: a sum of squared differences, in any order, is at most ``1 + (D + 4) u``
-    of what it stands for, since all its terms are positive and each is rounded three times, and what the rounding of
-    denormal squares adds.
+    Computed in float32 where no side is wider: a sum of squared differences, in any order, is at most ``1 + (D + 4) u``
+    times the true one, since all terms are positive and each is rounded three times, plus the rounding of denormal
+    squares.
     """
     passing = np.ones(len(right_rows), dtype=bool)
     if not all(array.dtype in (np.float16, np.float32) for array in (left, right)):
         return passing
     limits = limits * (1 + (dimension(left) + 16) * 2.0**-23) + dimension(left) * 2.0**-149
-    for mine, one, other in _gathered(left, left_rows, right, right_rows):
+    for pairs, one, other in _row_pairs(left, left_rows, right, right_rows):
         with np.errstate(over="ignore"):
             gaps = np.subtract(one, other, dtype=np.float32)
-            found = np.einsum("ij,ij->i", gaps, gaps)
-        passing[mine] = (found <= limits[mine]) | (limits[mine] > _OVERFLOWING)
+            squared = np.einsum("ij,ij->i", gaps, gaps)
+        passing[pairs] = (squared <= limits[pairs]) | (limits[pairs] > _OVERFLOWING)
     return passing
 
 
-def _gathered(
+def _row_pairs(
     left: NDArray[Any], left_rows: NDArray[Any], right: NDArray[Any], right_rows: NDArray[np.int64]
 ) -> Iterator[tuple[slice, NDArray[Any], NDArray[Any]]]:
-    """Both rows of each pair, (B, D), for a few pairs at a time; overwritten by the next."""
+    """Both rows of each pair, (B, D), for a few pairs at a time; the next ones overwrite them."""
     width = dimension(left)
-    held = _SCRATCH_BYTES if distance_dtype(left, right) == np.int64 else _SCRATCH_VALUES
-    size = max(1, min(len(right_rows), held // width))
+    num_values = _SCRATCH_BYTES if distance_dtype(left, right) == np.int64 else _SCRATCH_VALUES
+    size = max(1, min(len(right_rows), num_values // width))
     one, other = (np.empty((size, *array.shape[1:]), array.dtype) for array in (left, right))
-    for start in range(0, len(right_rows), size):
-        mine = slice(start, min(start + size, len(right_rows)))
-        count = mine.stop - start
-        _gather(left, left_rows[mine], one[:count])
-        _gather(right, right_rows[mine], other[:count])
-        yield mine, one[:count].reshape(-1, width), other[:count].reshape(-1, width)
+    for pairs in blocks(len(right_rows), size):
+        count = pairs.stop - pairs.start
+        _gather(left, left_rows[pairs], one[:count])
+        _gather(right, right_rows[pairs], other[:count])
+        yield pairs, one[:count].reshape(-1, width), other[:count].reshape(-1, width)
 
 
 def _gather(array: NDArray[Any], chosen: NDArray[Any], out: NDArray[Any]) -> None:
     if array.flags.c_contiguous:
-        array.take(chosen, axis=0, out=out, mode="clip")  # all are in range: other modes go by way of a copy of `out`
+        array.take(chosen, axis=0, out=out, mode="clip")  # all indices are in range: other modes copy `out` first
     else:
         out[:] = array[chosen]  # where `take` would copy the whole array
 
@@ -151,34 +150,36 @@ def _one_orientation(queries: NDArray[Any], references: NDArray[Any]) -> NDArray
     distances = np.empty((len(queries), len(references)), dtype=distance_dtype(queries, references))
     if distances.size == 0:
         return distances
-    work = 2.0 * distances.size * dimension(queries)
-    with sharing(threads_for(work)) as share:
-        if distances.dtype == np.int64:
-            products, frame = integer_products("auto", work=work, width=dimension(queries)), IntegerFrame()
-            tile = make_tile(references, 0, len(references), frame, products)
-            converted, norms = prepare(queries, 0, len(queries), frame)
-
-            def store(start: int, keys: NDArray[Any]) -> None:
-                mine = slice(start, start + len(keys))
-                np.add(keys, norms[mine, None], out=distances[mine])
-
-            for_keys(products, share, converted, tile, store)
-        else:
-            left, right = rows(queries, 0, len(queries)), rows(references, 0, len(references))
-            share(lambda start, stop: _fill(left[start:stop], right, distances[start:stop]), len(left))
+    fill_rows = _fill_integers if distances.dtype == np.int64 else _fill_floats
+    fill_rows(distances, queries, references)
     return distances
 
 
-def _fill(left: NDArray[Any], right: NDArray[Any], distances: NDArray[Any]) -> None:
+def _fill_integers(distances: NDArray[Any], queries: NDArray[Any], references: NDArray[Any]) -> None:
+    work, transform = 2.0 * distances.size * dimension(queries), IntegerTransform()
+    products = integer_products("auto", work=work, width=dimension(queries))
+    with start_workers(threads_for(work)) as workers:
+        tile = ReferenceTile.of(references, slice(0, len(references)), transform, products)
+        prepared, norms = prepare(queries, slice(0, len(queries)), transform)
+        products.callers(workers)(
+            lambda rows: np.add(tile.keys(prepared[rows]), norms[rows, None], out=distances[rows]), len(queries)
+        )
+
+
+def _fill_floats(distances: NDArray[Any], queries: NDArray[Any], references: NDArray[Any]) -> None:
+    left, right = (read_rows(array, slice(0, len(array))) for array in (queries, references))
+    with start_workers(threads_for(2.0 * distances.size * dimension(queries))) as workers:
+        workers(lambda rows: _fill_directly(distances[rows], left[rows], right), len(left))
+
+
+def _fill_directly(distances: NDArray[Any], left: NDArray[Any], right: NDArray[Any]) -> None:
     """Direct differences of all pairs, a few columns at a time."""
     num_left = max(1, min(len(left), _SCRATCH_VALUES // left.shape[1], 16))
     num_right = max(1, _SCRATCH_VALUES // (left.shape[1] * num_left))
-    for column in range(0, len(right), num_right):
-        block = right[None, column : column + num_right].astype(np.float64)
-        for row in range(0, len(left), num_left):
-            distances[row : row + num_left, column : column + num_right] = _direct(
-                left[row : row + num_left, None], block
-            )
+    for columns in blocks(len(right), num_right):
+        block = right[None, columns].astype(np.float64)
+        for rows in blocks(len(left), num_left):
+            distances[rows, columns] = _direct(left[rows, None], block)
 
 
 def _direct(one: NDArray[Any], other: NDArray[Any]) -> NDArray[Any]:
@@ -197,7 +198,7 @@ def _of_bytes(one: NDArray[np.uint8], other: NDArray[np.uint8]) -> NDArray[np.in
     import numkong
 
     total = np.zeros(len(one), dtype=np.int64)
-    for first in range(0, one.shape[1], SLICE):
-        left, right = (np.ascontiguousarray(rows[:, first : first + SLICE]) for rows in (one, other))
+    for columns in blocks(one.shape[1], SLICE):
+        left, right = (np.ascontiguousarray(rows[:, columns]) for rows in (one, other))
         total += np.asarray(numkong.sqeuclidean(left, right)).astype(np.int64)
     return total

@@ -4,75 +4,74 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.rows import as_array, check_pair, dimension
+from memgen_eval.compute.resources import blocks
+from memgen_eval.compute.rows import as_array, check_pair, dimension, largest_of
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.distances import block_distances, pair_distances
 from memgen_eval.neighbours.search import nearest_neighbours
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.table import Neighbours, Rows
 
 NO_NEIGHBOUR = -1  # the index in column 1 where every other reference duplicates the first neighbour
 _WIDER = 64  # neighbours that are searched for before every reference is looked at
-_BLOCK_ROWS = 1024
-_TILE_VALUES = 2**22
-Rows = NDArray[np.int64]
+_QUERY_ROWS = 1024
+_EXHAUSTED_VALUES = 2**22
 
 
-@dataclass(frozen=True)
-class _Column:
-    """Second neighbours, (N,), filled in row by row; index -1 where none is known yet."""
+class SecondNeighbours:
+    """Second neighbours of a table, (N,), filled in row by row; index -1 where none is known yet."""
 
-    squared: NDArray[Any]
-    indices: Rows
-    flipped: NDArray[np.bool_]
+    def __init__(self, table: Neighbours, references: NDArray[Any], limit: float) -> None:
+        """A reference duplicates another one if their squared distance is at most `limit`."""
+        self.references, self.limit, self.flip = references, limit, table.flipped is not None
+        self.squared = np.full_like(table.squared_distances[:, 0], largest_of(table.squared_distances.dtype))
+        self.indices = np.full(len(table), NO_NEIGHBOUR)
+        self.flipped = np.zeros(len(table), dtype=bool)
 
-    @staticmethod
-    def unset(neighbours: Neighbours) -> _Column:
-        squared = np.full(len(neighbours), _largest(neighbours.squared_distances), neighbours.squared_distances.dtype)
-        return _Column(squared, np.full(len(neighbours), NO_NEIGHBOUR), np.zeros(len(neighbours), dtype=bool))
-
-    def settle(self, table: Neighbours, rows: Rows, references: NDArray[Any], limit: float) -> Rows:
-        """Take the first column of a table of these rows that does not duplicate its column 0; the rows without one."""
+    def settle(self, table: Neighbours, rows: Rows) -> Rows:
+        """Take the first column of a table of `rows` that does not duplicate column 0; returns the rows without one."""
         open_rows = np.arange(len(table))
         for column in range(1, table.indices.shape[1]):
             first, other = table.indices[open_rows, 0], table.indices[open_rows, column, None]
-            between = pair_distances(references, first, references, other, flip=table.flipped is not None)[:, 0]
-            found = open_rows[between > limit]
+            between = pair_distances(self.references, first, self.references, other, flip=self.flip)[:, 0]
+            found = open_rows[between > self.limit]
             self.squared[rows[found]] = table.squared_distances[found, column]
             self.indices[rows[found]] = table.indices[found, column]
             if table.flipped is not None:
                 self.flipped[rows[found]] = table.flipped[found, column]
-            open_rows = open_rows[between <= limit]
+            open_rows = open_rows[between <= self.limit]
         return rows[open_rows]
 
-    def exhaust(self, table: Neighbours, rows: Rows, references: NDArray[Any], limit: float) -> Rows:
-        """Look at every reference that does not duplicate column 0 of these rows; the rows without one."""
-        flip, queries = table.flipped is not None, np.asarray(table.queries)
-        for block in _blocks(len(table)):
-            some, mine = _take(table, block), rows[block]
-            firsts, own = np.unique(some.indices[:, 0], return_inverse=True)
-            for start, tile in _tiles(references):
-                distinct = block_distances(references[firsts], tile, flip=flip) > limit  # (F, T)
-                columns = np.flatnonzero(distinct.any(axis=0))
-                if len(columns) == 0:
-                    continue
-                distances = _distances(some, tile[columns], start + columns)  # (B, C)
-                distances[~distinct[own][:, columns]] = _largest(distances)
-                nearest = distances.argmin(axis=1)
-                value = distances[np.arange(len(block)), nearest]
-                better = value < self.squared[mine]
-                self.squared[mine[better]] = value[better]
-                self.indices[mine[better]] = start + columns[nearest[better]]
+    def exhaust(self, table: Neighbours, rows: Rows) -> Rows:
+        """Take from all references the nearest that does not duplicate column 0; returns the rows without one."""
+        for block in blocks(len(table), _QUERY_ROWS):
+            self._exhaust_block(table[block], rows[block])
         found = np.flatnonzero(self.indices[rows] >= 0)
-        if flip:
-            plain = pair_distances(queries, found, references, self.indices[rows[found], None])[:, 0]
+        if self.flip:
+            queries = np.asarray(table.queries)
+            plain = pair_distances(queries, found, self.references, self.indices[rows[found], None])[:, 0]
             self.flipped[rows[found]] = self.squared[rows[found]] < plain
         return rows[self.indices[rows] < 0]
+
+    def _exhaust_block(self, table: Neighbours, rows: Rows) -> None:
+        firsts, own = np.unique(table.indices[:, 0], return_inverse=True)
+        for start, tile in _tiles(self.references):
+            distinct = block_distances(self.references[firsts], tile, flip=self.flip) > self.limit  # (F, T)
+            columns = np.flatnonzero(distinct.any(axis=0))
+            if len(columns) == 0:
+                continue
+            distances = _allowed_distances(table, tile[columns], start + columns)  # (B, C)
+            distances[~distinct[own][:, columns]] = largest_of(distances.dtype)
+            nearest = distances.argmin(axis=1)
+            value = distances[np.arange(len(rows)), nearest]
+            better = value < self.squared[rows]
+            self.squared[rows[better]] = value[better]
+            self.indices[rows[better]] = start + columns[nearest[better]]
 
 
 def distinct_neighbours(neighbours: Neighbours, references: Any, *, tolerance: float) -> Neighbours:
@@ -111,14 +110,14 @@ def distinct_neighbours(neighbours: Neighbours, references: Any, *, tolerance: f
     """
     references = _same_references(neighbours, references)
     limit = _squared(tolerance, neighbours, name="tolerance")
-    second = _Column.unset(neighbours)
-    open_rows = second.settle(neighbours, np.arange(len(neighbours)), references, limit)
+    second = SecondNeighbours(neighbours, references, limit)
+    open_rows = second.settle(neighbours, np.arange(len(neighbours)))
     if len(open_rows) and _is_worth_widening(neighbours, references):
-        open_rows = second.settle(_wider(_take(neighbours, open_rows), references), open_rows, references, limit)
+        open_rows = second.settle(_wider(_searchable(neighbours)[open_rows], references), open_rows)
     if len(open_rows) and neighbours.indices.shape[1] < _available(neighbours, references):
-        open_rows = second.exhaust(_take(neighbours, open_rows), open_rows, references, limit)
+        open_rows = second.exhaust(_searchable(neighbours)[open_rows], open_rows)
     first = neighbours.squared_distances[open_rows, 0]
-    second.squared[open_rows] = np.where(first <= limit, _largest(first), first)
+    second.squared[open_rows] = np.where(first <= limit, largest_of(first.dtype), first)
     flipped = neighbours.flipped
     return replace(
         neighbours,
@@ -160,12 +159,12 @@ def neighbours_within(neighbours: Neighbours, references: Any, *, radius: float)
     pairs = [(rows, neighbours.indices[rows, columns])]
     open_rows = np.flatnonzero(neighbours.squared_distances[:, -1] < limit)
     if len(open_rows) and _is_worth_widening(neighbours, references):
-        table = _wider(_take(neighbours, open_rows), references)
+        table = _wider(_searchable(neighbours)[open_rows], references)
         rows, columns = np.nonzero(table.squared_distances < limit)
         pairs.append((open_rows[rows], table.indices[rows, columns]))
         open_rows = open_rows[table.squared_distances[:, -1] < limit]
     if len(open_rows) and neighbours.indices.shape[1] < _available(neighbours, references):
-        pairs += _all_within(_take(neighbours, open_rows), open_rows, references, limit)
+        pairs += _all_within(_searchable(neighbours)[open_rows], open_rows, references, limit)
     row, index = (np.concatenate(part) for part in zip(*pairs, strict=True))
     flat = np.unique(row * len(references) + index)
     return np.divmod(flat, len(references))
@@ -196,19 +195,11 @@ def _available(neighbours: Neighbours, references: NDArray[Any]) -> int:
     return len(references) - (neighbours.excluded is not None)
 
 
-def _take(neighbours: Neighbours, rows: Rows) -> Neighbours:
-    """Some rows of a table that is to be searched wider."""
+def _searchable(neighbours: Neighbours) -> Neighbours:
+    """The same table, if it has its queries."""
     if neighbours.queries is None:
         raise InputError("neighbours have no queries to search wider with: give a table from nearest_neighbours")
-    excluded = None if neighbours.excluded is None else neighbours.excluded[rows]
-    return replace(
-        neighbours,
-        squared_distances=neighbours.squared_distances[rows],
-        indices=neighbours.indices[rows],
-        flipped=None if neighbours.flipped is None else neighbours.flipped[rows],
-        queries=neighbours.queries[rows],
-        excluded=excluded,
-    )
+    return neighbours
 
 
 def _is_worth_widening(neighbours: Neighbours, references: NDArray[Any]) -> bool:
@@ -227,31 +218,21 @@ def _all_within(
     neighbours: Neighbours, rows: Rows, references: NDArray[Any], limit: float
 ) -> Iterator[tuple[Rows, Rows]]:
     """Pairs of these queries, numbered by `rows`, with all references below a squared distance."""
-    for block in _blocks(len(neighbours)):
-        some = _take(neighbours, block)
+    for block in blocks(len(neighbours), _QUERY_ROWS):
         for start, tile in _tiles(references):
-            row, column = np.nonzero(_distances(some, tile, start + np.arange(len(tile))) < limit)
-            yield rows[block[row]], start + column
+            row, column = np.nonzero(_allowed_distances(neighbours[block], tile, start + np.arange(len(tile))) < limit)
+            yield rows[block][row], start + column
 
 
-def _distances(neighbours: Neighbours, tile: NDArray[Any], indices: Rows) -> NDArray[Any]:
+def _allowed_distances(neighbours: Neighbours, tile: NDArray[Any], indices: Rows) -> NDArray[Any]:
     """Squared distances of the queries to references with these indices, the largest number for the one left out."""
     distances = block_distances(np.asarray(neighbours.queries), tile, flip=neighbours.flipped is not None)
     if neighbours.excluded is not None:
-        distances[neighbours.excluded[:, None] == indices] = _largest(distances)
+        distances[neighbours.excluded[:, None] == indices] = largest_of(distances.dtype)
     return distances
 
 
-def _blocks(num_rows: int) -> Iterator[Rows]:
-    for start in range(0, num_rows, _BLOCK_ROWS):
-        yield np.arange(start, min(start + _BLOCK_ROWS, num_rows))
-
-
 def _tiles(references: NDArray[Any]) -> Iterator[tuple[int, NDArray[Any]]]:
-    num_rows = max(16, min(4096, _TILE_VALUES // dimension(references)))
-    for start in range(0, len(references), num_rows):
-        yield start, references[start : start + num_rows]
-
-
-def _largest(squared: NDArray[Any]) -> Any:
-    return np.inf if squared.dtype.kind == "f" else np.iinfo(squared.dtype).max
+    num_rows = max(16, min(4096, _EXHAUSTED_VALUES // dimension(references)))
+    for tile in blocks(len(references), num_rows):
+        yield tile.start, references[tile]

@@ -6,17 +6,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.resources import budget_bytes
+from memgen_eval.compute.resources import num_threads, start_workers
 from memgen_eval.distributed import ALONE, Ranks
+from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.neighbours.duplicates import distinct_neighbours
-from memgen_eval.neighbours.pruning import References, code_together
+from memgen_eval.neighbours.pruning import References, plan_search
 from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
-from memgen_eval.neighbours.table import Neighbours
-
-Rows = NDArray[np.int64]
+from memgen_eval.neighbours.table import Neighbours, Rows
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,11 +24,11 @@ class Index:
     Attributes
     ----------
     references : References
-        Their codes serve every search, and every index that is made of them.
+        The codes that are kept with them serve every search, and every index of the same references.
     memory_budget : str or int
         Bytes held at once beyond references and tables; it never changes a result.
     ranks : Ranks
-        Those that search together: all of them call, with the same queries.
+        Processes that search together: all of them call, with the same queries.
     """
 
     references: References
@@ -51,19 +49,26 @@ class Index:
 
     def search(self, queries: NDArray[Any], k: int, *, exclude: Rows | None = None, flip: bool = False) -> Neighbours:
         """`nearest_neighbours` of these queries, (N, ...)."""
-        if self.ranks.size > 1:
-            wanted = k + (exclude is not None)
-            code_together(queries, self.references, wanted, budget=budget_bytes(self.memory_budget), ranks=self.ranks)
-        mine = self.ranks.share(len(queries))
-        found = nearest_neighbours(
-            queries[mine],
-            self.references,
-            k,
-            exclude=None if exclude is None else exclude[mine],
-            flip=flip,
-            memory_budget=self.memory_budget,
+        self._code_references(queries, k + (exclude is not None))
+        own = self.ranks.share(len(queries))
+        excluded = None if exclude is None else exclude[own]
+        part = nearest_neighbours(
+            queries[own], self.references, k, exclude=excluded, flip=flip, memory_budget=self.memory_budget
         )
-        return self._gathered(found, queries, exclude)
+        return self._gathered(part, queries, exclude)
+
+    def _code_references(self, queries: NDArray[Any], k: int) -> None:
+        """Code the references together, unless all ranks have kept codes that serve; the search asks no rank then."""
+        if self.ranks.size == 1:
+            return
+        plan = plan_search(queries, self.rows, k, Resources.of("auto", self.memory_budget))
+        if plan is None:
+            return
+        answers = self.ranks.exchange("codes", (self.references.kept(plan) is None, plan.budget))
+        if any(missing for missing, _ in answers):
+            plan = replace(plan, budget=min(budget for _, budget in answers))  # so that all keep the codes, or none
+            with start_workers(num_threads()) as workers:
+                self.references.code(plan, workers, self.ranks)
 
     def both_orientations(self, plain: Neighbours) -> Neighbours:
         """The neighbours by the smaller distance of both orientations, of a table of one."""

@@ -4,148 +4,124 @@ from __future__ import annotations
 
 import itertools
 import logging
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.engines import integer_products
-from memgen_eval.compute.products import Products, for_products
-from memgen_eval.compute.resources import CHUNK_ROWS, Share, num_threads, sharing
-from memgen_eval.compute.rows import as_array, dimension, rows
+from memgen_eval.compute.products import Products
+from memgen_eval.compute.resources import CHUNK_ROWS, TILE_BYTES, Workers, blocks, num_threads, start_workers
+from memgen_eval.compute.rows import as_array, dimension, read_rows
 from memgen_eval.distributed import ALONE, Ranks
-from memgen_eval.neighbours.bound import PAIR_BYTES, Bound, CodedTile, Pairs, TooMany, num_pairs
+from memgen_eval.neighbours.bound import PAIR_BYTES, Bound, CodedTile, TooManyPairsError
+from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.neighbours.distances import distance_dtype
-from memgen_eval.neighbours.quantizers import Coder, Codes, Kind, Leading, Whole, encode, kind_of_code, sample
+from memgen_eval.neighbours.quantizers import CodeKind, Codes, Quantizer, encode, kind_of_code, sample_rows
 from memgen_eval.neighbours.topk import TopK
 
 _MOST_TILE_ROWS = 4096
 _FEWEST_TILE_ROWS = 256
-_TILE_BYTES = 12 * 2**20
-_BLOCK_ROWS = 4096
-_SEED_SHARE = 0.25  # of the references, from which the first radii come
-_MOST_SEEDS = 2**16
-_MOST_COMPARED = 0.015  # of all pairs: beyond it the whole product is cheaper
+_INITIAL_FRACTION = 0.25  # of the references: the first radii come from these
+_MOST_INITIAL = 2**16
+_USUAL = 1.1  # times the usual error: references with larger ones are put into tiles of their own
+_TILE_VALUES = 16  # bytes of a reference in a tile beside its code
 _logger = logging.getLogger("memgen_eval.neighbours")
-_USUAL = 1.1  # times the usual error: references with larger ones make tiles of their own
-_TILE_VALUES = 16  # bytes of a reference in a tile, its code apart
-_Key = tuple[type[Leading] | type[Whole], str]
 
 
 @dataclass(frozen=True)
-class _Plan:
-    """How much is held at once: references of a tile and of the tiles that seed, queries, pairs that passed."""
+class PruningPlan:
+    """How a search by codes is made.
 
+    Attributes
+    ----------
+    kind : the code
+    products : the library that multiplies codes
+    budget : bytes
+    tile_rows : references of a tile
+    num_initial : references that the first radii come from
+    resident_rows : queries that are searched for at once
+    num_pairs : pairs that may be pending
+    """
+
+    kind: CodeKind
+    products: Products
+    budget: int
     tile_rows: int
-    num_seeds: int
+    num_initial: int
     resident_rows: int
     num_pairs: int
 
-    @staticmethod
-    def within(budget: int, width: int, queries: NDArray[Any], k: int) -> _Plan | None:
-        """A plan for codes of this width, None where the budget is too small for one worth it."""
-        tile_rows = min(_MOST_TILE_ROWS, _TILE_BYTES // width, budget // 64 // max(width, CHUNK_ROWS))
-        query_bytes = dimension(queries) * queries.itemsize + width + 96 * k
-        resident_rows = min(len(queries), budget // 4 // query_bytes)
-        if tile_rows < _FEWEST_TILE_ROWS or resident_rows < min(len(queries), _FEWEST_TILE_ROWS):
-            return None
-        return _Plan(tile_rows, min(_MOST_SEEDS, budget // 8 // width), resident_rows, budget // 8 // PAIR_BYTES)
+    def fits(self, num_references: int, width: int) -> bool:
+        """Whether codes of so many references may be kept."""
+        return num_references * (self.products.value_bytes * width + _TILE_VALUES) <= self.budget // 8
+
+
+def plan_search(queries: NDArray[Any], references: NDArray[Any], k: int, resources: Resources) -> PruningPlan | None:
+    """The plan for a search of this shape; None where codes would not pay, or not fit."""
+    kind, budget, num_queries = kind_of_code(queries, references, k), resources.budget, len(queries)
+    if kind is None:
+        return None
+    tile_rows = min(_MOST_TILE_ROWS, TILE_BYTES // kind.width, budget // 64 // max(kind.width, CHUNK_ROWS))
+    query_bytes = dimension(queries) * queries.itemsize + kind.width + 96 * k
+    resident_rows = min(num_queries, budget // 4 // query_bytes)
+    if tile_rows < _FEWEST_TILE_ROWS or resident_rows < min(num_queries, _FEWEST_TILE_ROWS):
+        return None
+    most_initial = min(_MOST_INITIAL, budget // 8 // kind.width, int(_INITIAL_FRACTION * len(references)))
+    work = 2.0 * num_queries * len(references) * kind.width
+    products = resources.engine.integers(work, kind.width)
+    num_pairs = budget // 8 // PAIR_BYTES
+    return PruningPlan(kind, products, budget, tile_rows, max(k, most_initial), resident_rows, num_pairs)
 
 
 def nearest_by_codes(
-    queries: NDArray[Any],
-    references: References,
-    k: int,
-    *,
-    engine: str,
-    budget: int,
-    within: NDArray[Any] | None = None,
+    queries: NDArray[Any], references: References, k: int, resources: Resources, within: NDArray[Any] | None = None
 ) -> tuple[NDArray[Any], NDArray[np.int64]] | None:
     """Squared distances and indices of the K nearest references, exact and in order; None where codes do not pay.
 
     Where `within` (N,) is given, only references of at most this squared distance are looked for: rows with fewer than
     K end in (largest, -1).
     """
-    means = _means(queries, references, k, engine=engine, budget=budget)
-    if means is None:
+    plan = plan_search(queries, references.rows, k, resources)
+    if plan is None:
         return None
-    kind, plan, products = means
     squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references.rows))
     indices = np.empty(squared.shape, dtype=np.int64)
-    with sharing(num_threads()) as share:
-        coded = references.coded(kind, products, plan.tile_rows, budget, share)
+    with start_workers(num_threads()) as workers:
+        coded = references.kept(plan) or references.code(plan, workers)
         if coded is None:
             return None
-        for start in range(0, len(queries), plan.resident_rows):
-            mine = slice(start, min(start + plan.resident_rows, len(queries)))
-            some = rows(queries, mine.start, mine.stop)
-            limits = None if within is None else within[mine]
+        for rows in blocks(len(queries), plan.resident_rows):
+            bound = Bound(read_rows(queries, rows), references.rows, k, coded.quantizer, workers)
             try:
-                best = _search(some, references.rows, k, coded, products, plan, share, limits)
-            except TooMany:
+                best = _search(bound, coded.read(plan, workers), plan, None if within is None else within[rows])
+            except TooManyPairsError:
                 _logger.debug("codes let too many pairs pass: the whole product is taken")
                 return None
-            squared[mine], indices[mine] = best.keys, best.indices
+            squared[rows], indices[rows] = best.keys, best.indices
     return squared, indices
 
 
-def code_together(queries: NDArray[Any], references: References, k: int, *, budget: int, ranks: Ranks) -> None:
-    """Let all ranks code the references for a search of these queries that they share; all have to call it."""
-    means = _means(queries, references, k, engine="auto", budget=budget)
-    if means is not None:
-        kind, plan, products = means
-        with sharing(num_threads()) as share:
-            references.coded(kind, products, plan.tile_rows, budget, share, ranks)
-
-
-def _means(
-    queries: NDArray[Any], references: References, k: int, *, engine: str, budget: int
-) -> tuple[Kind, _Plan, Products] | None:
-    """What a search of this shape is made with; None where codes would not pay or not fit."""
-    kind = kind_of_code(queries, references.rows, k)
-    plan = None if kind is None else _Plan.within(budget, kind.width, queries, k)
-    if kind is None or plan is None:
-        return None
-    work = 2.0 * len(queries) * len(references.rows) * kind.width
-    return kind, plan, integer_products(engine, work=work, width=kind.width)
-
-
-def _search(
-    queries: NDArray[Any],
-    references: NDArray[Any],
-    k: int,
-    coded: Coded,
-    products: Products,
-    plan: _Plan,
-    share: Share,
-    within: NDArray[Any] | None,
-) -> TopK:
-    """The K nearest references of queries (N, D); `TooMany` if the bound skips too few pairs."""
-    codes = encode(coded.coder, queries, 0, len(queries), share)
-    best = TopK.empty(len(queries), k, distance_dtype(queries, references))
-    bound = Bound.start(queries, references, codes, coded.coder.step, best, within)
-    tiles, seeds = coded.read(references, products, plan.tile_rows, share), []
+def _search(bound: Bound, tiles: Iterator[CodedTile], plan: PruningPlan, within: NDArray[Any] | None) -> TopK:
+    """The K nearest references of all tiles; raises TooManyPairsError if the bound skips too few pairs."""
+    initial: list[CodedTile] = []
     if within is None:
-        seeds = list(_at_least(max(k, min(plan.num_seeds, int(_SEED_SHARE * len(references)))), tiles))
-        which = np.concatenate([tile.indices for tile in seeds])
-        bound.seed(_nearest_by_code(codes, seeds, k, products, share), which, share)
-    most = _MOST_COMPARED * len(queries) * len(references)
-    compared, held = 0, []
-    for tile in itertools.chain(seeds, tiles):
-        held.append(_passing(bound, codes, tile, products, share))
-        if num_pairs(held) > plan.num_pairs:
-            number, held = bound.narrow(held, share, most=most - compared)
-            compared += number
-            if num_pairs(held) > plan.num_pairs // 2:
-                compared += bound.compare(held, share, most=most - compared)
-                held = []
-    number, held = bound.narrow(held, share, most=most - compared)
-    compared += number + bound.compare(held, share, most=most - compared - number)
-    left = compared / len(queries) / len(references)
-    _logger.debug("codes of %d values left %.2g of the pairs", coded.coder.width, left)
-    return best
+        initial = list(_at_least(plan.num_initial, tiles))
+        bound.set_initial_radii(initial)
+    else:
+        bound.squared_radii[:] = within
+    for tile in itertools.chain(initial, tiles):
+        bound.add(tile)
+        if bound.num_pending > plan.num_pairs:
+            bound.compare_near()
+            if bound.num_pending > plan.num_pairs // 2:
+                bound.compare_pending()
+    bound.compare_near()
+    bound.compare_pending()
+    left = bound.num_compared / len(bound.queries) / len(bound.references)
+    _logger.debug("codes of %d values left %.2g of the pairs", bound.codes.values.shape[1], left)
+    return bound.best
 
 
 def _at_least(num_references: int, tiles: Iterator[CodedTile]) -> Iterator[CodedTile]:
@@ -155,58 +131,54 @@ def _at_least(num_references: int, tiles: Iterator[CodedTile]) -> Iterator[Coded
         yield tile
 
 
-def _nearest_by_code(codes: Codes, tiles: list[CodedTile], k: int, products: Products, share: Share) -> TopK:
-    """The K nearest by code; indices count the references of these tiles."""
-    nearest = TopK.empty(len(codes.values), k, np.int32)
-    first = 0
-    for tile in tiles:
-
-        def update(start: int, keys: NDArray[Any], first: int = first) -> None:
-            nearest.update(start, keys, first)
-
-        _for_keys(codes, tile, products, share, update)
-        first += len(tile.indices)
-    return nearest
-
-
-def _passing(bound: Bound, codes: Codes, tile: CodedTile, products: Products, share: Share) -> list[Pairs]:
-    """Pairs of all queries with a tile that pass the bound, by chunks of queries."""
-    parts: list[Pairs] = []
-    _for_keys(codes, tile, products, share, lambda start, keys: parts.append(bound.passing(start, keys, tile)))
-    return [part for part in parts if len(part.keys)]
-
-
-def _for_keys(
-    codes: Codes, tile: CodedTile, products: Products, share: Share, consume: Callable[[int, NDArray[Any]], None]
-) -> None:
-    """Call ``consume(start, keys)`` for chunks of rows of the keys ``floor(|b|^2 / 2) - a.b`` of codes with a tile."""
-    for first in range(0, len(codes.values), _BLOCK_ROWS):
-
-        def turn(start: int, found: NDArray[Any], first: int = first) -> None:
-            consume(first + start, np.subtract(tile.half_norms, found, out=found))
-
-        for_products(products, share, codes.values[first : first + _BLOCK_ROWS], [tile.packed], turn)
-
-
 @dataclass(frozen=True, eq=False)
-class Coded:
-    """A coder of some kind, and all tiles of the references; None where they would not fit: a pass then makes them."""
+class CodedReferences:
+    """References (M, ...) as codes.
 
-    kind: Kind
-    coder: Coder
-    tiles: list[CodedTile] | None
+    Attributes
+    ----------
+    kind : what the quantizer was fitted for
+    tiles : all references; None where they do not fit, so that each search makes them anew
+    """
 
-    def read(self, references: NDArray[Any], products: Products, tile_rows: int, share: Share) -> Iterator[CodedTile]:
+    rows: NDArray[Any]
+    kind: CodeKind
+    quantizer: Quantizer
+    tiles: list[CodedTile] | None = None
+
+    def read(self, plan: PruningPlan, workers: Workers) -> Iterator[CodedTile]:
         """All references, tile by tile."""
         if self.tiles is not None:
-            yield from self.tiles
-            return
-        starts = range(0, len(references), tile_rows)
-        blocks = (encode(self.coder, references, i, min(i + tile_rows, len(references)), share) for i in starts)
-        yield from _tiles(blocks, len(references), self.coder, products, tile_rows)
+            return iter(self.tiles)
+        parts = (encode(self.quantizer, self.rows, rows, workers) for rows in blocks(len(self.rows), plan.tile_rows))
+        return self.make_tiles(parts, plan)
+
+    def make_tiles(self, parts: Iterable[Codes], plan: PruningPlan) -> Iterator[CodedTile]:
+        """Tiles of codes that come part by part; references with unusual errors are put together."""
+        dtype = np.int32 if len(self.rows) < 2**31 else np.int64
+        unusual: list[tuple[NDArray[Any], Codes]] = []
+        first = 0
+        for codes in parts:
+            indices = np.arange(first, first + len(codes.errors), dtype=dtype)
+            usual = codes.errors <= _USUAL * self.quantizer.usual_error
+            yield from _tile([(indices[usual], codes[usual])], plan.products)
+            unusual.append((indices[~usual], codes[~usual]))
+            first += len(usual)
+            if sum(len(indices) for indices, _ in unusual) >= plan.tile_rows:
+                yield from _tile(unusual, plan.products)
+                unusual = []
+        yield from _tile(unusual, plan.products)
 
 
-@dataclass(frozen=True, eq=False)
+def _tile(parts: list[tuple[NDArray[Any], Codes]], products: Products) -> Iterator[CodedTile]:
+    """One tile of all these rows and their codes; none where there are no rows."""
+    if any(len(indices) for indices, _ in parts):
+        indices, codes = np.concatenate([indices for indices, _ in parts]), Codes.joined([codes for _, codes in parts])
+        half_norms = (codes.norms >> 1).astype(np.int32)
+        yield CodedTile(indices, products.pack(codes.values), half_norms, float(codes.errors.max()), products)
+
+
+@dataclass(eq=False)
 class References:
     """Rows to search among more than once: the codes that one search makes of them serve the next ones too.
 
@@ -216,71 +188,36 @@ class References:
     """
 
     rows: NDArray[Any]
-    _kept: dict[_Key, Coded] = field(default_factory=dict, init=False, repr=False)
+    _kept: dict[tuple[bool, str], CodedReferences] = field(default_factory=dict, init=False, repr=False)
 
     @staticmethod
     def of(references: Any) -> References:
-        """Those given, or a new one around an array (M, ...) or tensor."""
+        """The references given, or new ones around an array (M, ...) or tensor."""
         return references if isinstance(references, References) else References(as_array(references, "references"))
 
-    def coded(
-        self, kind: Kind, products: Products, tile_rows: int, budget: int, share: Share, ranks: Ranks = ALONE
-    ) -> Coded | None:
-        """Codes of this kind, or of a wider one, kept before or made now; None where all rows are the same.
+    def kept(self, plan: PruningPlan) -> CodedReferences | None:
+        """Codes of the planned kind, or of a wider one, that were made before."""
+        coded = self._kept.get(_key(plan))
+        return coded if coded is not None and coded.kind.width >= plan.kind.width else None
 
-        If several ranks call it, all have to: the first fits, and each codes its part of the rows, where all can be
-        kept.
+    def code(self, plan: PruningPlan, workers: Workers, ranks: Ranks = ALONE) -> CodedReferences | None:
+        """Fit a quantizer, code all rows if the codes fit, and keep them; None where all rows are the same.
+
+        All ranks have to call it: the first fits, and each codes its part of the rows.
         """
-        key = kind.coder, products.name
-        kept = self._kept.get(key)
-        missing = kept is None or kept.kind.width < kind.width
-        if not any(ranks.exchange("codes", missing)):
-            return kept
-        fitted = kind.fit(sample(self.rows, budget), products, share) if ranks.rank == 0 else None
-        coder = ranks.exchange("a coder", None if fitted is None else fitted.on(products))[0]
-        if coder is None:
+        fitted = plan.kind.fit(sample_rows(self.rows, plan.budget), plan.products, workers) if ranks.rank == 0 else None
+        quantizer = ranks.exchange("a quantizer", fitted)[0]
+        if quantizer is None:
             return None
-        coder = coder.on(products)
-        row_bytes = products.value_bytes * coder.width + _TILE_VALUES
-        tiles = None
-        if all(ranks.exchange("room for codes", len(self.rows) * row_bytes <= budget // 8)):
-            tiles = list(self._all_tiles(coder, products, tile_rows, share, ranks))
-        self._kept[key] = Coded(kind, coder, tiles)
-        return self._kept[key]
-
-    def _all_tiles(
-        self, coder: Coder, products: Products, tile_rows: int, share: Share, ranks: Ranks
-    ) -> Iterator[CodedTile]:
-        mine, count = ranks.share(len(self.rows)), len(self.rows)
-        part = encode(coder, self.rows, mine.start, mine.stop, share)
-        codes = Codes(*(ranks.gather(array) for array in (part.values, part.norms, part.errors)))
-        blocks = (codes[first : first + tile_rows] for first in range(0, count, tile_rows))
-        yield from _tiles(blocks, count, coder, products, tile_rows)
+        coded = CodedReferences(self.rows, plan.kind, quantizer.with_products(plan.products))
+        if plan.fits(len(self.rows), quantizer.width):
+            own = encode(coded.quantizer, self.rows, ranks.share(len(self.rows)), workers)
+            codes = Codes(*(ranks.gather(array) for array in (own.values, own.norms, own.errors)))
+            parts = (codes[rows] for rows in blocks(len(self.rows), plan.tile_rows))
+            coded = replace(coded, tiles=list(coded.make_tiles(parts, plan)))
+        self._kept[_key(plan)] = coded
+        return coded
 
 
-def _tiles(
-    blocks: Iterable[Codes], count: int, coder: Coder, products: Products, tile_rows: int
-) -> Iterator[CodedTile]:
-    """Tiles of codes that come block by block, of `count` references; those with unusual errors are put together."""
-    dtype = np.int32 if count < 2**31 else np.int64
-    apart: list[tuple[NDArray[Any], Codes]] = []
-    first = 0
-    for codes in blocks:
-        indices = np.arange(first, first + len(codes.errors), dtype=dtype)
-        usual = codes.errors <= _USUAL * coder.usual_error
-        yield from _tile([(indices[usual], codes[usual])], products)
-        apart.append((indices[~usual], codes[~usual]))
-        first += len(usual)
-        if sum(len(some) for some, _ in apart) >= tile_rows:
-            yield from _tile(apart, products)
-            apart = []
-    yield from _tile(apart, products)
-
-
-def _tile(parts: list[tuple[NDArray[Any], Codes]], products: Products) -> Iterator[CodedTile]:
-    """One tile of all these rows and their codes, none where there are no rows."""
-    if not sum(len(indices) for indices, _ in parts):
-        return
-    codes = Codes.joined([codes for _, codes in parts])
-    packed, half_norms = products.pack(codes.values), (codes.norms >> 1).astype(np.int32)
-    yield CodedTile(np.concatenate([indices for indices, _ in parts]), packed, half_norms, float(codes.errors.max()))
+def _key(plan: PruningPlan) -> tuple[bool, str]:
+    return plan.kind.num_directions is None, plan.products.name

@@ -1,45 +1,49 @@
-"""Rows in a few int8 values each, with a rigorous bound on what they leave out."""
+"""Rows as codes of a few int8 values each, with rigorous bounds of what the codes leave out.
+
+A quantizer is a map z that brings no two rows farther apart, and a step to which the values of z are rounded. With
+codes a and b of rows q and y: ``|q - y| >= |z(q) - z(y)| >= step * |a - b| - error(q) - error(y)``, where ``|a - b|^2``
+is an integer that an int8 product gives. All but a few errors are at most `usual_error`.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.products import SLICE, Products
-from memgen_eval.compute.resources import Share, single_thread
-from memgen_eval.compute.rows import IntegerFrame, chunk_rows, dimension, rows
+from memgen_eval.compute.resources import CHUNK_ROWS, Workers, blocks, single_thread
+from memgen_eval.compute.rows import IntegerTransform, chunk_rows, dimension, read_rows
 
-_BYTES = IntegerFrame()
+_BYTES = IntegerTransform()
 _SAMPLE_ROWS = 2048
 _MEDIAN_ROWS = 512
-_STEP_VALUES = 2**20  # of rows that are rounded by each step that might be best
-_SAMPLE_VALUE_BYTES = 64  # of all that is made of a value while a code is fitted
+_STEP_VALUES = 2**20  # values that are rounded to try out a step
+_SAMPLE_VALUE_BYTES = 64  # held for each value of the sample while a code is fitted
 _DIRECTIONS, _MORE_DIRECTIONS, _FEW_NEIGHBOURS = 256, 384, 16
 _VALUES_PER_DIRECTION = 3
-_LEADING_WORK, _MORE_LEADING_WORK, _WHOLE_WORK = 4e11, 1.5e12, 1e10  # operations that fitting and coding pay from
+_LEADING_WORK, _MORE_LEADING_WORK, _WHOLE_WORK = 4e11, 1.5e12, 1e10  # operations from which a code pays
 _FEWEST_ROWS = 500  # on either side
 _SMALLEST_SCALE = 1e-140  # where squares are normal numbers
 _REFERENCES_PER_NEIGHBOUR = 64
 _FEWEST_VALUES = 64
 _RANGES = (3, 4, 5, 6, 7, 8, 11, 16, 32, 64, 128)  # of the codes, in root mean squares of the values of a row
-_MOST_ROWS = 0.995  # the share of rows whose errors choose the step and are called usual
-_ROUNDING = 2.0**-36  # of a float64 sum of at most 2**15 terms, its root and a product, relative, generously
+_MOST_ROWS = 0.995  # the fraction of rows whose errors choose the step and are called usual
+_ROUNDING = 2.0**-36  # above the relative rounding of a float64 sum of at most 2**15 terms, its root and a product
 
 
 @dataclass(frozen=True)
 class Codes:
-    """Rows in code.
+    """Rows as codes.
 
     Attributes
     ----------
     values : int8, (B, P)
     norms : squared norms of the values, int64, (B,)
-    errors : what ``|z(x) - step * values|`` is at most, float64, (B,)
+    errors : upper bounds of ``|z(x) - step * values|``, float64, (B,)
     """
 
     values: NDArray[np.int8]
@@ -47,47 +51,18 @@ class Codes:
     errors: NDArray[np.float64]
 
     def __getitem__(self, rows: Any) -> Codes:
-        """Those of some rows."""
+        """The codes of some rows."""
         return Codes(self.values[rows], self.norms[rows], self.errors[rows])
 
     @staticmethod
     def joined(parts: list[Codes]) -> Codes:
-        """All of them, one after the other, contiguous."""
-        return Codes(
-            np.concatenate([part.values for part in parts]),
-            np.concatenate([part.norms for part in parts]),
-            np.concatenate([part.errors for part in parts]),
-        )
-
-
-class Coder(Protocol):
-    """A map z that brings no two rows farther apart, and how its values are rounded to codes.
-
-    With codes a and b of rows q and y: ``|q - y| >= |z(q) - z(y)| >= step * |a - b| - error(q) - error(y)``, where
-    ``|a - b|^2`` is an integer that an int8 product gives.
-    """
-
-    @property
-    def step(self) -> float:
-        """What a unit of the codes stands for, in the units of the arrays."""
-
-    @property
-    def usual_error(self) -> float:
-        """What the errors of all but a few rows are at most."""
-
-    @property
-    def width(self) -> int:
-        """Number of values in a code."""
-
-    def encode(self, block: NDArray[Any]) -> Codes:
-        """Codes of rows (B, D)."""
-
-    def on(self, products: Products, /) -> Coder:
-        """The same, with nothing prepared for a machine, to be multiplied by these."""
+        """All codes, one part after the other, contiguous."""
+        arrays = zip(*((part.values, part.norms, part.errors) for part in parts), strict=True)
+        return Codes(*(np.concatenate(array) for array in arrays))
 
 
 @dataclass(frozen=True)
-class Whole:
+class ScalarQuantizer:
     """z(x) = x less a centre, for float rows; its values are multiples of the step, so that zeros are coded exactly."""
 
     centre: NDArray[np.float64]  # (D,)
@@ -100,12 +75,12 @@ class Whole:
         return len(self.centre)
 
     @staticmethod
-    def fit(some: NDArray[Any]) -> Whole | None:
-        """A step that suits nearly all of some references; None where they are all the same."""
-        some = some.astype(np.float64)
-        middle = np.median(some[:: -(-len(some) // _MEDIAN_ROWS)], axis=0)  # a far outlier moves the mean, not this
-        best = _best_step(some - middle)
-        return None if best is None else Whole(best[0] * np.rint(middle / best[0]), *best)
+    def fit(sample: NDArray[Any]) -> ScalarQuantizer | None:
+        """A step that suits nearly all rows of a sample; None where they are all the same."""
+        sample = sample.astype(np.float64)
+        middle = np.median(sample[:: -(-len(sample) // _MEDIAN_ROWS)], axis=0)  # an outlier would move the mean
+        best = _best_step(sample - middle)
+        return None if best is None else ScalarQuantizer(best[0] * np.rint(middle / best[0]), *best)
 
     def encode(self, block: NDArray[Any]) -> Codes:
         """Codes of rows (B, D); the error covers the rounding of centred values, of its own sum, and of the step."""
@@ -117,13 +92,13 @@ class Whole:
         offsets -= values
         return _codes(values, offsets, self.step, largest * np.sqrt(block.shape[1]) * 2.0**-50)
 
-    def on(self, _: Products, /) -> Whole:
+    def with_products(self, _: Products, /) -> ScalarQuantizer:
         """Itself: nothing is multiplied."""
         return self
 
 
 @dataclass(frozen=True)
-class Leading:
+class ProjectedQuantizer:
     """z(x) = (B^T x / s, the root of |x|^2 - |B^T x|^2 / s^2): leading directions, and the norm of what is left.
 
     x is a uint8 row less 128 and B a matrix of int8, so that ``B^T x`` is an exact integer. The norm s of B is at least
@@ -146,9 +121,11 @@ class Leading:
         return len(self.centre)
 
     @staticmethod
-    def fit(some: NDArray[Any], num_directions: int, products: Products, share: Share) -> Leading | None:
-        """Leading principal directions of some references; None where these are all the same."""
-        mixtures = _mixtures(_BYTES.convert(some), min(num_directions, dimension(some), len(some) // 2), products)
+    def fit(
+        sample: NDArray[Any], num_directions: int, products: Products, workers: Workers
+    ) -> ProjectedQuantizer | None:
+        """Leading principal directions of a sample; None where its rows are all the same."""
+        mixtures = _mixtures(_BYTES.apply(sample), min(num_directions, dimension(sample), len(sample) // 2), products)
         if mixtures is None:
             return None
         with single_thread():  # as fast when the machine does nothing else, and many times when it does
@@ -156,17 +133,12 @@ class Leading:
             basis = np.rint(directions.T * (127 / np.abs(directions).max())).astype(np.int8, order="C")  # (P, D)
             gram = products.multiply(basis, products.pack(basis)).astype(np.float64)  # exact
             norm = float(np.sqrt(np.linalg.eigvalsh(gram)[-1] * (1 + 1e-9)))
-        width = len(basis)
-        plain = Leading(basis, norm, np.zeros(width + 1), 1, 0, products)
-        leading, left = np.empty((len(some), width), np.int32), np.empty(len(some))
-
-        def project(start: int, stop: int) -> None:
-            leading[start:stop], left[start:stop], _ = plain._project(some[start:stop])
-
-        share(project, len(some))
+        raw = ProjectedQuantizer(basis, norm, np.zeros(len(basis) + 1), 1, 0, products)
+        parts = workers.map(lambda rows: raw._project(sample[rows]), blocks(len(sample), CHUNK_ROWS))
+        leading, left, _ = (np.concatenate(part) for part in zip(*parts, strict=True))
         centre = np.append(np.rint(leading.mean(axis=0)), left.mean())
         best = _best_step(np.column_stack([(leading - centre[:-1]) / norm, left - centre[-1]]))
-        return None if best is None else replace(plain, centre=centre, step=best[0], usual_error=best[1])
+        return None if best is None else replace(raw, centre=centre, step=best[0], usual_error=best[1])
 
     def encode(self, block: NDArray[Any]) -> Codes:
         """Codes of uint8 rows (B, D)."""
@@ -179,8 +151,8 @@ class Leading:
         offsets -= values
         return _codes(values, offsets, self.step, norms * np.sqrt(self.width * 2.0**-50))  # the root of a difference
 
-    def on(self, products: Products, /) -> Leading:
-        """The same, with nothing prepared for a machine, to be multiplied by these."""
+    def with_products(self, products: Products, /) -> ProjectedQuantizer:
+        """The same quantizer with another library that multiplies."""
         return replace(self, products=products)
 
     @cached_property
@@ -189,7 +161,7 @@ class Leading:
 
     def _project(self, block: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64], NDArray[np.float64]]:
         """``B^T x``, integers, (B, P); the norms of what is left, (B,), and of x, (B,)."""
-        rows = _BYTES.convert(block)
+        rows = _BYTES.apply(block)
         leading = self.products.multiply(rows, self._packed)  # (B, P)
         wide = leading.astype(np.float64)
         squared = _BYTES.norms(rows)
@@ -197,16 +169,24 @@ class Leading:
         return leading, left, np.sqrt(squared)
 
 
+Quantizer = ScalarQuantizer | ProjectedQuantizer
+
+
 @dataclass(frozen=True)
-class Kind:
-    """A code that suits some shapes: its coder, how many values it has, and how it is fitted to references."""
+class CodeKind:
+    """What a code holds: projections on so many leading directions and a norm; every value if their number is None."""
 
-    coder: type[Leading] | type[Whole]
     width: int
-    fit: Callable[[NDArray[Any], Products, Share], Coder | None]
+    num_directions: int | None = None
+
+    def fit(self, sample: NDArray[Any], products: Products, workers: Workers) -> Quantizer | None:
+        """A quantizer that suits a sample of the references; None where its rows are all the same."""
+        if self.num_directions is None:
+            return ScalarQuantizer.fit(sample)
+        return ProjectedQuantizer.fit(sample, self.num_directions, products, workers)
 
 
-def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> Kind | None:
+def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> CodeKind | None:
     """The code for a search of this shape; None where the whole product is done before a code would have paid."""
     width = dimension(queries)
     work = 2.0 * len(queries) * len(references) * width
@@ -218,32 +198,28 @@ def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> Kin
         num_directions = _DIRECTIONS if few else _MORE_DIRECTIONS
         if work < (_LEADING_WORK if few else _MORE_LEADING_WORK) or width < _VALUES_PER_DIRECTION * num_directions:
             return None
-        return Kind(Leading, num_directions + 1, lambda some, *means: Leading.fit(some, num_directions, *means))
-    if work < _WHOLE_WORK or width < _FEWEST_VALUES:
-        return None
-    return Kind(Whole, width, lambda some, *_: Whole.fit(some))
+        return CodeKind(num_directions + 1, num_directions)
+    return None if work < _WHOLE_WORK or width < _FEWEST_VALUES else CodeKind(width)
 
 
-def sample(references: NDArray[Any], budget: int) -> NDArray[Any]:
+def sample_rows(references: NDArray[Any], budget: int) -> NDArray[Any]:
     """Rows of the references, far apart, to fit a code to within this many bytes."""
     wanted = max(1, min(_SAMPLE_ROWS, budget // (_SAMPLE_VALUE_BYTES * dimension(references)), len(references)))
-    some = references[:: -(-len(references) // wanted)]
-    return rows(some, 0, len(some))
+    sample = references[:: -(-len(references) // wanted)]
+    return read_rows(sample, slice(0, len(sample)))
 
 
-def encode(coder: Coder, array: NDArray[Any], start: int, stop: int, share: Share) -> Codes:
-    """Codes of rows start to stop, of which each thread holds only a chunk as float64."""
-    size = stop - start
-    codes = Codes(np.empty((size, coder.width), np.int8), np.empty(size, np.int64), np.empty(size))
+def encode(quantizer: Quantizer, array: NDArray[Any], rows: slice, workers: Workers) -> Codes:
+    """Codes of a slice of rows; each worker holds only a chunk of them as float64."""
+    size = rows.stop - rows.start
+    values, norms, errors = np.empty((size, quantizer.width), np.int8), np.empty(size, np.int64), np.empty(size)
 
-    def fill(first: int, last: int) -> None:
-        for begin in range(first, last, chunk_rows(array)):
-            mine = slice(begin, min(begin + chunk_rows(array), last))
-            part = coder.encode(rows(array, start + mine.start, start + mine.stop))
-            codes.values[mine], codes.norms[mine], codes.errors[mine] = part.values, part.norms, part.errors
+    def fill(chunk: slice) -> None:
+        part = quantizer.encode(read_rows(array, slice(rows.start + chunk.start, rows.start + chunk.stop)))
+        values[chunk], norms[chunk], errors[chunk] = part.values, part.norms, part.errors
 
-    share(fill, size)
-    return codes
+    workers(fill, size, chunk_rows=min(CHUNK_ROWS, chunk_rows(array)))
+    return Codes(values, norms, errors)
 
 
 def _mixtures(rows: NDArray[np.int8], count: int, products: Products) -> NDArray[np.float32] | None:
@@ -253,8 +229,8 @@ def _mixtures(rows: NDArray[np.int8], count: int, products: Products) -> NDArray
     Between both products, columns are rounded to int8: other mixtures, but as good.
     """
     random = np.random.default_rng(0).integers(-128, 128, (count, rows.shape[1]), dtype=np.int8)
-    seen = products.multiply(rows, products.pack(random))  # (B, count)
-    offsets = seen - seen.mean(axis=0)  # of int32: none where all are the same
+    projected = products.multiply(rows, products.pack(random))  # (B, count)
+    offsets = projected - projected.mean(axis=0)  # the mean of equal int32 values is exact
     largest = np.abs(offsets).max()
     if largest == 0:
         return None
@@ -275,25 +251,25 @@ def _rounded(offsets: NDArray[np.float64]) -> NDArray[np.int8]:
 
 
 def _codes(values: NDArray[np.int8], remainders: NDArray[np.float64], step: float, slack: NDArray[np.float64]) -> Codes:
-    """Codes, given what they leave out in steps, (B, P), and what rounding has added to the rows, at most, (B,)."""
+    """Codes, given their remainders in steps, (B, P), and upper bounds of what rounding added to the rows, (B,)."""
     left_out = np.sqrt(np.einsum("ij,ij->i", remainders, remainders)) * (1 + _ROUNDING)
     left_out += 127 * np.sqrt(values.shape[1]) * 2.0**-48  # of values in steps
     return Codes(values, _BYTES.norms(values), step * left_out + slack)
 
 
 def _best_step(offsets: NDArray[np.float64]) -> tuple[float, float] | None:
-    """The step that keeps the errors of most rows (B, P) smallest, and that error; None where all are zero."""
+    """The step that gives most rows (B, P) the smallest errors, and a bound of these; None where all are zero."""
     squared = np.square(offsets).mean(axis=1)
     scale = np.sqrt(np.median(squared) or squared.mean())
     if scale < _SMALLEST_SCALE:
         return None
-    some = offsets[:: -(-offsets.size // _STEP_VALUES)]
-    step = min((float(reach * scale / 127) for reach in _RANGES), key=lambda step: _usual_error(some, step))
+    few = offsets[:: -(-offsets.size // _STEP_VALUES)]
+    step = min((float(reach * scale / 127) for reach in _RANGES), key=lambda step: _usual_error(few, step))
     return step, _usual_error(offsets, step)
 
 
 def _usual_error(offsets: NDArray[np.float64], step: float) -> float:
-    """What the errors of most rows (B, P) are at most."""
+    """An upper bound of the errors of most rows (B, P)."""
     scaled = offsets / step
     scaled -= np.clip(np.rint(scaled), -127, 127)
     return step * float(np.quantile(np.sqrt(np.einsum("ij,ij->i", scaled, scaled)), _MOST_ROWS))

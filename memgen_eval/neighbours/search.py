@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import operator
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.engines import Engine, check_engine
-from memgen_eval.compute.resources import CHUNK_ROWS, MIN_ROWS, budget_bytes
-from memgen_eval.compute.rows import FloatFrame, as_array, check_pair, dimension, mirrored
+from memgen_eval.compute.engines import EngineName
+from memgen_eval.compute.resources import CHUNK_ROWS, MIN_BLOCK_ROWS, blocks
+from memgen_eval.compute.rows import (
+    FloatTransform,
+    IntegerTransform,
+    as_array,
+    check_pair,
+    dimension,
+    largest_of,
+    mirrored,
+)
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours.candidates import Proposal, nearest_integers, propose_floats
+from memgen_eval.neighbours.candidates import Proposal, Resources, Scan, propose
 from memgen_eval.neighbours.distances import block_distances, distance_dtype, pair_distances, squared_distances
 from memgen_eval.neighbours.pruning import References, nearest_by_codes
 from memgen_eval.neighbours.table import Neighbours
@@ -22,9 +30,9 @@ from memgen_eval.neighbours.topk import TopK
 __all__ = ["both_orientations", "merge_orientations", "mirrored", "nearest_neighbours", "squared_distances"]
 
 _EXTRA_CANDIDATES = 14
-_WIDENINGS = (1, 8)  # times the candidates of the first proposal; what is still open is compared with every reference
+_WIDENINGS = (1, 8)  # times the first number of candidates; queries still unproven are compared with every reference
 _EXHAUSTIVE_BYTES = 2**25
-Found = tuple[NDArray[Any], NDArray[np.int64]]
+SquaredAndIndices = tuple[NDArray[Any], NDArray[np.int64]]
 
 
 def nearest_neighbours(
@@ -35,7 +43,7 @@ def nearest_neighbours(
     exclude_self: bool = False,
     exclude: Any = None,
     flip: bool = False,
-    engine: Engine = "auto",
+    engine: EngineName = "auto",
     memory_budget: str | int = "512MiB",
 ) -> Neighbours:
     """The K nearest references of every query, by exact Euclidean distance.
@@ -84,18 +92,16 @@ def nearest_neighbours(
     hundred float references at almost the same distance costs M D float64 operations more.
     """
     queries, references = as_array(queries, "queries"), References.of(references)
-    check_engine(engine)
-    budget, num_references = budget_bytes(memory_budget), len(references.rows)
-    largest = check_pair(queries, references.rows, flip=flip)
+    resources, num_references = Resources.of(engine, memory_budget), len(references.rows)
+    search = Search(references, resources, largest=check_pair(queries, references.rows, flip=flip))
     excluded = _exclusions(len(queries), num_references, exclude_self=exclude_self, exclude=exclude)
     k = _check_k(k, num_references, excluded is not None)
-    found = _find(queries, references, k, excluded, largest=largest, engine=engine, budget=budget)
-    plain = Neighbours(*found, queries=queries, excluded=excluded)
-    return _with_mirrored(plain, references, largest=largest, engine=engine, budget=budget) if flip else plain
+    plain = Neighbours(*search.nearest(queries, k, excluded), queries=queries, excluded=excluded)
+    return search.with_mirrored(plain) if flip else plain
 
 
 def both_orientations(
-    plain: Neighbours, references: Any, *, engine: Engine = "auto", memory_budget: str | int = "512MiB"
+    plain: Neighbours, references: Any, *, engine: EngineName = "auto", memory_budget: str | int = "512MiB"
 ) -> Neighbours:
     """The K nearest references by the smaller distance of both orientations, given those of one.
 
@@ -117,24 +123,7 @@ def both_orientations(
     assert plain.queries is not None
     references = References.of(references)
     largest = check_pair(plain.queries, references.rows, flip=True)
-    return _with_mirrored(plain, references, largest=largest, engine=engine, budget=budget_bytes(memory_budget))
-
-
-def _with_mirrored(
-    plain: Neighbours, references: References, *, largest: float, engine: Engine, budget: int
-) -> Neighbours:
-    assert plain.queries is not None
-    squared, indices = _find(
-        mirrored(plain.queries),
-        references,
-        plain.indices.shape[1],
-        plain.excluded,
-        largest=largest,
-        engine=engine,
-        budget=budget,
-        within=plain.squared_distances[:, -1],
-    )
-    return merge_orientations(plain, replace(plain, squared_distances=squared, indices=indices))
+    return Search(references, Resources.of(engine, memory_budget), largest=largest).with_mirrored(plain)
 
 
 def merge_orientations(plain: Neighbours, mirror: Neighbours) -> Neighbours:
@@ -203,69 +192,70 @@ def _check_k(k: int, num_references: int, leaves_out: bool) -> int:
     return k
 
 
-def _find(
-    queries: NDArray[Any],
-    references: References,
-    k: int,
-    excluded: NDArray[np.int64] | None,
-    *,
-    largest: float,
-    engine: str,
-    budget: int,
-    within: NDArray[Any] | None = None,
-) -> Found:
-    """The K nearest in one orientation; (largest, -1) may stand for those whose squared distance exceeds `within`."""
-    wanted = k if excluded is None else k + 1
-    found = _nearest(queries, references, wanted, largest=largest, engine=engine, budget=budget, within=within)
-    return found if excluded is None else _leave_out(found, excluded)
+@dataclass(frozen=True, eq=False)
+class Search:
+    """References, and what every search among them may use; `largest` is the largest magnitude in all arrays."""
 
+    references: References
+    resources: Resources
+    largest: float
 
-def _nearest(
-    queries: NDArray[Any],
-    references: References,
-    k: int,
-    *,
-    largest: float,
-    engine: str,
-    budget: int,
-    within: NDArray[Any] | None,
-) -> Found:
-    integers = distance_dtype(queries, references.rows) == np.int64
-    if len(queries) == 0:
-        return np.empty((0, k), dtype=np.int64 if integers else np.float64), np.empty((0, k), dtype=np.int64)
-    if engine not in ("faiss", "cuda"):
-        found = nearest_by_codes(queries, references, k, engine=engine, budget=budget, within=within)
+    def nearest(
+        self,
+        queries: NDArray[Any],
+        k: int,
+        excluded: NDArray[np.int64] | None,
+        within: NDArray[Any] | None = None,
+    ) -> SquaredAndIndices:
+        """The K nearest in one orientation; (largest, -1) may stand for any whose squared distance exceeds `within`."""
+        if excluded is None:
+            return self._nearest(queries, k, within)
+        return _leave_out(*self._nearest(queries, k + 1, within), excluded)
+
+    def with_mirrored(self, plain: Neighbours) -> Neighbours:
+        """The neighbours by the smaller distance of both orientations, given those of one."""
+        assert plain.queries is not None
+        k, farthest = plain.indices.shape[1], plain.squared_distances[:, -1]
+        squared, indices = self.nearest(mirrored(plain.queries), k, plain.excluded, within=farthest)
+        return merge_orientations(plain, replace(plain, squared_distances=squared, indices=indices))
+
+    def _nearest(self, queries: NDArray[Any], k: int, within: NDArray[Any] | None) -> SquaredAndIndices:
+        """By codes where these pay; else the candidates themselves where keys are exact; else by proof."""
+        references, engine = self.references.rows, self.resources.engine
+        dtype = distance_dtype(queries, references)
+        if len(queries) == 0:
+            return np.empty((0, k), dtype=dtype), np.empty((0, k), dtype=np.int64)
+        found = nearest_by_codes(queries, self.references, k, self.resources, within) if engine.takes_codes else None
         if found is not None:
             return found
-    if integers and engine != "faiss":
-        return nearest_integers(queries, references.rows, k, engine=engine, budget=budget)
-    return _decide(queries, references.rows, k, largest=largest, engine=engine, budget=budget)
+        if dtype == np.int64 and engine.exact_integers:
+            proposal = propose(queries, Scan(references, IntegerTransform(), k, self.resources))
+            return proposal.lower, proposal.indices
+        return self._decide(queries, k)
+
+    def _decide(self, queries: NDArray[Any], k: int) -> SquaredAndIndices:
+        """Propose, compare exactly, prove that nothing nearer was missed; widen where that cannot be proved."""
+        references = self.references.rows
+        transform = FloatTransform.around(references, self.largest)
+        squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references))
+        indices = np.empty((len(queries), k), dtype=np.int64)
+        open_rows = np.arange(len(queries))
+        for times in _WIDENINGS:
+            keep = min(times * (k + _EXTRA_CANDIDATES), len(references))
+            unproven = queries if len(open_rows) == len(queries) else queries[open_rows]
+            proposal = propose(unproven, Scan(references, transform, keep, self.resources))
+            found, proven = _certify(unproven, references, k, proposal)
+            squared[open_rows[proven]], indices[open_rows[proven]] = found[0][proven], found[1][proven]
+            open_rows = open_rows[~proven]
+            if len(open_rows) == 0:
+                return squared, indices
+        squared[open_rows], indices[open_rows] = _exhaust(queries[open_rows], references, k)
+        return squared, indices
 
 
-def _decide(
-    queries: NDArray[Any], references: NDArray[Any], k: int, *, largest: float, engine: str, budget: int
-) -> Found:
-    """Propose, compare exactly, prove that nothing nearer was missed; widen where that cannot be proved."""
-    frame = FloatFrame.around(references, largest)
-    squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references))
-    indices = np.empty((len(queries), k), dtype=np.int64)
-    open_rows = np.arange(len(queries))
-    for times in _WIDENINGS:
-        keep = min(times * (k + _EXTRA_CANDIDATES), len(references))
-        some = queries if len(open_rows) == len(queries) else queries[open_rows]
-        proposal = propose_floats(some, references, keep, frame=frame, engine=engine, budget=budget)
-        found, proven = _compare(some, references, k, proposal)
-        squared[open_rows[proven]], indices[open_rows[proven]] = found[0][proven], found[1][proven]
-        open_rows = open_rows[~proven]
-        if len(open_rows) == 0:
-            return squared, indices
-    squared[open_rows], indices[open_rows] = _exhaust(queries[open_rows], references, k)
-    return squared, indices
-
-
-def _compare(
+def _certify(
     queries: NDArray[Any], references: NDArray[Any], k: int, proposal: Proposal
-) -> tuple[Found, NDArray[np.bool_]]:
+) -> tuple[SquaredAndIndices, NDArray[np.bool_]]:
     """The K nearest among the candidates, and for which queries no other reference can be among the K nearest.
 
     A candidate nearer than its engine said it could be takes the engine's word from it: nothing is proven then.
@@ -273,7 +263,7 @@ def _compare(
     margin = 1 + (dimension(queries) + 16) * 2.0**-51  # covers the rounding of float64 sums
     everyone = np.arange(len(queries))
     dtype = distance_dtype(queries, references)
-    exact = np.full(proposal.indices.shape, np.inf if dtype == np.float64 else np.iinfo(np.int64).max, dtype=dtype)
+    exact = np.full(proposal.indices.shape, largest_of(dtype), dtype=dtype)
     exact[:, :k] = pair_distances(queries, everyone, references, proposal.indices[:, :k])
     next_lower = proposal.lower[:, k] if exact.shape[1] > k else proposal.bound
     close = everyone[next_lower <= exact[:, :k].max(axis=1) * margin]
@@ -284,21 +274,18 @@ def _compare(
     return (squared, indices), trusted & (squared[:, -1] * margin < proposal.bound)
 
 
-def _exhaust(queries: NDArray[Any], references: NDArray[Any], k: int) -> Found:
+def _exhaust(queries: NDArray[Any], references: NDArray[Any], k: int) -> SquaredAndIndices:
     """Every query against every reference: slow, and needs no proof."""
-    best = TopK.empty(len(queries), k, distance_dtype(queries, references))
-    row_bytes = 8 * dimension(references)
-    num_columns = max(MIN_ROWS, min(4096, _EXHAUSTIVE_BYTES // row_bytes))
-    for first in range(0, len(references), num_columns):
-        tile = references[first : first + num_columns]
-        for start in range(0, len(queries), CHUNK_ROWS):
-            best.update(start, block_distances(queries[start : start + CHUNK_ROWS], tile, flip=False), first)
+    best = TopK(len(queries), k, distance_dtype(queries, references))
+    tile_rows = max(MIN_BLOCK_ROWS, min(4096, _EXHAUSTIVE_BYTES // (8 * dimension(references))))
+    for tile in blocks(len(references), tile_rows):
+        for rows in blocks(len(queries), CHUNK_ROWS):
+            best.update(rows, block_distances(queries[rows], references[tile], flip=False), tile.start)
     return best.keys, best.indices
 
 
-def _leave_out(found: Found, excluded: NDArray[np.int64]) -> Found:
+def _leave_out(squared: NDArray[Any], indices: NDArray[np.int64], excluded: NDArray[np.int64]) -> SquaredAndIndices:
     """K of K + 1 neighbours: without the excluded one, or without the last where it is not among them."""
-    squared, indices = found
     dropped = indices == excluded[:, None]
     dropped[~dropped.any(axis=1), -1] = True
     shape = (len(indices), indices.shape[1] - 1)

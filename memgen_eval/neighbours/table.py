@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+Rows = NDArray[np.int64]  # row numbers of queries or references
+
 
 @dataclass(frozen=True, eq=False)
 class Neighbours:
@@ -22,7 +24,7 @@ class Neighbours:
     flipped : bool, (N, K), or None
         Where the reference is nearer when mirrored left to right; None if only one orientation was searched.
     factor : float
-        What `distances` are multiplied by; see `scaled`.
+        The factor of `distances`; see `scaled`.
     queries : array, (N, ...), or None
         The queries, so that a wider search can be made from the table alone.
     excluded : int64, (N,), or None
@@ -40,7 +42,7 @@ class Neighbours:
         return len(self.indices)
 
     def __getitem__(self, rows: Any) -> Neighbours:
-        """Those of some queries: a slice, a mask or indices."""
+        """The neighbours of some queries: a slice, a mask or indices."""
         return replace(
             self,
             squared_distances=self.squared_distances[rows],

@@ -1,92 +1,89 @@
-"""The K smallest keys of every row over tiles that arrive one after the other: exact, ties to the smaller index."""
+"""The K smallest keys of every row over tiles that arrive one after the other; of equal keys the smaller index."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.compute.rows import largest_of
+
 _GROUPS_PER_NEIGHBOUR = 4
 _MIN_GROUPS = 64
 
 
-@dataclass(frozen=True)
 class TopK:
-    """The best candidates so far, smallest key first; rows that have seen fewer than K columns end in (largest, -1).
+    """The best candidates so far, smallest key first; rows that have seen fewer than K candidates end in (largest, -1).
 
     Attributes
     ----------
-    keys : int32, int64 or float32, (N, K)
+    keys : int32, int64, float32 or float64, (N, K)
     indices : int64, (N, K)
     """
 
-    keys: NDArray[Any]
-    indices: NDArray[np.int64]
+    def __init__(self, num_rows: int, k: int, dtype: Any) -> None:
+        """No candidates yet."""
+        self.keys: NDArray[Any] = np.full((num_rows, k), largest_of(dtype), dtype=dtype)
+        self.indices: NDArray[np.int64] = np.full((num_rows, k), -1, dtype=np.int64)
 
-    @staticmethod
-    def empty(num_rows: int, k: int, dtype: Any) -> TopK:
-        """No candidates yet for `num_rows` rows."""
-        return TopK(np.full((num_rows, k), _largest(np.dtype(dtype))), np.full((num_rows, k), -1, dtype=np.int64))
-
-    def update(self, start: int, tile: NDArray[Any], first: int) -> None:
-        """Let the columns of a tile (B, T) into rows start to start + B; column c stands for index first + c.
+    def update(self, rows: slice, tile: NDArray[Any], first: int) -> None:
+        """Enter the columns of a tile (B, T) into a slice of rows; column c stands for index first + c.
 
         Tiles must come in ascending order of index. A column enters if its key is below the row's K-th best.
         """
-        mine = slice(start, start + len(tile))
-        k = self.keys.shape[1]
-        row, column = _below(tile, self.keys[mine, -1], k)
-        if len(row) == 0:
-            return
-        counts = np.bincount(row, minlength=len(tile))
-        touched = np.flatnonzero(counts)
-        position = k + np.arange(len(row)) - np.repeat(np.cumsum(counts) - counts, counts)
-        place = np.repeat(np.arange(len(touched)), counts[touched])
-        keys = np.full((len(touched), k + counts.max()), _largest(tile.dtype))
-        indices = np.full(keys.shape, -1, dtype=np.int64)
-        keys[:, :k], indices[:, :k] = self.keys[mine][touched], self.indices[mine][touched]
-        keys[place, position], indices[place, position] = tile[row, column], first + column
-        order = np.argsort(keys, axis=1, kind="stable")[:, :k]  # stable: later columns have larger indices
-        self.keys[start + touched] = np.take_along_axis(keys, order, axis=1)
-        self.indices[start + touched] = np.take_along_axis(indices, order, axis=1)
+        row, column = _below(tile, self.keys[rows, -1], self.keys.shape[1])
+        self._insert(rows.start + row, tile[row, column], first + column, ascending=True)
+
+    def merge(self, rows: slice, keys: NDArray[Any], indices: NDArray[np.int64]) -> None:
+        """Enter candidates (B, J), already selected from a later tile, into a slice of rows."""
+        row = np.repeat(np.arange(rows.start, rows.stop), keys.shape[1])
+        self._insert(row, keys.ravel(), indices.ravel(), ascending=True)
 
     def admit(self, rows: NDArray[Any], keys: NDArray[Any], indices: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Let single candidates (P,) of some rows in, in any order, none twice; the rows that have had any."""
-        k = self.keys.shape[1]
+        """Enter candidates (P,) of any rows, in any order, none twice; returns the rows that had one."""
         order = np.lexsort((indices, keys, rows))
-        touched, first, counts = np.unique(rows[order], return_index=True, return_counts=True)
-        rank = np.arange(len(order)) - np.repeat(first, counts)
-        order, place, rank = order[rank < k], np.repeat(np.arange(len(touched)), counts)[rank < k], rank[rank < k]
-        width = k + min(k, int(counts.max(initial=0)))
-        mine = np.full((len(touched), width), _largest(self.keys.dtype))
-        whose = np.full(mine.shape, -1, dtype=np.int64)
-        mine[:, :k], whose[:, :k] = self.keys[touched], self.indices[touched]
-        mine[place, k + rank], whose[place, k + rank] = keys[order], indices[order]
-        order = np.lexsort((whose, mine), axis=1)[:, :k]
-        self.keys[touched] = np.take_along_axis(mine, order, axis=1)
-        self.indices[touched] = np.take_along_axis(whose, order, axis=1)
+        _, _, rank = _grouped(rows[order])
+        order = order[rank < self.keys.shape[1]]
+        return self._insert(rows[order], keys[order], indices[order], ascending=False)
+
+    def _insert(
+        self, rows: NDArray[Any], keys: NDArray[Any], indices: NDArray[np.int64], *, ascending: bool
+    ) -> NDArray[np.int64]:
+        """Enter candidates (P,), their rows in ascending order; `ascending` if so are the indices of each row."""
+        if len(rows) == 0:
+            return np.empty(0, dtype=np.int64)
+        touched, place, rank = _grouped(rows)
+        k = self.keys.shape[1]
+        all_keys = np.full((len(touched), k + rank.max() + 1), largest_of(self.keys.dtype), dtype=self.keys.dtype)
+        all_indices = np.full(all_keys.shape, -1, dtype=np.int64)
+        all_keys[:, :k], all_indices[:, :k] = self.keys[touched], self.indices[touched]
+        all_keys[place, k + rank], all_indices[place, k + rank] = keys, indices
+        if ascending:
+            order = np.argsort(all_keys, axis=1, kind="stable")[:, :k]
+        else:
+            order = np.lexsort((all_indices, all_keys), axis=1)[:, :k]
+        self.keys[touched] = np.take_along_axis(all_keys, order, axis=1)
+        self.indices[touched] = np.take_along_axis(all_indices, order, axis=1)
         return touched
 
-    def merge(self, start: int, keys: NDArray[Any], indices: NDArray[np.int64]) -> None:
-        """Let candidates (B, J) that were already selected from a later tile into rows start to start + B."""
-        mine = slice(start, start + len(keys))
-        keys, indices = np.hstack([self.keys[mine], keys]), np.hstack([self.indices[mine], indices])
-        order = np.argsort(keys, axis=1, kind="stable")[:, : self.keys.shape[1]]
-        self.keys[mine] = np.take_along_axis(keys, order, axis=1)
-        self.indices[mine] = np.take_along_axis(indices, order, axis=1)
+
+def _grouped(rows: NDArray[Any]) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """The distinct values of ascending rows (P,); of each entry its place among them, and its rank within its row."""
+    first = np.flatnonzero(np.diff(rows, prepend=-1))
+    place = np.repeat(np.arange(len(first)), np.diff(first, append=len(rows)))
+    return rows[first], place, np.arange(len(rows)) - first[place]
 
 
 def _below(tile: NDArray[Any], limit: NDArray[Any], k: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Rows and columns, in ascending order, of all keys below their row's limit that can be among its K best.
 
-    Where a row has no limit yet, the K-th smallest minimum of a group is one, for K columns are at most that.
+    Where a row has no limit yet, the K-th smallest minimum of a group is one: K columns are no larger.
     """
     num_columns = tile.shape[1]
     num_groups = min(num_columns, max(_MIN_GROUPS, _GROUPS_PER_NEIGHBOUR * k))
     minima = _group_minima(tile, num_groups)
-    if num_groups >= k and (limit == _largest(tile.dtype)).any():
+    if num_groups >= k and (limit == largest_of(tile.dtype)).any():
         limit = np.minimum(limit, _next(np.partition(minima, k - 1, axis=1)[:, k - 1]))
     flat = _look_into(tile, minima, limit)
     flat.sort()
@@ -100,7 +97,7 @@ def keys_below(tile: NDArray[Any], limit: NDArray[Any]) -> tuple[NDArray[np.int6
 
 
 def _look_into(tile: NDArray[Any], minima: NDArray[Any], limit: NDArray[Any]) -> NDArray[np.int64]:
-    """Flat positions in a contiguous tile of keys below the limit, only in groups whose minimum is."""
+    """Flat positions in a contiguous tile of the keys below the limit; only groups with such a minimum are searched."""
     num_columns, num_groups = tile.shape[1], minima.shape[1]
     row, group = np.divmod(np.flatnonzero(minima < limit[:, None]), num_groups)
     column = group[:, None] + num_groups * np.arange(-(-num_columns // num_groups))
@@ -120,7 +117,3 @@ def _next(keys: NDArray[Any]) -> NDArray[Any]:
     """The next larger representable keys."""
     up = np.nextafter(keys, keys.dtype.type(np.inf)) if keys.dtype.kind == "f" else keys + keys.dtype.type(1)
     return np.asarray(up)
-
-
-def _largest(dtype: np.dtype[Any]) -> Any:
-    return dtype.type(np.inf) if dtype.kind == "f" else dtype.type(np.iinfo(dtype).max)

@@ -13,17 +13,24 @@ from numpy.typing import NDArray
 
 from hard_rows import FLOATS, PIXELS, SIZE, Pixels, gaussian, smooth, with_outlier
 from memgen_eval.compute.products import NUMKONG, NUMPY, Products
-from memgen_eval.compute.resources import sharing
+from memgen_eval.compute.resources import start_workers
 from memgen_eval.neighbours import bound, quantizers
-from memgen_eval.neighbours.pruning import _tiles
-from memgen_eval.neighbours.quantizers import Coder, Codes, Leading, Whole, kind_of_code
+from memgen_eval.neighbours.pruning import CodedReferences, PruningPlan
+from memgen_eval.neighbours.quantizers import (
+    CodeKind,
+    Codes,
+    ProjectedQuantizer,
+    Quantizer,
+    ScalarQuantizer,
+    kind_of_code,
+)
 
 
-def lower_bounds(coder: Coder, q: Codes, y: Codes) -> NDArray[np.longdouble]:
+def lower_bounds(quantizer: Quantizer, q: Codes, y: Codes) -> NDArray[np.longdouble]:
     """What the codes say that distances are at least, (N, M)."""
     apart = q.values.astype(np.int64)[:, None] - y.values.astype(np.int64)
     squared = np.square(apart).sum(axis=2).astype(np.longdouble)
-    return np.longdouble(coder.step) * np.sqrt(squared) - q.errors[:, None] - y.errors
+    return np.longdouble(quantizer.step) * np.sqrt(squared) - q.errors[:, None] - y.errors
 
 
 def distances(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[np.longdouble]:
@@ -31,14 +38,14 @@ def distances(queries: NDArray[Any], references: NDArray[Any]) -> NDArray[np.lon
     return np.sqrt(np.square(gaps).sum(axis=2))
 
 
-def coded(coder: Coder, rows: NDArray[Any]) -> Codes:
-    with sharing(2) as share:
-        return quantizers.encode(coder, rows, 0, len(rows), share)
+def coded(quantizer: Quantizer, rows: NDArray[Any]) -> Codes:
+    with start_workers(2) as workers:
+        return quantizers.encode(quantizer, rows, slice(0, len(rows)), workers)
 
 
-def leading(references: Pixels, num_directions: int, products: Products) -> Leading | None:
-    with sharing(2) as share:
-        return Leading.fit(references, num_directions, products, share)
+def leading(references: Pixels, num_directions: int, products: Products) -> ProjectedQuantizer | None:
+    with start_workers(2) as workers:
+        return ProjectedQuantizer.fit(references, num_directions, products, workers)
 
 
 @pytest.mark.parametrize("case", PIXELS)
@@ -46,22 +53,22 @@ def leading(references: Pixels, num_directions: int, products: Products) -> Lead
 @pytest.mark.parametrize("num_directions", [1, 20, 500])
 def test_leading_codes_bound_distances(case: str, products: Products, num_directions: int) -> None:
     queries, references = PIXELS[case]()
-    coder = leading(references, num_directions, products)
-    assert coder is not None and coder.width == min(num_directions, references.shape[1]) + 1
-    q, y = coded(coder, queries), coded(coder, references)
-    assert (lower_bounds(coder, q, y) <= distances(queries, references)).all()
+    quantizer = leading(references, num_directions, products)
+    assert quantizer is not None and quantizer.width == min(num_directions, references.shape[1]) + 1
+    q, y = coded(quantizer, queries), coded(quantizer, references)
+    assert (lower_bounds(quantizer, q, y) <= distances(queries, references)).all()
     assert (y.norms == np.square(y.values.astype(np.int64)).sum(axis=1)).all()
 
 
 @pytest.mark.parametrize("case", FLOATS)
 def test_whole_codes_bound_distances(case: str) -> None:
     queries, references = FLOATS[case]()
-    coder = Whole.fit(references)
-    assert coder is not None and coder.width == references.shape[1]
+    quantizer = ScalarQuantizer.fit(references)
+    assert quantizer is not None and quantizer.width == references.shape[1]
     with np.errstate(over="ignore"):  # long double squares of the largest values, where they are no wider than double
-        q, y = coded(coder, queries), coded(coder, references)
-        assert (lower_bounds(coder, q, y) <= distances(queries, references)).all()
-        left_out = references.astype(np.longdouble) - coder.centre - np.longdouble(coder.step) * y.values
+        q, y = coded(quantizer, queries), coded(quantizer, references)
+        assert (lower_bounds(quantizer, q, y) <= distances(queries, references)).all()
+        left_out = references.astype(np.longdouble) - quantizer.centre - np.longdouble(quantizer.step) * y.values
         assert (np.sqrt(np.square(left_out).sum(axis=1)) <= y.errors).all()
 
 
@@ -74,13 +81,13 @@ def test_whole_codes_bound_distances(case: str) -> None:
 def test_any_basis_bounds_distances(values: Pixels, basis: NDArray[np.int8], step: float) -> None:
     """The bound asks for no more than a norm that is large enough."""
     norm = float(np.linalg.norm(basis.astype(np.float64), 2)) * (1 + 1e-9) + 1e-9
-    coder = Leading(np.ascontiguousarray(basis.T), norm, np.array([3.0, 0, 0, 5]), step, 0, NUMPY)
-    found = coder.encode(values)
-    assert (lower_bounds(coder, found, found) <= distances(values, values)).all()
+    quantizer = ProjectedQuantizer(np.ascontiguousarray(basis.T), norm, np.array([3.0, 0, 0, 5]), step, 0, NUMPY)
+    found = quantizer.encode(values)
+    assert (lower_bounds(quantizer, found, found) <= distances(values, values)).all()
     z = np.column_stack([(values.astype(float) - 128) @ basis / norm, np.zeros(len(values))])
     squared = np.square(values.astype(float) - 128).sum(axis=1) - np.square(z).sum(axis=1)
     z[:, -1] = np.sqrt(np.maximum(squared, 0))
-    left_out = z - coder.centre / np.array([norm, norm, norm, 1]) - step * found.values
+    left_out = z - quantizer.centre / np.array([norm, norm, norm, 1]) - step * found.values
     assert (np.sqrt(np.square(left_out).sum(axis=1)) <= found.errors * (1 + 1e-9) + 1e-5).all()
     assert (found.errors <= np.sqrt(np.square(left_out).sum(axis=1)) * (1 + 1e-9) + 1e-3).all()
 
@@ -90,8 +97,8 @@ def test_any_basis_bounds_distances(values: Pixels, basis: NDArray[np.int8], ste
 def test_errors_cover_their_own_rounding(centre: tuple[float, float], step: float) -> None:
     """In exact arithmetic; a row of 128 has coordinates of zero, and nothing but its centre to code."""
     norm = 3.3
-    coder = Leading(np.ones((1, 4), np.int8), norm, np.array(centre), step, 0, NUMPY)
-    found = coder.encode(np.full((1, 4), 128, np.uint8))
+    quantizer = ProjectedQuantizer(np.ones((1, 4), np.int8), norm, np.array(centre), step, 0, NUMPY)
+    found = quantizer.encode(np.full((1, 4), 128, np.uint8))
     left_out = [
         -Fraction(centre[0]) / Fraction(norm) - Fraction(step) * int(found.values[0, 0]),
         -Fraction(centre[1]) - Fraction(step) * int(found.values[0, 1]),
@@ -100,41 +107,42 @@ def test_errors_cover_their_own_rounding(centre: tuple[float, float], step: floa
 
 
 def test_norm_of_the_basis_covers_its_largest_singular_value() -> None:
-    coder = leading(smooth(300), 20, NUMPY)
-    assert coder is not None
-    largest = np.linalg.norm(coder.basis.astype(np.float64), 2)
-    assert largest <= coder.norm <= largest * (1 + 1e-8)
+    quantizer = leading(smooth(300), 20, NUMPY)
+    assert quantizer is not None
+    largest = np.linalg.norm(quantizer.basis.astype(np.float64), 2)
+    assert largest <= quantizer.norm <= largest * (1 + 1e-8)
 
 
 def test_codes_of_smooth_rows_are_tight() -> None:
     queries, references = smooth(40, 1), smooth(300)
-    coder = leading(references, 30, NUMKONG)
-    assert coder is not None
-    bounds = lower_bounds(coder, coded(coder, queries), coded(coder, references))
+    quantizer = leading(references, 30, NUMKONG)
+    assert quantizer is not None
+    bounds = lower_bounds(quantizer, coded(quantizer, queries), coded(quantizer, references))
     assert np.median(bounds / distances(queries, references)) > 0.8
 
 
 def test_errors_are_needed_and_most_are_usual() -> None:
     queries, references = with_outlier(1e9)
-    coder = Whole.fit(references)
-    assert coder is not None
-    q, y = coded(coder, queries), coded(coder, references)
-    bare = lower_bounds(coder, q, y) + q.errors[:, None] + y.errors
+    quantizer = ScalarQuantizer.fit(references)
+    assert quantizer is not None
+    q, y = coded(quantizer, queries), coded(quantizer, references)
+    bare = lower_bounds(quantizer, q, y) + q.errors[:, None] + y.errors
     assert (bare > distances(queries, references)).any()
-    assert np.flatnonzero(y.errors > 1.1 * coder.usual_error).tolist() == [7]
-    assert coder.usual_error < 1
+    assert np.flatnonzero(y.errors > 1.1 * quantizer.usual_error).tolist() == [7]
+    assert quantizer.usual_error < 1
 
 
 @pytest.mark.parametrize("share_unusual", [0.0, 0.05, 0.6, 1.0])
 def test_every_reference_is_in_one_tile_and_the_unusual_in_others(share_unusual: float) -> None:
     generator = np.random.default_rng(0)
-    coder = Whole.fit(gaussian(300))
-    assert coder is not None
+    quantizer = ScalarQuantizer.fit(gaussian(300))
+    assert quantizer is not None
     unusual = generator.random(300) < share_unusual
-    errors = coder.usual_error * np.where(unusual, 2.0, 0.5)
+    errors = quantizer.usual_error * np.where(unusual, 2.0, 0.5)
     whole = Codes(generator.integers(-9, 10, (300, SIZE), dtype=np.int8), generator.integers(0, 99, 300), errors)
     blocks = (whole[start : start + 40] for start in range(0, 300, 40))
-    tiles = list(_tiles(blocks, 300, coder, NUMPY, tile_rows=40))
+    plan = PruningPlan(CodeKind(SIZE), NUMPY, 2**20, 40, 300, 300, 300)
+    tiles = list(CodedReferences(gaussian(300), plan.kind, quantizer).make_tiles(blocks, plan))
     indices = np.concatenate([tile.indices for tile in tiles])
     assert sorted(indices.tolist()) == list(range(300))
     for tile in tiles:
@@ -147,16 +155,16 @@ def test_every_reference_is_in_one_tile_and_the_unusual_in_others(share_unusual:
 
 def test_zeros_are_coded_without_error() -> None:
     references = np.maximum(gaussian(300) - 1, 0)
-    coder = Whole.fit(references)
-    assert coder is not None
-    found = coder.encode(np.zeros((1, SIZE)))
+    quantizer = ScalarQuantizer.fit(references)
+    assert quantizer is not None
+    found = quantizer.encode(np.zeros((1, SIZE)))
     assert found.errors[0] < 1e-12
-    assert np.median(coder.encode(references).errors) < 0.6 * coder.step * np.sqrt(SIZE / 12)
+    assert np.median(quantizer.encode(references).errors) < 0.6 * quantizer.step * np.sqrt(SIZE / 12)
 
 
 def test_equal_rows_have_no_code() -> None:
-    assert Whole.fit(np.full((50, 3), 0.1)) is None
-    assert Whole.fit(np.full((50, 3), 0.1) + 1e-150 * gaussian(50)[:, :3]) is None
+    assert ScalarQuantizer.fit(np.full((50, 3), 0.1)) is None
+    assert ScalarQuantizer.fit(np.full((50, 3), 0.1) + 1e-150 * gaussian(50)[:, :3]) is None
     assert leading(np.full((50, 3), 7, np.uint8), 2, NUMPY) is None
 
 

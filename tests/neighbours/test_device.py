@@ -15,9 +15,10 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute import engines
 from memgen_eval.compute.products import SLICE
-from memgen_eval.compute.rows import FloatFrame, IntegerFrame
+from memgen_eval.compute.rows import FloatTransform, IntegerTransform, Transform
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours import cuda
+from memgen_eval.neighbours.candidates import ENGINES, Resources, Scan
 from memgen_eval.neighbours.search import nearest_neighbours
 from neighbour_checks import same
 
@@ -26,8 +27,12 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 @pytest.fixture
 def small_tiles(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cuda, "_MOST_TILE_ROWS", 192)
+    monkeypatch.setattr(cuda, "_MOST_DEVICE_ROWS", 192)
     monkeypatch.setattr(cuda, "_MOST_BLOCK_ROWS", 40)
+
+
+def scan(references: NDArray[Any], transform: Transform, keep: int, budget: int) -> Scan:
+    return Scan(references, transform, keep, Resources(ENGINES["cuda"], budget))
 
 
 def brute_force(queries: NDArray[np.uint8], references: NDArray[np.uint8], keep: int) -> tuple[Any, Any]:
@@ -56,29 +61,31 @@ def test_integer_keys_give_all_neighbours_in_order(
     )
     keep = min(keep, num_references)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(cuda, "_MOST_TILE_ROWS", tile_rows)
+        patch.setattr(cuda, "_MOST_DEVICE_ROWS", tile_rows)
         patch.setattr(cuda, "_MOST_BLOCK_ROWS", 32)
-        best, norms = cuda.smallest_keys(queries, references, keep, frame=IntegerFrame(), device=DEVICE, budget=2**24)
+        found, keys, norms = cuda.smallest_keys(queries, scan(references, IntegerTransform(), keep, 2**24), DEVICE)
     squared, indices = brute_force(queries, references, keep)
-    assert best.keys.dtype == np.int32 and best.indices.dtype == norms.dtype == np.int64
-    assert (best.indices == indices).all()
-    assert (best.keys + norms[:, None] == squared).all()
+    assert keys.dtype == np.int32 and found.dtype == norms.dtype == np.int64
+    assert (found == indices).all()
+    assert (keys + norms[:, None] == squared).all()
 
 
 @pytest.mark.parametrize("scale", [1e-30, 1.0, 1e30])
 def test_float_keys_are_those_of_the_processor_but_for_rounding(scale: float, small_tiles: None) -> None:
     generator = np.random.default_rng(0)
     queries, references = (scale * generator.normal(size=(count, 30)) for count in (70, 500))
-    frame = FloatFrame.around(references, float(max(abs(queries).max(), abs(references).max())))
-    best, norms = cuda.smallest_keys(queries, references, 500, frame=frame, device=DEVICE, budget=2**20)
-    left, right = frame.convert(queries), frame.convert(references)
-    expected = (1 - frame.discount) * frame.norms(right) - 2 * left.astype(np.float64) @ right.T.astype(np.float64)
-    assert best.keys.dtype == np.float32
-    assert np.allclose(norms, frame.norms(left), rtol=1e-12, atol=0)
-    assert (np.sort(best.indices, axis=1) == np.arange(500)).all()
-    assert np.allclose(best.keys, np.take_along_axis(expected, best.indices, axis=1), rtol=0, atol=1e-6)
-    assert (np.diff(best.keys, axis=1) >= 0).all()
-    assert (best.keys < 0).any() and (best.keys > 0).any()
+    transform = FloatTransform.around(references, float(max(abs(queries).max(), abs(references).max())))
+    indices, keys, norms = cuda.smallest_keys(queries, scan(references, transform, 500, 2**20), DEVICE)
+    left, right = transform.apply(queries), transform.apply(references)
+    expected = (1 - transform.discount) * transform.norms(right) - 2 * left.astype(np.float64) @ right.T.astype(
+        np.float64
+    )
+    assert keys.dtype == np.float32
+    assert np.allclose(norms, transform.norms(left), rtol=1e-12, atol=0)
+    assert (np.sort(indices, axis=1) == np.arange(500)).all()
+    assert np.allclose(keys, np.take_along_axis(expected, indices, axis=1), rtol=0, atol=1e-6)
+    assert (np.diff(keys, axis=1) >= 0).all()
+    assert (keys < 0).any() and (keys > 0).any()
 
 
 @pytest.mark.parametrize("dtype", [np.uint8, np.float16, np.float32, np.float64])
@@ -108,7 +115,7 @@ def test_a_device_of_lower_precision_is_not_used(
         products = queries.bfloat16().float() @ prepared.bfloat16().float().t()
         return (products / 256).round().mul(256).to(torch.int32 if queries.dtype == torch.int8 else torch.float32)
 
-    monkeypatch.setattr(cuda, "_products", rough)
+    monkeypatch.setattr(cuda, "_device_products", rough)
     monkeypatch.setattr(engines, "is_exact", engines.is_exact.__wrapped__)
     images = np.random.default_rng(0).integers(0, 256, (80, 50)).astype(dtype)
     with caplog.at_level(logging.WARNING, logger="memgen_eval.neighbours"):

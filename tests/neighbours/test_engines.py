@@ -155,20 +155,20 @@ def test_threads_follow_affinity_environment_and_blas(monkeypatch: pytest.Monkey
 def test_rows_are_shared_out_once_each(count: int, num_rows: int) -> None:
     seen = np.zeros(num_rows, dtype=np.int64)
 
-    def mark(start: int, stop: int) -> None:
-        assert stop - start <= resources.CHUNK_ROWS
-        seen[start:stop] += 1
+    def mark(rows: slice) -> None:
+        assert rows.stop - rows.start <= resources.CHUNK_ROWS
+        seen[rows] += 1
 
-    with resources.sharing(count) as share:
-        share(mark, num_rows)
+    with resources.start_workers(count) as workers:
+        workers(mark, num_rows)
     assert (seen == 1).all()
 
 
 def test_torch_multiplies_alone_in_each_thread() -> None:
     before = torch.get_num_threads()
     seen: list[int] = []
-    with resources.sharing(3) as share:
-        share(lambda start, stop: seen.append(torch.get_num_threads()), 3 * 64)
+    with resources.start_workers(3) as workers:
+        workers(lambda rows: seen.append(torch.get_num_threads()), 3 * 64)
     assert set(seen) == {1}
     assert torch.get_num_threads() == before
 
@@ -197,11 +197,11 @@ def test_distances_of_pixels_are_exact_without_any_capability() -> None:
 
 
 def test_an_error_in_a_thread_is_raised() -> None:
-    def fail(start: int, stop: int) -> None:
-        raise RuntimeError(f"rows {start} to {stop}")
+    def fail(rows: slice) -> None:
+        raise RuntimeError(f"rows {rows.start} to {rows.stop}")
 
-    with resources.sharing(2) as share, pytest.raises(RuntimeError, match="rows 0 to"):
-        share(fail, 40)
+    with resources.start_workers(2) as workers, pytest.raises(RuntimeError, match="rows 0 to"):
+        workers(fail, 40)
 
 
 _SEARCH = """

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 import oracles
 from memgen_eval.compute import engines
 from memgen_eval.compute.products import NUMPY, Products
-from memgen_eval.compute.rows import FloatFrame
+from memgen_eval.compute.rows import FloatTransform
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours import search
 from memgen_eval.neighbours.candidates import Proposal
@@ -107,13 +107,13 @@ def test_distances_next_to_a_large_offset(engine: Any, num_queries: int) -> None
 def kept(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, int]]:
     """Queries and candidates of each proposal that is asked for."""
     kept: list[tuple[int, int]] = []
-    propose = search.propose_floats
+    propose = search.propose
 
-    def watched(some: Floats, *rest: Any, **how: Any) -> Any:
-        kept.append((len(some), rest[1]))
-        return propose(some, *rest, **how)
+    def watched(queries: Floats, scan: Any) -> Any:
+        kept.append((len(queries), scan.keep))
+        return propose(queries, scan)
 
-    monkeypatch.setattr(search, "propose_floats", watched)
+    monkeypatch.setattr(search, "propose", watched)
     return kept
 
 
@@ -167,7 +167,7 @@ def test_candidate_below_its_bound_is_not_believed() -> None:
         ([0, 0.5, 0.9], 9, True),
     ):
         proposal = Proposal(indices, np.array([lower], dtype=np.float64), np.array([float(bound)]))
-        (squared, found), proven = search._compare(queries, references, 2, proposal)
+        (squared, found), proven = search._certify(queries, references, 2, proposal)
         assert squared.tolist() == [[0, 1]] and found.tolist() == [[0, 1]]
         assert proven.tolist() == [believed]
 
@@ -175,17 +175,19 @@ def test_candidate_below_its_bound_is_not_believed() -> None:
 def test_bounds_hold_for_every_reference() -> None:
     references = (5 + gaussian(300, num_values=200)) * np.logspace(-6, 6, 300)[:, None]
     queries = 5 + gaussian(40, seed=1, num_values=200)
-    frame = FloatFrame.around(references, float(np.abs(references).max()))
-    q, y = frame.convert(queries), frame.convert(references)
+    transform = FloatTransform.around(references, float(np.abs(references).max()))
+    q, y = transform.apply(queries), transform.apply(references)
     exact = squared_distances(queries, references)
     expanded = q.astype(np.float64)[:, None] - y.astype(np.float64)
-    keys = ((1 - frame.discount) * frame.norms(y)).astype(np.float32) - 2 * (q @ y.T)
-    bounds = frame.bounds_of_keys(keys, frame.norms(q))
+    keys = ((1 - transform.discount) * transform.norms(y)).astype(np.float32) - 2 * (q @ y.T)
+    bounds = transform.bounds_of_keys(keys, transform.norms(q))
     assert (bounds <= exact).all()
     middle = slice(145, 155)
     assert (bounds[:, middle] > 0.9 * exact[:, middle] - 1e-3 * exact.max()).all()
     distances = np.square(expanded).sum(axis=2).astype(np.float32)
-    assert (frame.bounds_of_distances(distances, frame.norms(q), float(frame.norms(y).max())) <= exact).all()
+    assert (
+        transform.bounds_of_distances(distances, transform.norms(q), float(transform.norms(y).max())) <= exact
+    ).all()
 
 
 @pytest.mark.parametrize("dtype", [np.float16, np.float32, np.float64])
@@ -209,9 +211,9 @@ def test_pairs_whose_float32_distance_overflows_or_vanishes_are_not_ruled_out() 
 
 
 def test_no_bound_where_float32_sums_have_none() -> None:
-    frame = FloatFrame(np.zeros(2**23), 0)
-    assert frame.discount == 1
-    assert (frame.bounds_of_keys(np.ones((1, 2), np.float32), np.ones(1)) == -np.inf).all()
+    transform = FloatTransform(np.zeros(2**23), 0)
+    assert transform.discount == 1
+    assert (transform.bounds_of_keys(np.ones((1, 2), np.float32), np.ones(1)) == -np.inf).all()
 
 
 def test_batches_and_memory_never_change_a_bit() -> None:

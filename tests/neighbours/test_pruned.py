@@ -13,11 +13,12 @@ from hypothesis import HealthCheck, given, settings, strategies as st
 from numpy.typing import NDArray
 
 from hard_rows import FLOATS, PIXELS, SIZE, equidistant, gaussian, noise, smooth, sphere
+from memgen_eval.compute.products import NUMPY
+from memgen_eval.compute.resources import start_workers
 from memgen_eval.neighbours import bound, pruning, quantizers, search
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.neighbours.topk import TopK
 from neighbour_checks import ENGINES, EVERYTHING_CODED, check, same
 
 Found = tuple[NDArray[Any], NDArray[np.int64]]
@@ -115,9 +116,9 @@ def test_codes_serve_the_next_searches(
     blocks: list[int] = []
     encode = pruning.encode
 
-    def counted(coder: Any, array: Any, start: int, stop: int, share: Any) -> Any:
-        blocks.append(stop - start if array is rows else 0)
-        return encode(coder, array, start, stop, share)
+    def counted(quantizer: Any, array: Any, part: slice, workers: Any) -> Any:
+        blocks.append(part.stop - part.start if array is rows else 0)
+        return encode(quantizer, array, part, workers)
 
     monkeypatch.setattr(pruning, "encode", counted)
     queries, rows = PIXELS["smooth"]()
@@ -128,7 +129,10 @@ def test_codes_serve_the_next_searches(
         made.append(sum(blocks))
     once = len(rows)
     assert made == [once, 2 * once, 2 * once if fits else 3 * once, (3 if fits else 4) * once]
-    assert {type(kept.coder) for kept in references._kept.values()} == {quantizers.Leading, quantizers.Whole}
+    assert {type(kept.quantizer) for kept in references._kept.values()} == {
+        quantizers.ProjectedQuantizer,
+        quantizers.ScalarQuantizer,
+    }
     assert everything_coded == [True] * 4
 
 
@@ -151,29 +155,28 @@ def test_pairs_at_the_radius_are_compared(everything_coded: list[bool]) -> None:
     """Codes without error, where the bound is the distance: a pair at the radius must pass, one beyond it must not."""
     references = np.zeros((300, 16))
     references[:, 0] = np.random.default_rng(0).permutation(np.arange(300) % 3) + 1
-    coder = quantizers.Whole(np.zeros(16), 1.0, 1e-9)
-    codes_of = coder.encode(references)
-    tile = bound.CodedTile(np.arange(300), None, (codes_of.norms >> 1).astype(np.int32), float(codes_of.errors.max()))
-    queries = np.zeros((2, 16))
-    state = bound.Bound.start(queries, references, coder.encode(queries), 1.0, TopK.empty(2, 4, np.float64))
+    quantizer = quantizers.ScalarQuantizer(np.zeros(16), 1.0, 1e-9)
+    codes_of = quantizer.encode(references)
+    half_norms, error = (codes_of.norms >> 1).astype(np.int32), float(codes_of.errors.max())
+    tile = bound.CodedTile(np.arange(300), NUMPY.pack(codes_of.values), half_norms, error, NUMPY)
+    with start_workers(1) as workers:
+        state = bound.Bound(np.zeros((2, 16)), references, 4, quantizer, workers)
     state.squared_radii[:] = 4, 9
-    keys = np.tile(tile.half_norms, (2, 1)) - (queries @ references.T).astype(np.int32)
-    pairs = state.passing(0, keys, tile)
+    pairs = state.passing(tile, slice(0, 2))
     for row, radius in enumerate((2, 3)):
         passing = pairs.references[pairs.queries == row]
         assert set(np.flatnonzero(references[:, 0] <= radius)) <= set(passing)
     assert not (references[pairs.references[pairs.queries == 0], 0] > 2).any()
 
 
-@pytest.mark.parametrize(("room", "limit"), [(bound, "_MOST_PASSING"), (pruning, "_MOST_COMPARED")])
+@pytest.mark.parametrize("limit", ["_MOST_PASSING", "_MOST_COMPARED"])
 def test_codes_that_skip_too_little_give_way(
-    room: Any,
     limit: str,
     everything_coded: list[bool],
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    monkeypatch.setattr(room, limit, 0.01)
+    monkeypatch.setattr(bound, limit, 0.01)
     for queries, references in (
         (noise(20), noise(300, 1)),
         (equidistant()[:20], equidistant()),
@@ -190,9 +193,9 @@ def test_full_store_of_pairs_is_emptied(everything_coded: list[bool], monkeypatc
     held = []
     compare = bound.Bound.compare
 
-    def watched(self: Any, pairs: Any, share: Any, *, most: float) -> int:
-        held.append(bound.num_pairs(pairs))
-        return compare(self, pairs, share, most=most)
+    def watched(self: Any, pairs: Any) -> None:
+        held.append(sum(map(len, pairs)))
+        compare(self, pairs)
 
     monkeypatch.setattr(bound.Bound, "compare", watched)
     monkeypatch.setattr(pruning, "PAIR_BYTES", 2**17)

@@ -257,11 +257,11 @@ def test_engine_that_is_not_installed(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize("k", [1, 3, 64, 70])
 def test_running_selection_over_tiles(dtype: Any, k: int) -> None:
     keys = np.random.default_rng(k).integers(-20, 20, (9, 1111)).astype(dtype)
-    best = topk.TopK.empty(9, k, dtype)
+    best = topk.TopK(9, k, dtype)
     edges = [0, 5, 69, 70, 500, 1111]
     for start, stop in pairwise(edges):
-        best.update(0, np.ascontiguousarray(keys[:4, start:stop]), start)
-        best.update(4, np.ascontiguousarray(keys[4:, start:stop]), start)
+        best.update(slice(0, 4), np.ascontiguousarray(keys[:4, start:stop]), start)
+        best.update(slice(4, 9), np.ascontiguousarray(keys[4:, start:stop]), start)
     order = np.argsort(keys, axis=1, kind="stable")[:, :k]
     assert (best.indices == order).all()
     assert (best.keys == np.take_along_axis(keys, order, axis=1)).all()
