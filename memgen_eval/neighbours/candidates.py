@@ -21,9 +21,7 @@ from memgen_eval.compute.resources import BlockPlan, blocks, budget_bytes, plan_
 from memgen_eval.compute.rows import FloatTransform, Transform, chunk_rows, dimension, read_rows
 from memgen_eval.neighbours.topk import TopK
 
-Candidates = Iterator[
-    tuple[slice, NDArray[np.int64], NDArray[Any]]
-]  # rows of queries, their candidates and lower bounds
+Candidates = Iterator[tuple[slice, NDArray[np.int64], NDArray[Any]]]  # rows of queries, indices, lower bounds
 _logger = logging.getLogger("memgen_eval.neighbours")
 
 

@@ -63,8 +63,8 @@ def test_brute_force(
     table = nearest_neighbours(queries, references, k, exclude=exclude, flip=flip)
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(duplicates, "_WIDER", wider)
-        patch.setattr(duplicates, "_TILE_VALUES", tile)
-        patch.setattr(duplicates, "_BLOCK_ROWS", 3)
+        patch.setattr(duplicates, "_EXHAUSTED_VALUES", tile)
+        patch.setattr(duplicates, "_QUERY_ROWS", 3)
         found = distinct_neighbours(table, references, tolerance=tolerance)
         rows, indices = neighbours_within(table, references, radius=tolerance)
     assert (found.indices[:, 0] == table.indices[:, 0]).all()
