@@ -203,11 +203,12 @@ def add_float_tile(sums: PosteriorSum, x0: Floats, eps: Floats | None, tile: Flo
     y, at = tile.y, slice(first, first + BLOCK_ROWS)  # (T, D)
     x0_y = _padded(x0[at]) @ y.T  # (64, T)
     eps_y = None if eps is None else _padded(eps[at]) @ y.T  # (64, T)
+    memory = np.empty((2, len(sums.sigmas), len(y)))
     for row, norm in enumerate(np.einsum("qd,qd->q", x0[at], x0[at])):
         squared = norm + tile.norms - 2 * x0_y[row]  # |x0 - y|^2, (T,)
         copies = np.flatnonzero(squared <= SAME * (norm + tile.norms))
         seen = TileDistances(squared, None if eps_y is None else eps_y[row], copies)
-        weights = sums.add(first + row, seen, tile.norms)  # softmax of -|x - y|^2 / (2 sigma^2), (S, T)
+        weights = sums.add(first + row, seen, tile.norms, memory)  # softmax of -|x - y|^2 / (2 sigma^2), (S, T)
         if weights is not None:
             sums.add_images_mass(weights)
             sums.add_images(weights.image, weights.sigmas, weights.factor, weights.values @ y)  # (S, D)

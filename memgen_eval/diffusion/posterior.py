@@ -69,13 +69,13 @@ class PosteriorSum:
         self.images_mass = np.zeros(shape)  # sums of the weights in `images`, which are rounded for uint8 tiles
         self.images_top = np.full(shape, -np.inf)  # the largest logits when `images` was last added to
 
-    def add(self, image: int, seen: TileDistances, norms: Floats) -> TileWeights | None:
+    def add(self, image: int, seen: TileDistances, norms: Floats, memory: Floats) -> TileWeights | None:
         """Add a tile to all sums of one noisy image but those of `images`; return its weights if these are wanted.
 
         A tile, whose images have squared norms (T,), is left out at the sigmas at which its weights cannot matter in
-        the sum over the training set.
+        the sum over the training set. Logits and weights are written to `memory`, (2, S, T), which is faster than new.
         """
-        logits = seen.logits(self.sigmas[:, image])  # (S, T)
+        logits = seen.logits(self.sigmas[:, image], memory)  # (S, T)
         tile_top = logits.max(axis=1)
         matters = tile_top - self.top[:, image] > math.log(DROPPED_MASS / self.num_train)
         if not matters.any():
@@ -87,7 +87,7 @@ class PosteriorSum:
         factor = np.exp(tile_top - new_top)
         self._rescale(live, image, new_top)
         np.maximum(logits, SMALLEST_LOGIT, out=logits)
-        weights = np.exp(logits)
+        weights = np.exp(logits, out=memory[1, live])
         mass = weights.sum(axis=1)
         self.mass[live, image] += factor * mass
         weighted_logits = np.einsum("st,st->s", weights, logits) + mass * (tile_top - new_top)
@@ -151,9 +151,9 @@ class PendingSum:
 
 def add_integer_tile(sums: PosteriorSum, tile: IntegerTile, products: Products, block: IntegerBlock) -> None:
     """Add the training images of a uint8 tile to the sums of a block of noisy images: all products are exact."""
-    pending: list[PendingSum] = []
+    memory, pending = np.empty((2, len(sums.sigmas), len(tile.norms))), list[PendingSum]()
     for image, seen in block.distances(tile, products):
-        weights = sums.add(image, seen, tile.norms)
+        weights = sums.add(image, seen, tile.norms, memory)
         if weights is not None:
             pending += _add_rounded(sums, weights, tile)
     if pending:

@@ -117,11 +117,11 @@ class TileDistances:
     along_noise: Floats | None  # <eps, y>, (T,); None for no noise
     copies: NDArray[np.intp]  # images of the tile that are x0 itself, (C,)
 
-    def logits(self, sigma: Floats) -> Floats:
-        """``-|x0 + sigma eps - y|^2 / (2 sigma^2)`` up to a constant for each sigma (S,): (S, T)."""
-        logits: Floats = np.multiply.outer(-0.5 / sigma**2, self.squared)
+    def logits(self, sigma: Floats, memory: Floats) -> Floats:
+        """``-|x0 + sigma eps - y|^2 / (2 sigma^2)`` up to a constant for each sigma (S,), (S, T), in memory."""
+        logits: Floats = np.multiply.outer(-0.5 / sigma**2, self.squared, out=memory[0])
         if self.along_noise is not None:
-            logits += np.multiply.outer(1 / sigma, self.along_noise)
+            logits += np.multiply.outer(1 / sigma, self.along_noise, out=memory[1])
         return logits
 
 
