@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
@@ -15,7 +15,6 @@ from memgen_eval.build_report import Found, Ran, build_report
 from memgen_eval.compute.resources import unforked_threads
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import SampleSource
-from memgen_eval.diffusion.measurements import Probe
 from memgen_eval.distributed import Ranks, joined
 from memgen_eval.errors import InputError, RankError, check_count
 from memgen_eval.features import embed, features_name
@@ -35,6 +34,9 @@ from memgen_eval.report import Report
 from memgen_eval.resemblance import cautions
 from memgen_eval.results import Estimate, Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.runtime import Stages, check_denoiser, foreign
+
+if TYPE_CHECKING:  # its module imports torch
+    from memgen_eval.diffusion.measurements import Probe
 
 NO_DENOISER = "needs a denoiser: pass denoiser="
 DATA_ALONE = f"{NO_DENOISER}, or ask for denoiser in metrics for what the data alone tells"

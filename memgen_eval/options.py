@@ -50,12 +50,10 @@ class Options:
 
     def __post_init__(self) -> None:
         """Check and convert each."""
-        from memgen_eval.diffusion.inputs import check_sigmas
-
         tolerance = self.duplicate_tolerance
         checked = {
             "metrics": chosen_metrics(self.metrics),
-            "sigmas": None if self.sigmas is None else tuple(check_sigmas(self.sigmas).tolist()),
+            "sigmas": None if self.sigmas is None else _check_sigmas(self.sigmas),
             "threshold": check_fraction("threshold", self.threshold),
             "duplicate_tolerance": None if tolerance is None else _check_tolerance(tolerance),
             "features": _check_features(self.features),
@@ -113,6 +111,12 @@ def check_measurable(path: str, where: str) -> None:
         raise InputError(f"{where} needs the model's denoiser, which only Python can give: evaluate(..., denoiser=)")
     if family == "fidelity" or name.endswith("feature_similarity"):
         raise InputError(f"{where}: {NOT_BUILT}; leave it out")
+
+
+def _check_sigmas(sigmas: Sequence[float]) -> tuple[float, ...]:
+    from memgen_eval.diffusion.inputs import check_sigmas  # imports torch
+
+    return tuple(check_sigmas(sigmas).tolist())
 
 
 def _check_tolerance(value: object) -> float:

@@ -138,7 +138,8 @@ class Prepared:
     @property
     def num_kept(self) -> int:
         """How many things are kept by now: ranks that share an evaluation have to agree."""
-        return len(vars(self)) + len(self._kept)
+        cached = [name for name, value in vars(Prepared).items() if isinstance(value, cached_property)]
+        return sum(name in vars(self) for name in cached) + len(self._kept)
 
     @cached_property
     def references(self) -> References:

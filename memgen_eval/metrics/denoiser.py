@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import math
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.diffusion.measurements import NoisedSet, Probe
 from memgen_eval.metrics.curves import (
     difference_curve,
     floats,
@@ -19,6 +19,9 @@ from memgen_eval.metrics.curves import (
 )
 from memgen_eval.metrics.statistics import LEVEL, bootstrap, percentile_interval, percentile_method
 from memgen_eval.results import Axis, Curve, Denoiser, Estimate
+
+if TYPE_CHECKING:  # its module imports torch
+    from memgen_eval.diffusion.measurements import NoisedSet, Probe
 
 MIN_SPAN = 1e-3  # mean square of D* - D_G per value below which no index is defined
 MIN_ERROR = 1e-10  # mean squared error of D_G per value below which it is rounding: nothing is relative to it

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.resources import single_thread
-from memgen_eval.diffusion.measurements import Probe, Projections
 from memgen_eval.metrics.curves import floats, mean_curve, ratio_of_sums_curve, sigma_axis
 from memgen_eval.metrics.denoiser import why_no_gaussian
 from memgen_eval.metrics.gaussian_samples import subspace_overlap
 from memgen_eval.results import Axis, Curve, Gaussian
+
+if TYPE_CHECKING:  # its module imports torch
+    from memgen_eval.diffusion.measurements import Probe, Projections
 
 MIN_RMS = 0.01  # root mean square of D_G - mu below which no cosine is defined
 OF_SAMPLES = "needs samples: see `measure_gaussian`"
