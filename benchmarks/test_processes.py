@@ -30,7 +30,7 @@ from memgen_eval.metrics.copy_rules import CARLINI_NEIGHBOURS, CopyRules
 from memgen_eval.metrics.memorization import copying, search
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 
 ROOT = Path(__file__).parent.parent
 NUM_QUERIES, NUM_TRAIN, FEW, MANY = 10_000, 50_000, 5, CARLINI_NEIGHBOURS + 1

@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from memgen_eval.metrics.novelty import authenticity as authenticity
     from memgen_eval.neighbours.duplicates import distinct_neighbours as distinct_neighbours
     from memgen_eval.neighbours.search import nearest_neighbours as nearest_neighbours
-    from memgen_eval.neighbours.table import Neighbours as Neighbours
+    from memgen_eval.neighbours.topk import Neighbours as Neighbours
     from memgen_eval.reference import Reference as Reference
     from memgen_eval.report import Report as Report
     from memgen_eval.results import Curve as Curve, Estimate as Estimate, Verdict as Verdict

@@ -18,7 +18,7 @@ from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import Ranks, joined
 from memgen_eval.errors import InputError, RankError, check_count
 from memgen_eval.features import embed, features_name
-from memgen_eval.metrics.baseline import GREY_LEVELS, NO_BASELINE, Scale
+from memgen_eval.metrics.baseline import NO_BASELINE, Scale
 from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.denoiser import measure_denoiser
 from memgen_eval.metrics.gaussian_denoiser import measure_gaussian_curves
@@ -27,12 +27,12 @@ from memgen_eval.metrics.memorization import copying, measure_memorization, patc
 from memgen_eval.metrics.novelty import known_distances, measure_novelty, with_notes
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.options import NOT_ASKED, NOT_BUILT, Options
 from memgen_eval.reference import Prepared, Reference, for_denoisers
 from memgen_eval.report import Report
 from memgen_eval.resemblance import cautions
-from memgen_eval.results import Estimate, Gaussian, Memorization, Novelty, Verdict
+from memgen_eval.results import GREY_LEVELS, Estimate, Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.runtime import Stages, check_denoiser, foreign
 
 if TYPE_CHECKING:  # its module imports torch
@@ -40,10 +40,10 @@ if TYPE_CHECKING:  # its module imports torch
 
 NO_DENOISER = "needs a denoiser: pass denoiser="
 DATA_ALONE = f"{NO_DENOISER}, or ask for denoiser in metrics for what the data alone tells"
+NO_VERDICT = "it rests on the memorization family, which was not asked for"
 REPEATS_LEFT_OUT = "{:,} samples that repeat another sample exactly are left out"
 
 log = logging.getLogger("memgen_eval")
-
 Measured = TypeVar("Measured")
 
 
@@ -231,7 +231,7 @@ def _measure(run: _Run) -> Found:
     with run.stages.stage("comparing the sets"):
         own = cautions.appearance_of(run.samples)
         warned = cautions.of_sets(run.samples, known.test, known.train, own=own, of_train=known.appearance)
-    plain, memorization, verdict = None, None, None
+    plain = memorization = verdict = None
     if options.wants("memorization") or (options.wants("novelty") and options.features == "pixels"):
         with run.stages.stage("neighbours of samples"):
             plain = search(run.samples.array(), run.index)
@@ -244,8 +244,7 @@ def _measure(run: _Run) -> Found:
             warned += cautions.of_other_readings(others, plain, baseline, run.index, run.rules)
         memorization, verdict = _memorization(run, plain, warned)
     else:
-        skipped["memorization"] = NOT_ASKED
-        skipped["verdict"] = "it rests on the memorization family, which was not asked for"
+        skipped |= {"memorization": NOT_ASKED, "verdict": NO_VERDICT}
     novelty = _attempt("novelty", run, lambda: _novelty(run, plain), skipped)
     probed = _probe(run, skipped)
     why = NO_DENOISER if run.denoiser is None else skipped.get("denoiser", "")
@@ -271,7 +270,7 @@ def _memorization(run: _Run, plain: Neighbours, warned: tuple[str, ...]) -> tupl
         baseline = run.known.searched_baseline(index, rules)
     family, verdict = measure_memorization(found, baseline, rules, run.scale, cautions=warned)
     with run.stages.stage("patches and repetition"):
-        own, others = (Estimate.undefined(NO_BASELINE),) * 2
+        own = others = Estimate.undefined(NO_BASELINE)
         if baseline is not None:
             images, seed = run.samples.array(), run.options.seed
             own, others = repetition(images, baseline.images, index, rules, originals=survey.originals, seed=seed)

@@ -28,7 +28,7 @@ from memgen_eval.metrics.data_copying import Partition, partition
 from memgen_eval.metrics.memorization import copying, search
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.resemblance.appearance import Appearance
 from memgen_eval.resemblance.cautions import appearance_of
 

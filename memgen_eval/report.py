@@ -161,7 +161,7 @@ class Report:
         return plain_table(self)
 
     def _repr_html_(self) -> str:
-        from memgen_eval.render.notebook import render_summary
+        from memgen_eval.render.html import render_summary
 
         return render_summary(self)
 

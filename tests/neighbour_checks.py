@@ -10,7 +10,7 @@ import torch
 import oracles
 from memgen_eval.compute.products import installed
 from memgen_eval.neighbours import bound, pruning, quantizers
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 
 ENGINES = [
     pytest.param(name, marks=pytest.mark.skipif(not installed(name), reason=f"{name} is not installed"))

@@ -14,7 +14,7 @@ from conftest import Pixels, noise_images
 from memgen_eval import Report, Verdict
 from memgen_eval.metrics.copy_rules import copied
 from memgen_eval.metrics.verdict import Counted, judge
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 
 Squares = NDArray[np.signedinteger[Any]]
 SHAPE = (8, 8, 3)

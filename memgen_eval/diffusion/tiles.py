@@ -13,10 +13,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.products import Products, multiply_slices, pack_slices
-from memgen_eval.compute.resources import CHUNK_ROWS
+from memgen_eval.compute.resources import CHUNK_ROWS, TILE_BYTES
 from memgen_eval.compute.rows import IntegerTransform, dimension, row_blocks
 
-TILE_BYTES = 12 * 2**20
 MAX_TILE_ROWS = 4096
 MIN_TILE_ROWS = 16
 Floats = NDArray[np.float64]

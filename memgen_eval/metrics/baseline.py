@@ -10,12 +10,12 @@ from numpy.typing import NDArray
 
 from memgen_eval.metrics.copy_rules import Copying
 from memgen_eval.neighbours.index import Index
+from memgen_eval.results import GREY_LEVELS
 
 MAX_BASELINE = 10_000
 TOLERANCE_IMAGES = 1_000
 TOLERANCE_NEIGHBOUR = 5  # the first may be a duplicate itself
 TOLERANCE_SHARE = 0.25
-GREY_LEVELS = 255.0
 NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"
 
 Bools = NDArray[np.bool_]

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.errors import InputError
 from memgen_eval.metrics.statistics import NO_IMAGES, check_fraction, proportion
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Axis, Curve, Estimate
 
 CARLINI_ALPHA = 0.5

@@ -18,7 +18,7 @@ if TYPE_CHECKING:  # its module imports torch
     from memgen_eval.diffusion.measurements import Probe, Projections
 
 MIN_RMS = 0.01  # root mean square of D_G - mu below which no cosine is defined
-OF_SAMPLES = "needs samples: see `measure_gaussian`"
+NEEDS_SAMPLES = "needs samples: see `measure_gaussian`"
 FEW_INPUTS = "needs 256 noisy inputs or more"
 ALIGNED_DIRECTIONS = 32
 ROUNDING = 1e-7  # of outputs in float32: singular directions that differ by less are not told apart
@@ -55,7 +55,7 @@ def measure_gaussian_curves(found: Probe, *, seed: int) -> Gaussian:
         linearity = mean_curve(found.linearity.model, x, notes=pairs)
         gaussian_linearity = mean_curve(found.linearity.gaussian, x, notes=pairs)
     return replace(
-        Gaussian.undefined(OF_SAMPLES),
+        Gaussian.undefined(NEEDS_SAMPLES),
         nmse=ratio_of_sums_curve(train.to_gaussian, train.energy, x, defined=energetic, seed=seed, notes=found.notes),
         cosine=_cosine(train.cosine, train.gaussian_energy, x),
         linearity=linearity,

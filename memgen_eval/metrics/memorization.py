@@ -26,7 +26,7 @@ from memgen_eval.metrics.verdict import Counted, detectable_ratio, judge, larges
 from memgen_eval.neighbours.duplicates import neighbours_within
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.search import mirrored
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Estimate, Match, Memorization, Verdict
 
 MAX_COPIES = 10_000

@@ -17,7 +17,7 @@ from memgen_eval.metrics.copy_rules import distance_ratios
 from memgen_eval.metrics.data_copying import Cells, Partition, _one_each, data_copying_test
 from memgen_eval.metrics.statistics import auc, bootstrap, percentile_interval, percentile_method, proportion
 from memgen_eval.neighbours.index import Index
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Axis, Curve, Estimate, Novelty
 
 QUANTILES = tuple(j / 100 for j in range(1, 100))

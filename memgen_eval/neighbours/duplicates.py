@@ -15,7 +15,7 @@ from memgen_eval.compute.rows import as_array, check_pair, dimension, largest_of
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.distances import block_distances, pair_distances
 from memgen_eval.neighbours.search import nearest_neighbours
-from memgen_eval.neighbours.table import Neighbours, Rows
+from memgen_eval.neighbours.topk import Neighbours, Rows
 
 NO_NEIGHBOUR = -1  # the index in column 1 where every other reference duplicates the first neighbour
 _WIDER = 64  # neighbours that are searched for before every reference is looked at

@@ -14,7 +14,7 @@ from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.neighbours.duplicates import distinct_neighbours
 from memgen_eval.neighbours.pruning import References, plan_search
 from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
-from memgen_eval.neighbours.table import Neighbours, Rows
+from memgen_eval.neighbours.topk import Neighbours, Rows
 
 
 @dataclass(frozen=True, eq=False)

@@ -24,8 +24,7 @@ from memgen_eval.errors import InputError
 from memgen_eval.neighbours.candidates import Proposal, Resources, Scan, propose
 from memgen_eval.neighbours.distances import block_distances, distance_dtype, pair_distances, squared_distances
 from memgen_eval.neighbours.pruning import References, nearest_by_codes
-from memgen_eval.neighbours.table import Neighbours
-from memgen_eval.neighbours.topk import TopK
+from memgen_eval.neighbours.topk import Neighbours, TopK
 
 __all__ = ["both_orientations", "merge_orientations", "mirrored", "nearest_neighbours", "squared_distances"]
 

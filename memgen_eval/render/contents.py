@@ -10,7 +10,7 @@ from memgen_eval.render import numbers
 from memgen_eval.render.headlines import baseline_words, columns
 from memgen_eval.render.numbers import Shown
 from memgen_eval.report import Report
-from memgen_eval.results import CAPTIONS, FAMILY_TYPES, Curve, Denoiser, Estimate
+from memgen_eval.results import CAPTIONS, FAMILY_TYPES, GREY_LEVELS, Curve, Denoiser, Estimate
 
 FAMILY_TITLES = {family: kind.title for family, kind in FAMILY_TYPES.items()}
 COMPARED = {
@@ -82,7 +82,7 @@ def _tolerance(report: Report) -> str:
     tolerance = report.settings.duplicate_tolerance
     if tolerance is None:
         return ""
-    return f" (root mean square difference up to {numbers.number(tolerance * numbers.GREY_LEVELS)} grey levels)"
+    return f" (root mean square difference up to {numbers.number(tolerance * GREY_LEVELS)} grey levels)"
 
 
 def _bound(report: Report) -> list[tuple[str, str]]:

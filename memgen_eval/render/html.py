@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cache
@@ -22,10 +23,11 @@ from memgen_eval.render.contents import (
     verdict_label,
 )
 from memgen_eval.render.gallery import Pair, Side, pairs
-from memgen_eval.render.headlines import WITHOUT_BASELINE, baseline_is_test, baseline_words, headlines
+from memgen_eval.render.headlines import HEADLINE_COLUMNS, WITHOUT_BASELINE, baseline_is_test, baseline_words, headlines
 from memgen_eval.render.numbers import visible
 from memgen_eval.render.plots import draw
 from memgen_eval.report import Report
+from memgen_eval.results import GREY_LEVELS
 
 if TYPE_CHECKING:
     from jinja2 import Template
@@ -37,6 +39,8 @@ HEADINGS = {
     "no verdict": "No verdict",
 }
 FIRST_PAIRS = 12  # the others are folded away
+CELL = 'style="text-align: left; vertical-align: top"'
+MORE = "The whole report, with pictures and charts: report.save('report.html')."
 
 
 @dataclass(frozen=True)
@@ -149,7 +153,7 @@ def _settings_rows(report: Report) -> list[tuple[str, str]]:
     written = {name: _words(value) for name, value in rows}
     tolerance = report.settings.duplicate_tolerance
     if tolerance is not None:
-        written["duplicate_tolerance"] += f" ({numbers.number(tolerance * numbers.GREY_LEVELS)} grey levels)"
+        written["duplicate_tolerance"] += f" ({numbers.number(tolerance * GREY_LEVELS)} grey levels)"
     written["metrics"] = _words(report.settings.metrics or "all")
     written["threshold"] = numbers.threshold(report.settings.threshold)
     checksums = [(f"checksum of {name}", _words(value)) for name, value in report.settings.checksums.items()]
@@ -182,3 +186,35 @@ def _words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value)) or "none"
     return str(value)
+
+
+def render_summary(report: Report) -> str:
+    """Cautions, the verdict, the headlines beside their controls, each set's account, what was skipped."""
+    skips = [f"Not measured: {', '.join(names)} ({why})" for names, why in skipped(report)]
+    parts = [
+        f"<p><strong>memgen-eval: {_escaped(verdict_label(report))}</strong></p>",
+        _list(f"Caution: {caution}" for caution in report.cautions),
+        f"<p>{_escaped(report.displayed_sentence)}</p>",
+        _table(line.cells for line in headlines(report)),
+        _list([*(f"{name}: {account}" for name, account in accounts(report)), *readings(report), *skips]),
+        f"<p>{_escaped(MORE)}</p>",
+    ]
+    return f'<div style="max-width: 60em">{"".join(parts)}</div>'
+
+
+def _table(rows: Iterable[tuple[str, ...]]) -> str:
+    lines = [_row("th", HEADLINE_COLUMNS), *(_row("td", row) for row in rows)]
+    return f"<table>{''.join(lines)}</table>"
+
+
+def _row(tag: str, cells: Iterable[str]) -> str:
+    return f"<tr>{''.join(f'<{tag} {CELL}>{_escaped(cell)}</{tag}>' for cell in cells)}</tr>"
+
+
+def _list(lines: Iterable[str]) -> str:
+    items = "".join(f"<li>{_escaped(line)}</li>" for line in lines)
+    return f"<ul>{items}</ul>" if items else ""
+
+
+def _escaped(text: str) -> str:
+    return html.escape(visible(text))

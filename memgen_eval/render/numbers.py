@@ -9,10 +9,9 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from memgen_eval.results import CAPTIONS, Curve, Estimate, Unit
+from memgen_eval.results import CAPTIONS, GREY_LEVELS, Curve, Estimate, Unit
 
 NOT_MEASURED = "not measured"
-GREY_LEVELS = 255
 INTERVAL_DIGITS = 2
 MOST_DIGITS = 4
 PLAIN_DIGITS = 3

@@ -19,7 +19,7 @@ from memgen_eval.render import numbers
 from memgen_eval.render.charts import SIGMA_LABEL, Chart, Line
 from memgen_eval.render.headlines import baseline_words
 from memgen_eval.report import Report
-from memgen_eval.results import Curve, Estimate
+from memgen_eval.results import GREY_LEVELS, Curve, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -153,11 +153,11 @@ def _prepare_cdf(axes: Axes, curves: list[Curve], *, in_pixels: bool) -> None:
 
 
 def _to_grey(distance: Any) -> Any:
-    return distance * numbers.GREY_LEVELS
+    return distance * GREY_LEVELS
 
 
 def _from_grey(grey_levels: Any) -> Any:
-    return grey_levels / numbers.GREY_LEVELS
+    return grey_levels / GREY_LEVELS
 
 
 def _prepare_thresholds(axes: Axes, threshold: float) -> None:

@@ -10,7 +10,7 @@ from memgen_eval.report import Report, dumps
 from memgen_eval.shell import write_whole
 
 ENCODING = "utf-8"
-JSON, PAGE, MARKDOWN = (".json",), (".html", ".htm"), (".md", ".markdown")
+JSON, PAGE, MARKDOWN_SUFFIXES = (".json",), (".html", ".htm"), (".md", ".markdown")
 
 
 def save_report(report: Report, path: Path, *, images: bool = True) -> None:
@@ -41,7 +41,7 @@ def _content(report: Report, path: Path, *, images: bool) -> str:
         from memgen_eval.render.html import render_html
 
         return render_html(report, images=images)
-    if suffix in MARKDOWN:
+    if suffix in MARKDOWN_SUFFIXES:
         from memgen_eval.render.table import render_markdown
 
         return render_markdown(report)

@@ -18,7 +18,7 @@ from memgen_eval.errors import InputError, range_remedy
 from memgen_eval.metrics.copy_rules import CopyRules, copied
 from memgen_eval.metrics.statistics import auc, fisher_greater
 from memgen_eval.neighbours.index import Index
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.resemblance.appearance import (
     Appearance,
     Reading,

@@ -6,15 +6,32 @@ Frozen values only; `memgen_eval.report` puts them together and knows how they a
 from __future__ import annotations
 
 from memgen_eval.results.catalogue import CAPTIONS, FAMILIES, FAMILY_TYPES, figure_kinds
-from memgen_eval.results.figures import Axis, Caption, Curve, Estimate, Family, Unit, figure
+from memgen_eval.results.figures import (
+    GREY_LEVELS,
+    LABELS,
+    Axis,
+    Caption,
+    Curve,
+    Estimate,
+    Evidence,
+    Family,
+    Gallery,
+    Label,
+    Match,
+    Provenance,
+    Settings,
+    Unit,
+    Verdict,
+    figure,
+)
 from memgen_eval.results.model_families import Denoiser, Gaussian
-from memgen_eval.results.records import LABELS, Evidence, Gallery, Label, Match, Provenance, Settings, Verdict
 from memgen_eval.results.sample_families import Fidelity, Memorization, Novelty
 
 __all__ = [
     "CAPTIONS",
     "FAMILIES",
     "FAMILY_TYPES",
+    "GREY_LEVELS",
     "LABELS",
     "Axis",
     "Caption",

@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import ClassVar
 
-from memgen_eval.results.figures import Curve, Estimate, Family, family, figure
-from memgen_eval.results.records import Match
+from memgen_eval.results.figures import Curve, Estimate, Family, Match, family, figure
 
 
 @family

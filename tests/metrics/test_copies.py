@@ -11,7 +11,7 @@ from memgen_eval.metrics.baseline import Baseline, Scale
 from memgen_eval.metrics.copy_rules import Copying, CopyRules
 from memgen_eval.metrics.memorization import measure_memorization
 from memgen_eval.metrics.statistics import proportion, proportion_difference
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.report import Memorization, Verdict
 from metric_tables import copying, table
 

@@ -15,7 +15,7 @@ from memgen_eval.errors import InputError
 from memgen_eval.neighbours import duplicates
 from memgen_eval.neighbours.duplicates import NO_NEIGHBOUR, distinct_neighbours, neighbours_within
 from memgen_eval.neighbours.search import nearest_neighbours
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 from neighbour_checks import same
 
 MOST = 2**63 - 1

@@ -18,7 +18,7 @@ from memgen_eval.compute.resources import start_workers
 from memgen_eval.neighbours import bound, pruning, quantizers, search
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.search import nearest_neighbours
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 from neighbour_checks import ENGINES, EVERYTHING_CODED, check, same
 
 Found = tuple[NDArray[Any], NDArray[np.int64]]

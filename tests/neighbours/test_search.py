@@ -18,7 +18,7 @@ from memgen_eval.compute.rows import row_blocks
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours import search, topk
 from memgen_eval.neighbours.search import merge_orientations, mirrored, nearest_neighbours, squared_distances
-from memgen_eval.neighbours.table import Neighbours
+from memgen_eval.neighbours.topk import Neighbours
 from neighbour_checks import ENGINES, check, same
 
 Pixels = NDArray[np.uint8]

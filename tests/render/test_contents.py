@@ -13,7 +13,17 @@ from memgen_eval.render.contents import COMPARED, FAMILY_TITLES, compare, eviden
 from memgen_eval.render.headlines import headlines
 from memgen_eval.render.numbers import unit_of
 from memgen_eval.report import Report, schema
-from memgen_eval.results import CAPTIONS, FAMILIES, Denoiser, Estimate, Fidelity, Gaussian, Label, Memorization, Novelty
+from memgen_eval.results import (
+    CAPTIONS,
+    FAMILIES,
+    Denoiser,
+    Estimate,
+    Fidelity,
+    Gaussian,
+    Label,
+    Memorization,
+    Novelty,
+)
 
 KINDS = {
     "memorization": Memorization,

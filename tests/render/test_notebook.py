@@ -9,7 +9,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from memgen_eval.render.notebook import render_summary
+from memgen_eval.render.html import render_summary
 from memgen_eval.report import Report
 
 ALLOWED = {"div", "p", "strong", "table", "tr", "th", "td", "ul", "li"}
