@@ -52,7 +52,7 @@ _NAMES = {
     "metrics.novelty": ("authenticity",),
     "neighbours.duplicates": ("distinct_neighbours",),
     "neighbours.search": ("nearest_neighbours",),
-    "neighbours.table": ("Neighbours",),
+    "neighbours.topk": ("Neighbours",),
     "reference": ("Reference",),
     "report": ("Report",),
     "results": ("Curve", "Estimate", "Verdict"),

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, NoReturn
 
 from memgen_eval.arguments import PROGRAM, input_files, output_files, parsed, parser, printed_output, value_range
 from memgen_eval.errors import GateError, InputError
-from memgen_eval.runtime import Stages
 from memgen_eval.shell import DONE, GATE_FAILED, as_path, check_outputs, is_stream, run, say, tell, whole_process
 
 if TYPE_CHECKING:
     from memgen_eval.gates import Gate
     from memgen_eval.report import Report
+    from memgen_eval.runtime import Stages
 
 __all__ = ["entry", "main", "parser"]
 
@@ -41,6 +41,7 @@ def entry() -> NoReturn:
 
 def _run(typed: list[str]) -> int:
     from memgen_eval.distributed import joined
+    from memgen_eval.runtime import Stages  # imports numpy, for which there may be too little memory
 
     stages, start = Stages(), time.perf_counter()
     arguments = parsed(typed)

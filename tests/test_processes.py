@@ -187,7 +187,7 @@ def main():
         print("writing", flush=True)
         time.sleep(60)
     os.fsync = wait
-    paths.write_whole(pathlib.Path("r.json"), b"half")
+    shell.write_whole(pathlib.Path("r.json"), b"half")
 whole_process("tool", main)
 """
 
