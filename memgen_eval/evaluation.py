@@ -29,7 +29,7 @@ from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.options import NOT_ASKED, NOT_BUILT, Options
-from memgen_eval.reference import Prepared, Reference, for_denoisers
+from memgen_eval.reference import Prepared, Reference, for_denoisers, in_unit_range
 from memgen_eval.report import Report
 from memgen_eval.resemblance import cautions
 from memgen_eval.results import GREY_LEVELS, Estimate, Gaussian, Memorization, Novelty, Verdict
@@ -311,7 +311,7 @@ def _try_denoiser(denoiser: Callable[..., Any] | None, train: ImageSet, options:
         return
     from memgen_eval.diffusion.probe import rehearse
 
-    image = train.read(0, 1).astype(np.float32) / np.float32(GREY_LEVELS / 2) - np.float32(1)
+    image = in_unit_range(train.read(0, 1))
     rehearse(denoiser, image, sigmas=options.sigmas, batch_size=options.denoiser_batch_size, device=device)
 
 

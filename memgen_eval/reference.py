@@ -269,7 +269,12 @@ class Prepared:
 def for_denoisers(images: ImageSet) -> NDArray[Any]:
     """Images as denoisers are given them: uint8, or float32 in [-1, 1]."""
     array = images.array()
-    return array if array.dtype == np.uint8 else array / UNIT - np.float32(1)
+    return array if array.dtype == np.uint8 else in_unit_range(array)
+
+
+def in_unit_range(grey_levels: NDArray[Any]) -> NDArray[np.float32]:
+    """Grey levels in [0, 255] as float32 in [-1, 1]."""
+    return np.asarray(grey_levels.astype(np.float32, copy=False) / UNIT - np.float32(1))
 
 
 def _left_out(images: NDArray[np.bool_], what: str) -> tuple[str, ...]:

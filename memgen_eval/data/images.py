@@ -234,13 +234,6 @@ class Survey:
         return np.bincount(self.originals, minlength=len(self.originals))[self.originals] > 1
 
 
-def repeats_among(originals: NDArray[np.int64]) -> Bools:
-    """Whether each of some images equals an earlier one of them, by what `Survey.originals` holds of them, (B,)."""
-    repeats = np.ones(len(originals), dtype=bool)
-    repeats[np.unique(originals, return_index=True)[1]] = False
-    return repeats
-
-
 def survey(blocks: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Survey:
     """Read blocks (B, C, H, W) of a set of this shape, (N, C, H, W), once."""
     checksum = hashlib.sha256(f"{dtype.name} {shape}\n".encode())
