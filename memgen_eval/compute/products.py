@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.resources import Workers, blocks
 
-SLICE = 32_768  # a sum of so many products of int8, doubled and added to a norm, stays within int32
+SLICE = 32_768  # products of int8: their sum, doubled and added to a norm, stays within int32
 _MANY_ROWS = 1_024  # what a library shares among its threads at once
-EXACT_FLOAT32_TERMS = 1_024  # a sum of so many products of int8 is at most 2**24: exact in float32 in any order
+EXACT_FLOAT32_TERMS = 1_024  # products of int8: their sum is at most 2**24: exact in float32 in any order
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ class PruningPlan:
     num_pairs: int
 
     def fits(self, num_references: int, width: int) -> bool:
-        """Whether codes of so many references may be kept."""
+        """Whether the codes of this number of references may be kept."""
         return num_references * (self.products.value_bytes * width + _TILE_VALUES) <= self.budget // 8
 
 
