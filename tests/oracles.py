@@ -80,7 +80,7 @@ def fisher(successes: int, trials: int, base_successes: int, base_trials: int) -
 
 
 def at_least(successes: int, trials: int, rate: float) -> float:
-    """The probability of so many successes or more, summed term by term, 0 < rate < 1."""
+    """The probability of at least this number of successes, summed term by term, 0 < rate < 1."""
     odds = math.log(rate), math.log1p(-rate)
     terms = ((math.log(math.comb(trials, i)), i, trials - i) for i in range(successes, trials + 1))
     return math.fsum(math.exp(ways + hits * odds[0] + misses * odds[1]) for ways, hits, misses in terms)

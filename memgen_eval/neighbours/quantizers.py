@@ -174,7 +174,7 @@ Quantizer = ScalarQuantizer | ProjectedQuantizer
 
 @dataclass(frozen=True)
 class CodeKind:
-    """What a code holds: projections on so many leading directions and a norm; every value if their number is None."""
+    """What a code holds: a norm and projections on `num_directions` directions, or all values where it is None."""
 
     width: int
     num_directions: int | None = None
