@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from math import prod
@@ -23,21 +23,17 @@ Bools = NDArray[np.bool_]
 
 
 class Rows(Protocol):
-    """Images that can be read a few at a time, along the first axis."""
+    """Images that can be read a few at a time: those of a slice, or of an array of indices."""
 
     @property
     def shape(self) -> tuple[int, ...]:
         """The shape of the whole, N first."""
-        ...
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """The type of what is read."""
-        ...
 
-    def __getitem__(self, key: Any, /) -> Any:
-        """The images of a slice, or of an array of indices."""
-        ...
+    def __getitem__(self, key: Any, /) -> Any: ...
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +132,7 @@ class ImageSet:
     @property
     def num_values(self) -> int:
         """Values of an image, C * H * W."""
-        channels, height, width = self.shape
-        return channels * height * width
+        return prod(self.shape)
 
     def read(self, start: int, stop: int) -> NDArray[Any]:
         """Images `start` to `stop`, (B, C, H, W)."""
@@ -184,7 +179,7 @@ class ImageSet:
     @cached_property
     def survey(self) -> Survey:
         """What one pass over all images finds."""
-        return survey(self.blocks(), self.source.shape, self.dtype)
+        return Survey.of(self)
 
     @property
     def distinct(self) -> NDArray[Any]:
@@ -233,28 +228,29 @@ class Survey:
         """Whether each image equals another one, (N,)."""
         return np.bincount(self.originals, minlength=len(self.originals))[self.originals] > 1
 
-
-def survey(blocks: Iterable[NDArray[Any]], shape: tuple[int, ...], dtype: np.dtype[Any]) -> Survey:
-    """Read blocks (B, C, H, W) of a set of this shape, (N, C, H, W), once."""
-    checksum = hashlib.sha256(f"{dtype.name} {shape}\n".encode())
-    first: dict[bytes, int] = {}
-    originals = np.empty(shape[0], dtype=np.int64)
-    lows, highs = np.empty(shape[:2], dtype=dtype), np.empty(shape[:2], dtype=dtype)  # (N, C)
-    grey, at = shape[1] > 1, 0
-    for block in blocks:
-        stored = block.astype(dtype.newbyteorder("<"), copy=False)
-        checksum.update(stored.data)
-        for i, image in enumerate(stored, start=at):
-            originals[i] = first.setdefault(hashlib.sha256(image.data).digest(), i)
-        planes = block.reshape(*block.shape[:2], -1)  # (B, C, H * W)
-        lows[at : at + len(block)], highs[at : at + len(block)] = planes.min(axis=2), planes.max(axis=2)
-        grey = grey and bool((planes == planes[:, :1]).all())
-        at += len(block)
-    return Survey(
-        checksum=checksum.hexdigest(),
-        originals=originals,
-        constant=(lows == highs).all(axis=1),
-        grey=grey,
-        minimum=float(lows.min()),
-        maximum=float(highs.max()),
-    )
+    @classmethod
+    def of(cls, images: ImageSet) -> Survey:
+        """What is found in one pass over all images."""
+        shape, dtype = images.source.shape, images.dtype
+        checksum = hashlib.sha256(f"{dtype.name} {shape}\n".encode())
+        first: dict[bytes, int] = {}
+        originals: list[int] = []
+        ranges: list[NDArray[Any]] = []  # the darkest and the brightest value of every channel, (2, B, C)
+        grey = shape[1] > 1
+        for block in images.blocks():
+            stored = block.astype(dtype.newbyteorder("<"), copy=False)
+            checksum.update(stored.data)
+            for image in stored:
+                originals.append(first.setdefault(hashlib.sha256(image.data).digest(), len(originals)))
+            planes = block.reshape(*block.shape[:2], -1)  # (B, C, H * W)
+            ranges.append(np.stack([planes.min(axis=2), planes.max(axis=2)]))
+            grey = grey and bool((planes == planes[:, :1]).all())
+        lows, highs = np.concatenate(ranges, axis=1)
+        return cls(
+            checksum=checksum.hexdigest(),
+            originals=np.array(originals),
+            constant=(lows == highs).all(axis=1),
+            grey=grey,
+            minimum=float(lows.min()),
+            maximum=float(highs.max()),
+        )
