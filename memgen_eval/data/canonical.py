@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import logging
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from math import isfinite, prod
+from math import inf, isfinite, prod
 from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.data.images import Shape, check_image_size
+from memgen_eval.data.images import Expected, Rows, Shape, check_image_size
 from memgen_eval.errors import InputError, range_remedy, shape_text, which_image
 
+logger = logging.getLogger(__name__)
 Layout = Literal["NHW", "NCHW", "NHWC"]
 ValueKind = Literal["uint8", "integer", "float"]
 
@@ -36,14 +38,32 @@ def layouts(shape: Sequence[int]) -> dict[Layout, Shape]:
     return fits
 
 
-def layout_of(shape: Sequence[int], *, like: Shape | None, label: str) -> tuple[Layout, Shape]:
-    """The layout of an array and its C, H, W; where two fit, the one that gives the shape `like`.
+def conversion_for(raw: Rows, expected: Expected, label: str) -> Conversion:
+    """The conversion of a set that begins with these images.
 
     Raises
     ------
     InputError
-        If no layout fits, if two do and nothing decides, if there are no images, or if their shape is not `like`.
+        If no layout fits, if two do and nothing decides, if there are no images, or if their shape is not the one
+        expected; for types that images do not have; and if integers come with a range that is not theirs.
     """
+    layout, chw = _layout(raw.shape, expected.like, label)
+    kind, value_range = _kind(raw.dtype, label), expected.value_range
+    if kind == "float":
+        value_range = value_range or UNASKED
+    elif value_range not in (None, (0.0, 255.0)):
+        raise InputError(
+            f"{label}: integers are grey levels from 0 to 255, the range given is {value_range}; leave the range out, "
+            "or give floats"
+        )
+    else:
+        value_range = None
+    stored_as = getattr(raw, "stored_as", str(raw.dtype))
+    return Conversion(raw.shape[1:], stored_as, layout, chw, kind, value_range, expected.quantize)
+
+
+def _layout(shape: Sequence[int], like: Shape | None, label: str) -> tuple[Layout, Shape]:
+    """The layout of an array and its C, H, W; where two fit, the one that gives the shape `like`."""
     fits = layouts(shape)
     if not fits:
         raise InputError(
@@ -67,7 +87,7 @@ def layout_of(shape: Sequence[int], *, like: Shape | None, label: str) -> tuple[
     return next(iter(matching.items()))
 
 
-def kind_of(dtype: np.dtype[Any], *, label: str) -> ValueKind:
+def _kind(dtype: np.dtype[Any], label: str) -> ValueKind:
     """The kind of values of an array. Raises InputError for values that images do not have."""
     if dtype == np.uint8:
         return "uint8"
@@ -99,11 +119,21 @@ def checked_range(value_range: object, *, argument: str) -> tuple[float, float] 
 class Conversion:
     """How the raw images of a set become canonical ones.
 
-    `value_range` is None for integers that are grey levels already; floats map linearly, `low` to 0 and `high` to 255,
-    clipped, and are rounded to the nearest level (ties to the even one) unless `quantize` is off.
+    Attributes
+    ----------
+    raw_shape, raw_type : of each image as it arrived
+    layout, shape : how it is read, and the C, H, W that this gives
+    kind : of its values
+    value_range : (float, float) or None
+        None for integers that are grey levels already. Floats map linearly, the lower end to 0 and the upper one to
+        255, are clipped, and are rounded to the nearest level (ties to the even one) if `quantize` is on.
     """
 
+    raw_shape: tuple[int, ...]
+    raw_type: str
     layout: Layout
+    shape: Shape
+    kind: ValueKind
     value_range: tuple[float, float] | None
     quantize: bool
 
@@ -116,10 +146,22 @@ class Conversion:
         """Raw images of any number to (B, C, H, W), contiguous; a view where nothing is to be done."""
         return np.ascontiguousarray(self._channels_first(self._levels(raw)))
 
+    def check_alike(self, raw: NDArray[Any], label: str) -> None:
+        """Raise InputError for later images of another shape or another kind of values than the first."""
+        if raw.shape[1:] != self.raw_shape:
+            raise InputError(
+                f"{label}: images of {shape_text(raw.shape[1:])}, those before of {shape_text(self.raw_shape)}; "
+                "expected one shape"
+            )
+        if not len(raw):
+            raise InputError(f"{label}: holds no images; expected at least one")
+        if _kind(raw.dtype, label) != self.kind:
+            kinds = f"values of type {raw.dtype}, those before were {self.raw_type}"
+            raise InputError(f"{label}: {kinds}; expected one type")
+
     def is_identity(self, raw: NDArray[Any]) -> bool:
         """Whether the raw images already are canonical, but perhaps for an axis of size one."""
-        untouched = self.value_range is None and raw.dtype == self.dtype and raw.dtype.isnative
-        return untouched and self._channels_first(raw).flags.c_contiguous
+        return self.kind == "uint8" and self.quantize and self._channels_first(raw).flags.c_contiguous
 
     def _levels(self, raw: NDArray[Any]) -> NDArray[Any]:
         if self.value_range is None:
@@ -139,119 +181,103 @@ class Conversion:
         return np.moveaxis(levels, -1, 1) if self.layout == "NHWC" else levels
 
 
-def conversion_for(
-    layout: Layout, kind: ValueKind, *, value_range: tuple[float, float] | None, quantize: bool, label: str
-) -> Conversion:
-    """The conversion of a set. Raises InputError if integers come with a range that is not theirs."""
-    if kind == "float":
-        return Conversion(layout, value_range or UNASKED, quantize)
-    if value_range not in (None, (0.0, 255.0)):
-        raise InputError(
-            f"{label}: integers are grey levels from 0 to 255, the range given is {value_range}; leave the range out, "
-            "or give floats"
-        )
-    return Conversion(layout, None, quantize)
+class Values:
+    """The raw values of a set, counted as they are read, and judged once all of them were.
 
-
-@dataclass(frozen=True)
-class Tally:
-    """Extremes of the raw values, and how many there are: in all, outside the range, far outside it, below -0.1."""
-
-    minimum: float
-    maximum: float
-    num_values: int
-    num_beyond: int
-    num_far: int
-    num_dark: int
-
-    def __add__(self, other: Tally) -> Tally:
-        return Tally(
-            min(self.minimum, other.minimum),
-            max(self.maximum, other.maximum),
-            self.num_values + other.num_values,
-            self.num_beyond + other.num_beyond,
-            self.num_far + other.num_far,
-            self.num_dark + other.num_dark,
-        )
-
-
-def tally(
-    raw: NDArray[Any],
-    value_range: tuple[float, float] | None,
-    *,
-    first: int = 0,
-    names: Sequence[str] | None = None,
-    label: str,
-) -> Tally:
-    """Count the values of raw images. Raises InputError naming the first image with a NaN or an infinity."""
-    minimum, maximum = float(raw.min()), float(raw.max())
-    if not (isfinite(minimum) and isfinite(maximum)):
-        wrong = ~np.isfinite(raw).reshape(len(raw), -1).all(axis=1)
-        which = which_image(first + int(wrong.argmax()), names)
-        raise InputError(f"{label}: {which} holds NaN or infinity; expected finite values: leave it out or fix it")
-    low, high = value_range or (0.0, 255.0)
-
-    def num_outside(margin: float) -> int:
-        if minimum >= low - margin and maximum <= high + margin:
-            return 0
-        return int(np.count_nonzero((raw < low - margin) | (raw > high + margin)))
-
-    dark = int(np.count_nonzero(raw < DARK)) if minimum < DARK else 0
-    return Tally(minimum, maximum, raw.size, num_outside(0), num_outside(FAR_OUTSIDE * (high - low)), dark)
-
-
-def out_of_hand(seen: Tally) -> bool:
-    """Whether values lie so far out that no further image can make floats without a range acceptable."""
-    return seen.minimum < -NONE_BEYOND or seen.maximum > NONE_BEYOND
-
-
-def refuse_range(seen: Tally, *, argument: str, label: str) -> InputError:
-    """The error for floats whose range nobody gave and nobody can tell."""
-    dark = f", {seen.num_dark:,} of {seen.num_values:,} values below {DARK}" if seen.minimum < 0 else ""
-    return InputError(
-        f"{label}: floats from {seen.minimum:.4g} to {seen.maximum:.4g}{dark}; without a range only [-1, 1] is "
-        f"accepted ({DARK_SHARE:.1%} of the values below {DARK}, none beyond {NONE_BEYOND}): {range_remedy(argument)}"
-    )
-
-
-def judge_values(
-    seen: Tally, kind: ValueKind, value_range: tuple[float, float] | None, *, argument: str, label: str
-) -> tuple[tuple[str, ...], dict[str, Any] | None]:
-    """Whether the values of the whole set are what they are taken for; notes, and what was clipped if anything was.
-
-    Warns
-    -----
-    UserWarning
-        If more than 5 % of the values lie outside a range that was given.
-
-    Raises
-    ------
-    InputError
-        For integers outside 0 to 255, and for floats without a range that are not plainly in [-1, 1].
+    Counted are all values of floats and of integers, those outside the range, those far outside it and those below
+    -0.1. Every value of uint8 is a grey level: of these nothing but the number of images is kept.
     """
-    if kind != "float":
-        if seen.num_beyond:
-            raise InputError(
-                f"{label}: integers from {seen.minimum:.0f} to {seen.maximum:.0f}; expected grey levels from 0 to 255"
+
+    def __init__(self, conversion: Conversion, expected: Expected, names: Sequence[str] | None = None) -> None:
+        self.conversion, self.expected, self.names = conversion, expected, names
+        self.minimum, self.maximum = inf, -inf
+        self.num_images = self.num_values = self.num_beyond = self.num_far = self.num_dark = 0
+
+    def count(self, raw: NDArray[Any], label: str) -> None:
+        """Count those of the next images. Raises InputError naming the first image with a NaN or an infinity."""
+        first, self.num_images = self.num_images, self.num_images + len(raw)
+        if self.conversion.kind == "uint8":
+            return
+        minimum, maximum = float(raw.min()), float(raw.max())
+        if not (isfinite(minimum) and isfinite(maximum)):
+            wrong = ~np.isfinite(raw).reshape(len(raw), -1).all(axis=1)
+            which = which_image(first + int(wrong.argmax()), self.names)
+            raise InputError(f"{label}: {which} holds NaN or infinity; expected finite values: leave it out or fix it")
+        self.minimum, self.maximum = min(self.minimum, minimum), max(self.maximum, maximum)
+        self.num_values += raw.size
+        low, high = self.conversion.value_range or (0.0, 255.0)
+        if minimum < low or maximum > high:
+            far = FAR_OUTSIDE * (high - low)
+            self.num_beyond += int(np.count_nonzero((raw < low) | (raw > high)))
+            self.num_far += int(np.count_nonzero((raw < low - far) | (raw > high + far)))
+        if minimum < DARK:
+            self.num_dark += int(np.count_nonzero(raw < DARK))
+
+    def judge_early(self, label: str, *, is_first: bool) -> None:
+        """Raise InputError for values that no later images can make right; after the first, warn where they have to."""
+        if self._out_of_hand:
+            raise self._refusal(label)
+        if is_first and self._is_unasked and not self.num_dark:
+            logger.warning(
+                "%s: no value below %g so far; if that stays so, the whole set will be refused: %s",
+                label,
+                DARK,
+                range_remedy(self.expected.argument),
             )
-        return (), None
-    if value_range is None and (out_of_hand(seen) or seen.num_dark < DARK_SHARE * seen.num_values):
-        raise refuse_range(seen, argument=argument, label=label)
-    if not seen.num_beyond:
-        return (), None
-    low, high = value_range or UNASKED
-    share = seen.num_beyond / seen.num_values
-    clipped = {
-        "count": seen.num_beyond,
-        "share": share,
-        "far_share": seen.num_far / seen.num_values,
-        "minimum": seen.minimum,
-        "maximum": seen.maximum,
-    }
-    note = (
-        f"clipped to [{low:g}, {high:g}]: {seen.num_beyond:,} of {seen.num_values:,} values ({100 * share:.2g} %), "
-        f"from {seen.minimum:.4g} to {seen.maximum:.4g}"
-    )
-    if share > WARN_SHARE:
-        warnings.warn(f"{label}: {note}; is the range right?", UserWarning, stacklevel=2)
-    return (note,), clipped
+
+    def judge(self, label: str) -> tuple[tuple[str, ...], dict[str, Any] | None]:
+        """Whether the values of the whole set are what they are taken for; notes, and what was clipped if anything was.
+
+        Warns
+        -----
+        UserWarning
+            If more than 5 % of the values lie outside a range that was given.
+
+        Raises
+        ------
+        InputError
+            For integers outside 0 to 255, and for floats without a range that are not plainly in [-1, 1].
+        """
+        if self._out_of_hand or (self._is_unasked and self.num_dark < DARK_SHARE * self.num_values):
+            raise self._refusal(label)
+        if not self.num_beyond:
+            return (), None
+        low, high = self.conversion.value_range or UNASKED
+        share = self.num_beyond / self.num_values
+        clipped = {
+            "count": self.num_beyond,
+            "share": share,
+            "far_share": self.num_far / self.num_values,
+            "minimum": self.minimum,
+            "maximum": self.maximum,
+        }
+        note = (
+            f"clipped to [{low:g}, {high:g}]: {self.num_beyond:,} of {self.num_values:,} values ({100 * share:.2g} %), "
+            f"from {self.minimum:.4g} to {self.maximum:.4g}"
+        )
+        if share > WARN_SHARE:
+            warnings.warn(f"{label}: {note}; is the range right?", UserWarning, stacklevel=2)
+        return (note,), clipped
+
+    @property
+    def _is_unasked(self) -> bool:
+        """Whether these are floats whose range nobody gave."""
+        return self.conversion.kind == "float" and self.expected.value_range is None
+
+    @property
+    def _out_of_hand(self) -> bool:
+        """Whether values lie so far out that no further image can make the set acceptable."""
+        if self._is_unasked:
+            return self.minimum < -NONE_BEYOND or self.maximum > NONE_BEYOND
+        return self.conversion.kind == "integer" and self.num_beyond > 0
+
+    def _refusal(self, label: str) -> InputError:
+        if self.conversion.kind == "integer":
+            extremes = f"integers from {self.minimum:.0f} to {self.maximum:.0f}"
+            return InputError(f"{label}: {extremes}; expected grey levels from 0 to 255")
+        dark = f", {self.num_dark:,} of {self.num_values:,} values below {DARK}" if self.minimum < 0 else ""
+        return InputError(
+            f"{label}: floats from {self.minimum:.4g} to {self.maximum:.4g}{dark}; without a range only [-1, 1] is "
+            f"accepted ({DARK_SHARE:.1%} of the values below {DARK}, none beyond {NONE_BEYOND}): "
+            f"{range_remedy(self.expected.argument)}"
+        )

@@ -64,6 +64,17 @@ class Images:
     stamp: Stamp | None = None
 
 
+@dataclass(frozen=True)
+class Expected:
+    """What is asked of a set, and the word for it in messages: the parameters of `load_images`, the range checked."""
+
+    argument: str
+    value_range: tuple[float, float] | None = None
+    like: Shape | None = None
+    quantize: bool = True
+    num_images: int | None = None
+
+
 def check_image_size(num_values: int, label: str) -> None:
     """Raise InputError for images too large for a block of them to fit into memory."""
     if num_values > LARGEST_IMAGE:

@@ -2,42 +2,19 @@
 
 from __future__ import annotations
 
-import logging
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+import sys
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from math import prod
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.data.canonical import (
-    DARK,
-    Conversion,
-    Tally,
-    ValueKind,
-    conversion_for,
-    judge_values,
-    kind_of,
-    layout_of,
-    out_of_hand,
-    refuse_range,
-    tally,
-)
-from memgen_eval.data.images import IN_MEMORY, Images, ImageSet, Rows, Shape, block_bounds
+from memgen_eval.data.canonical import Conversion, Values, conversion_for
+from memgen_eval.data.images import IN_MEMORY, Expected, Images, ImageSet, Rows, block_bounds
 from memgen_eval.data.tensors import TensorRows, is_tensor
-from memgen_eval.errors import InputError, place, range_remedy, shape_text
-
-logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Expected:
-    """What is asked of a set: the word for it in messages, its range if one was given, the shape it must have."""
-
-    argument: str
-    value_range: tuple[float, float] | None
-    like: Shape | None
-    quantize: bool
+from memgen_eval.errors import InputError, place
 
 
 @dataclass(frozen=True, eq=False)
@@ -59,7 +36,7 @@ class Converted:
         return self.conversion(np.asarray(self.rows[key]))
 
 
-def take_array(images: Images, expected: Expected, *, num_images: int | None) -> ImageSet:
+def take_array(images: Images, expected: Expected) -> ImageSet:
     """The image set of an array, a tensor, or rows on disk; the array itself where it is canonical already.
 
     Raises
@@ -69,203 +46,110 @@ def take_array(images: Images, expected: Expected, *, num_images: int | None) ->
     """
     label = expected.argument if images.path is None else place(expected.argument, images.path)
     rows: Rows = TensorRows(images.array) if is_tensor(images.array) else images.array
-    layout, chw = layout_of(rows.shape, like=expected.like, label=label)
-    kind = kind_of(rows.dtype, label=label)
-    conversion = conversion_for(layout, kind, value_range=expected.value_range, quantize=expected.quantize, label=label)
-    total = _checked_count(rows.shape[0], num_images, label)
-    shape = (total, *chw)
-    names = _names(images, total, cut=num_images is not None, label=label)
-    source, seen = _converted(rows, shape, kind, conversion, images.names, label)
-    notes, clipped = (
-        ((), None)
-        if seen is None
-        else judge_values(seen, kind, expected.value_range, argument=expected.argument, label=label)
-    )
-    if images.stamp is not None:
-        images.stamp.check()
-    return ImageSet(
-        source,
-        names,
-        _arrival(
-            images, rows, shape, kind, conversion, (*images.notes, *notes), clipped, expected.value_range is not None
-        ),
-        None if isinstance(source, np.ndarray) and source.flags.owndata else images.stamp,
-    )
+    conversion = conversion_for(rows, expected, label)
+    images, count = _cut(images, rows.shape[0], expected, label)
+    values = Values(conversion, expected, images.names)
+    source = _canonical(rows, count, values, label)
+    return _finished(source, images, values, label)
+
+
+def _canonical(rows: Rows, count: int, values: Values, label: str) -> Rows:
+    """The first rows in canonical form, and all values counted that have to be looked at.
+
+    They are the array itself if nothing is to be done, a new one up to 512 MiB, beyond converted when they are read.
+    """
+    conversion, shape = values.conversion, (count, *values.conversion.shape)
+    if conversion.kind == "uint8" and (isinstance(rows, np.ndarray) or getattr(rows, "on_host", False)):
+        raw = np.asarray(rows[:count])
+        if conversion.is_identity(raw):
+            return conversion(raw)
+    fits = prod(shape) * conversion.dtype.itemsize <= IN_MEMORY
+    whole = np.empty(shape, dtype=conversion.dtype) if fits else None
+    if whole is None and conversion.kind == "uint8":
+        return Converted(rows, conversion, shape)
+    for start, stop in block_bounds(count, prod(shape[1:]), fewest=1):  # nothing is summed here
+        raw = np.asarray(rows[start:stop])
+        values.count(raw, label)
+        if whole is not None:
+            whole[start:stop] = conversion(raw)
+    return Converted(rows, conversion, shape) if whole is None else whole
 
 
 def take_stream(
-    batches: Iterable[NDArray[Any]],
-    images: Images,
-    expected: Expected,
-    *,
-    label: str,
-    unit: str,
-    num_images: int | None = None,
+    batches: Iterable[NDArray[Any]], images: Images, expected: Expected, *, label: str, unit: str
 ) -> ImageSet:
     """The image set of batches that come one after the other, each converted at once and then let go.
 
-    `unit` is what a batch is called in messages. At most `num_images` are taken, and at least as many are expected.
+    `unit` is what a batch is called in messages.
     """
-    whole: NDArray[Any] | None = None
-    first: _Opening | None = None
-    seen: Tally | None = None
-    count = 0
+    values: Values | None = None
+    whole: NDArray[Any] = np.empty(0)
     for number, batch in enumerate(batches, start=1):
-        raw = batch if num_images is None else batch[: num_images - count]
         here = f"{label}, {unit} {number}"
-        if first is None:
-            first = _opening(raw, expected, here)
-        _check_alike(raw, first, here)
-        if first.kind != "uint8":
-            measured = tally(raw, first.conversion.value_range, first=count, label=here)
-            seen = measured if seen is None else seen + measured
-            _check_early(seen, first.kind, expected, here, is_first=number == 1)
-        whole = _appended(whole, first.conversion(raw), count)
-        count += len(raw)
-        if count == num_images:
+        if values is None:
+            conversion = conversion_for(batch, expected, here)
+            values, whole = Values(conversion, expected), np.empty((0, *conversion.shape), conversion.dtype)
+        values.conversion.check_alike(batch, here)
+        raw = batch[: (expected.num_images or sys.maxsize) - values.num_images]
+        values.count(raw, here)
+        values.judge_early(here, is_first=number == 1)
+        _append(whole, values.conversion(raw), values.num_images)
+        if values.num_images == expected.num_images:
             break
-    if first is None or whole is None:
+    if values is None:
         raise InputError(f"{label}: holds no images; expected at least one")
-    _checked_count(count, num_images, label)
+    images, count = _cut(images, values.num_images, expected, label)
     whole.resize((count, *whole.shape[1:]), refcheck=False)
-    notes, clipped = (
-        ((), None)
-        if seen is None
-        else judge_values(seen, first.kind, expected.value_range, argument=expected.argument, label=label)
-    )
-    notes, given = (*images.notes, *notes), expected.value_range is not None
-    arrival = _arrival(images, first.raw, whole.shape, first.kind, first.conversion, notes, clipped, given)
-    return ImageSet(whole, _names(images, count, cut=num_images is not None, label=label), arrival)
+    return _finished(whole, images, values, label)
 
 
-def _appended(whole: NDArray[Any] | None, rows: NDArray[Any], count: int) -> NDArray[Any]:
-    """One array whose first `count` rows are followed by these: it grows where it lies.
+def _append(whole: NDArray[Any], rows: NDArray[Any], count: int) -> None:
+    """Make these the last of the first `count` rows of one array, which grows where it lies.
 
     Thousands of small arrays, kept one by one, would lie between the large ones that a sampler lets go, and the memory
     of these could not be used again.
     """
-    if whole is None:
-        return np.array(rows, order="C")
-    if count + len(rows) > len(whole):
-        whole.resize((max(count + len(rows), 3 * len(whole) // 2), *whole.shape[1:]), refcheck=False)
-    whole[count : count + len(rows)] = rows
-    return whole
+    if count > len(whole):
+        whole.resize((max(count, 3 * len(whole) // 2), *whole.shape[1:]), refcheck=False)
+    whole[count - len(rows) : count] = rows
 
 
-@dataclass(frozen=True, eq=False)
-class _Opening:
-    """What the first batch settles for all."""
+def _cut(images: Images, available: int, expected: Expected, label: str) -> tuple[Images, int]:
+    """With the names of the images taken alone, and how many these are.
 
-    raw: NDArray[Any]
-    kind: ValueKind
-    conversion: Conversion
-
-
-def _opening(raw: NDArray[Any], expected: Expected, label: str) -> _Opening:
-    layout, _ = layout_of(raw.shape, like=expected.like, label=label)
-    kind = kind_of(raw.dtype, label=label)
-    conversion = conversion_for(layout, kind, value_range=expected.value_range, quantize=expected.quantize, label=label)
-    return _Opening(raw[:0], kind, conversion)
-
-
-def _check_alike(raw: NDArray[Any], first: _Opening, label: str) -> None:
-    if raw.shape[1:] != first.raw.shape[1:]:
-        raise InputError(
-            f"{label}: images of {shape_text(raw.shape[1:])}, those before of {shape_text(first.raw.shape[1:])}; "
-            "expected one shape"
-        )
-    if not len(raw):
-        raise InputError(f"{label}: holds no images; expected at least one")
-    if kind_of(raw.dtype, label=label) != first.kind:
-        raise InputError(f"{label}: values of type {raw.dtype}, those before were {first.raw.dtype}; expected one type")
-
-
-def _check_early(seen: Tally, kind: ValueKind, expected: Expected, label: str, *, is_first: bool) -> None:
-    """What need not wait for the last image: values that no later ones can make right, and a hint where they might."""
-    if kind == "integer" and seen.num_beyond:
-        judge_values(seen, kind, None, argument=expected.argument, label=label)
-    if kind != "float" or expected.value_range is not None:
-        return
-    if out_of_hand(seen):
-        raise refuse_range(seen, argument=expected.argument, label=label)
-    if is_first and not seen.num_dark:
-        logger.warning(
-            "%s: no value below %g so far; if that stays so, the whole set will be refused: %s",
-            label,
-            DARK,
-            range_remedy(expected.argument),
-        )
-
-
-def _checked_count(available: int, num_images: int | None, label: str) -> int:
-    if num_images is None:
-        return available
-    if num_images < 1:
-        raise InputError(f"{label}: {num_images} images asked for; expected at least one")
-    if num_images > available:
-        raise InputError(f"{label}: {num_images} images asked for, {available} are there; ask for fewer or give more")
-    return num_images
-
-
-def _names(images: Images, count: int, *, cut: bool, label: str) -> Sequence[str] | None:
-    """The names of the images taken; a set that is cut may have more."""
+    Raises InputError if there are fewer images than were asked for, or other than one name for each.
+    """
+    count = expected.num_images or available
+    if count > available:
+        raise InputError(f"{label}: {count} images asked for, {available} are there; ask for fewer or give more")
     if images.names is None:
-        return None
-    if len(images.names) < count or (len(images.names) > count and not cut):
+        return images, count
+    if len(images.names) < count or (len(images.names) > count and expected.num_images is None):
         raise InputError(f"{label}: {len(images.names)} names for {count} images; expected one for each")
-    return images.names[:count]
+    return replace(images, names=images.names[:count]), count
 
 
-def _converted(
-    rows: Rows, shape: tuple[int, ...], kind: ValueKind, conversion: Conversion, names: Sequence[str] | None, label: str
-) -> tuple[Rows, Tally | None]:
-    """The canonical source, and what its values were if they had to be looked at."""
-    total, num_values = shape[0], int(np.prod(shape[1:]))
-    if kind == "uint8" and (isinstance(rows, np.ndarray) or (isinstance(rows, TensorRows) and rows.on_host)):
-        raw = np.asarray(rows[:total])
-        if conversion.is_identity(raw):
-            return conversion(raw), None
-    whole = None
-    if total * num_values * conversion.dtype.itemsize <= IN_MEMORY:
-        whole = np.empty(shape, dtype=conversion.dtype)
-    seen: Tally | None = None
-    for start, stop in block_bounds(total, num_values, fewest=1):  # nothing is summed here
-        if kind == "uint8" and whole is None:
-            break
-        raw = np.asarray(rows[start:stop])
-        if kind != "uint8":
-            measured = tally(raw, conversion.value_range, first=start, names=names, label=label)
-            seen = measured if seen is None else seen + measured
-        if whole is not None:
-            whole[start:stop] = conversion(raw)
-    return (Converted(rows, conversion, shape) if whole is None else whole), seen
-
-
-def _arrival(
-    images: Images,
-    rows: Rows,
-    shape: tuple[int, ...],
-    kind: ValueKind,
-    conversion: Conversion,
-    notes: tuple[str, ...],
-    clipped: dict[str, Any] | None,
-    given: bool,
-) -> dict[str, Any]:
-    """How a set arrived, in JSON types; `given`: whether the user said what its values mean."""
-    low, high = conversion.value_range or (0.0, 255.0)
+def _finished(source: Rows, images: Images, values: Values, label: str) -> ImageSet:
+    """The set once all of its values are known, with how it arrived in JSON types."""
+    notes, clipped = values.judge(label)
+    if images.stamp is not None:
+        images.stamp.check()
+    conversion, asked = values.conversion, values.expected.value_range
     rounding = "none: grey levels"
-    if kind == "float":
+    if conversion.kind == "float":
         rounding = "to the nearest of 256 levels" if conversion.quantize else "none: quantize is off"
-    return {
+    arrival = {
         "form": images.form,
         "path": images.path,
-        "dtype": getattr(rows, "stored_as", None) or str(rows.dtype),
-        "num_images": shape[0],
-        "shape": list(shape[1:]),
+        "dtype": conversion.raw_type,
+        "num_images": source.shape[0],
+        "shape": list(source.shape[1:]),
         "layout": " ".join(conversion.layout),
-        "value_range": [low, high],
-        "range_given": given or kind != "float",
+        "value_range": list(conversion.value_range or (0.0, 255.0)),
+        "range_given": asked is not None or conversion.kind != "float",
         "rounding": rounding,
         "clipped": clipped,
-        "notes": list(notes),
+        "notes": [*images.notes, *notes],
     }
+    in_memory = isinstance(source, np.ndarray) and source.flags.owndata
+    return ImageSet(source, images.names, arrival, None if in_memory else images.stamp)

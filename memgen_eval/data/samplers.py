@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from memgen_eval.data.batches import batch_of
 from memgen_eval.data.canonical import checked_range
-from memgen_eval.data.images import Images, ImageSet, Shape
-from memgen_eval.data.intake import Expected, take_stream
+from memgen_eval.data.images import Expected, Images, ImageSet, Shape
+from memgen_eval.data.intake import take_stream
 from memgen_eval.data.sources import load_images
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError, check_count, one_line

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 
 from memgen_eval.data import archives, arrays, batches, datasets, pictures, tensors
-from memgen_eval.data.archives import Pictures
 from memgen_eval.data.canonical import checked_range
 from memgen_eval.data.datasets import is_known, known_names, load_named
-from memgen_eval.data.images import Images, ImageSet, Shape
-from memgen_eval.data.intake import Expected, take_array, take_stream
+from memgen_eval.data.images import Expected, Images, ImageSet, Shape
+from memgen_eval.data.intake import take_array, take_stream
 from memgen_eval.data.tensors import TensorRows, check_plain, is_tensor, to_numpy
 from memgen_eval.errors import InputError, place, quoted, reading
 from memgen_eval.runtime import member, misplaced
@@ -79,25 +78,17 @@ def load_images(
     InputError
         For whatever cannot be used: what arrived, what was expected, what to do.
     """
-    given, value_range = _given(source, value_range, argument)
-    expected = Expected(argument, checked_range(value_range, argument=argument), like, quantize)
+    given = source if isinstance(source, Images) else Images(source)
+    own = given.value_range
+    if own is not None and value_range is not None and tuple(own) != tuple(value_range):
+        raise InputError(f"{argument}: range {own} in Images and {value_range} as value_range; leave one of them out")
+    if num_images is not None and num_images < 1:
+        raise InputError(f"{argument}: {num_images} images asked for; expected at least one")
+    expected = Expected(argument, checked_range(own or value_range, argument=argument), like, quantize, num_images)
     if isinstance(given.array, str | os.PathLike):
         read = _read_text(given.array, argument=argument, like=like, data_dir=data_dir)
         given = replace(read, names=given.names if given.names is not None else read.names)
-    return _taken(given, expected, num_images)
-
-
-def _given(
-    source: object, value_range: tuple[float, float] | None, argument: str
-) -> tuple[Images, tuple[float, float] | None]:
-    """The source as `Images`, and its range: its own, or the one given as an argument."""
-    if not isinstance(source, Images):
-        return Images(source), value_range
-    if source.value_range is None or value_range is None or tuple(source.value_range) == tuple(value_range):
-        return source, source.value_range or value_range
-    raise InputError(
-        f"{argument}: range {source.value_range} in Images and {value_range} as value_range; leave one of them out"
-    )
+    return _taken(given, expected)
 
 
 def _read_text(
@@ -116,39 +107,33 @@ def _read_text(
     return read_path(path, argument=argument, like=like)
 
 
-def _taken(given: Images, expected: Expected, num_images: int | None) -> ImageSet:
+def _taken(given: Images, expected: Expected) -> ImageSet:
     """The set of what now is an array, rows, a Dataset or an iterable."""
     source: Any = given.array
     like, argument = expected.like, expected.argument
     check_plain(source, label=argument)
     if batches.is_array(source):
         array = source if is_tensor(source) else to_numpy(source, label=argument)
-        return take_array(replace(given, array=array), expected, num_images=num_images)
-    if isinstance(source, Pictures | TensorRows):
-        return take_array(given, expected, num_images=num_images)
+        return take_array(replace(given, array=array), expected)
+    if isinstance(source, archives.Pictures | TensorRows):
+        return take_array(given, expected)
+    form = type(source).__name__
     if batches.is_dataset(source):
-        given = replace(given, form=f"Dataset ({type(source).__name__})")
-        stream = batches.dataset_batches(source, like=like, most=num_images, label=argument)
+        form = f"Dataset ({form})"
+        stream = batches.dataset_batches(source, like=like, most=expected.num_images, label=argument)
     elif hasattr(type(source), "__iter__") and not isinstance(source, Mapping):
-        given = replace(given, form=f"iterable ({type(source).__name__})")
+        form = f"iterable ({form})"
         stream = batches.iterable_batches(source, like=like, label=argument)
     elif isinstance(source, Mapping) or member(source, "images") is not None or batches.is_picture(source):
-        given = replace(given, form=type(source).__name__)
         stream = iter([batches.batch_of(source, like=like, label=argument)])
+    elif what := misplaced(source):
+        raise InputError(f"{argument}: {what}")
     else:
-        what = misplaced(source)
-        raise InputError(
-            f"{argument}: {what}"
-            if what
-            else f"{argument}: a {type(source).__name__} is not an image set; {_remedy(source, argument)}"
-        )
-    return take_stream(stream, given, expected, label=argument, unit="batch", num_images=num_images)
-
-
-def _remedy(source: object, argument: str) -> str:
-    if callable(source) and argument != "samples":
-        return "only samples may be drawn from a sampler: give the images"
-    return "expected an array, a tensor, a path, a known name, a Dataset, or an iterable of batches"
+        remedy = "expected an array, a tensor, a path, a known name, a Dataset, or an iterable of batches"
+        if callable(source) and argument != "samples":
+            remedy = "only samples may be drawn from a sampler: give the images"
+        raise InputError(f"{argument}: a {form} is not an image set; {remedy}")
+    return take_stream(stream, replace(given, form=form), expected, label=argument, unit="batch")
 
 
 def read_path(path: Path, *, argument: str, like: Shape | None) -> Images:
