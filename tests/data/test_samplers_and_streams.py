@@ -12,18 +12,20 @@ import scipy.sparse
 import torch
 from PIL import Image
 
-from memgen_eval import InputError
+from memgen_eval import InputError, evaluate
 from memgen_eval.data.images import Images
-from memgen_eval.data.samplers import draw_samples
+from memgen_eval.data.samplers import SampleSource
 from memgen_eval.data.sources import load_images
+from memgen_eval.distributed import ALONE
 
 
 def load(source, **keywords):
     return load_images(source, **{"argument": "samples", **keywords})
 
 
-def draw(sampler, **keywords):
-    return draw_samples(sampler, **{"num_samples": 60, "batch_size": 16, "seed": 0, "like": (3, 8, 6), **keywords})
+def draw(sampler, *, num_samples=60, batch_size=16, value_range=None, like=(3, 8, 6), seed=0):
+    source = SampleSource(sampler, num_samples, batch_size, value_range, data_dir=None, device=None)
+    return source.load(like, quantize=True, seed=seed, ranks=ALONE)
 
 
 def refusal(function, *arguments, **keywords):
@@ -221,13 +223,12 @@ def test_only_samples_may_be_a_sampler():
 @pytest.mark.parametrize(
     ("num_samples", "calls"), [(1, [1]), (5, [5]), (64, [64]), (128, [64, 64]), (130, [64, 64, 2])]
 )
-def test_a_sampler_is_asked_for_exactly_what_is_missing(num_samples, calls, grey):
+def test_a_sampler_is_asked_for_exactly_what_is_missing(num_samples, calls, grey, caplog):
+    caplog.set_level("INFO", "memgen_eval")
     sampler = in_turn(np.concatenate([grey] * 4))
-    progress = []
-    found = draw(
-        sampler, num_samples=num_samples, batch_size=64, like=None, on_progress=lambda *counts: progress.append(counts)
-    )
+    found = draw(sampler, num_samples=num_samples, batch_size=64, like=None)
     assert sampler.asked == calls and len(found) == num_samples
+    progress = [(record.done, record.total) for record in caplog.records]
     assert progress == [(int(total), num_samples) for total in np.cumsum(calls)]
 
 
@@ -290,7 +291,8 @@ def test_a_sampler_of_nan_or_of_another_range(nhwc, nchw, caplog):
 
 @pytest.mark.parametrize("name", ["num_samples", "batch_size"])
 def test_counts_are_at_least_one(name, nhwc):
-    assert name in refusal(draw, in_turn(nhwc), **{name: 0})
+    sampler = in_turn(nhwc)
+    assert name in refusal(evaluate, sampler, train=nhwc, **{name: 0}) and not sampler.asked
 
 
 def test_seeds_make_samples_independent_of_the_batch_size():
