@@ -6,52 +6,42 @@ import os
 import stat
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
-from typing import IO, Any, Protocol
+from typing import IO, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data import pictures
-from memgen_eval.data.files import members_of, stamp_of, stamp_of_file
-from memgen_eval.data.images import Images, Shape
-from memgen_eval.errors import InputError, listed, place, quoted, reading
+from memgen_eval.data.files import members_of, stamp_of
+from memgen_eval.data.images import Expected, Images, Shape
+from memgen_eval.errors import InputError, listed, place, quoted, reading, shape_text
 
 LARGEST_MEMBER = 2**27  # bytes of an unpacked image file: what claims more is a bomb
 
 
-class Store(Protocol):
-    """Where the bytes of image files lie."""
+@dataclass(frozen=True, eq=False)
+class Store:
+    """A folder of image files, or a zip archive of them: how they are opened, and what messages call them."""
 
-    def open(self, name: str) -> IO[bytes]:
-        """The file of this relative path, to be read."""
-        ...
+    path: Path
+    argument: str
+    bytes_of: Callable[[str], IO[bytes]]
 
+    def label(self, name: str) -> str:
+        """What messages about the file of this relative path begin with."""
+        return place(self.argument, f"{self.path}/{name}")
 
-@dataclass(frozen=True)
-class Folder:
-    """Image files below a folder."""
-
-    root: Path
-
-    def open(self, name: str) -> IO[bytes]:
-        """The file of this relative path."""
-        return (self.root / name).open("rb")
-
-
-@dataclass(frozen=True)
-class Zip:
-    """Image files inside a zip archive; their paths serve as names alone, nothing is unpacked to disk."""
-
-    archive: zipfile.ZipFile
-
-    def open(self, name: str) -> IO[bytes]:
-        """The member of this name, unpacked: its checksum is compared, and seeking back costs nothing."""
-        return BytesIO(self.archive.read(name))
+    @contextmanager
+    def open(self, name: str) -> Iterator[IO[bytes]]:
+        """The file of this relative path; whatever is raised while it is read becomes an InputError that names it."""
+        named = reading(self.label(name), "cannot be decoded", "replace the file or leave it out")
+        with named, self.bytes_of(name) as file:
+            yield file
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,7 +51,6 @@ class Pictures:
     store: Store
     files: Sequence[str]
     shape: tuple[int, ...]
-    label: Callable[[str], str]
     dtype = np.dtype(np.uint8)
 
     def __getitem__(self, key: Any, /) -> NDArray[np.uint8]:
@@ -74,67 +63,41 @@ class Pictures:
         return block
 
     def _decode(self, name: str) -> NDArray[np.uint8]:
-        with _decoding(self.label(name)), self.store.open(name) as file:
-            image = pictures.decode(file, self.label(name))
+        label = self.store.label(name)
+        with self.store.open(name) as file:
+            image = pictures.decode(file, label)
         if image.shape[:2] != self.shape[1:3] or image.ndim >= len(self.shape):
-            raise InputError(f"{self.label(name)}: changed while it was being read; try again")
+            raise InputError(f"{label}: changed while it was being read; try again")
         return image
 
 
-@dataclass(frozen=True)
-class Listing:
-    """The image files found, in code-point order, and what was passed over."""
-
-    files: Sequence[str]
-    hidden: int
-    others: Sequence[str]
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """What was passed over, as notes."""
-        notes = []
-        if self.hidden:
-            notes.append(f"passed over: {self.hidden} hidden files or folders")
-        if self.others:
-            shown = listed([quoted(name) for name in self.others], 4)
-            notes.append(f"passed over: {len(self.others)} files that are not images: {shown}")
-        return tuple(notes)
-
-
-def read_folder(path: Path, *, argument: str, like: Shape | None) -> Images:
+def read_folder(path: Path, expected: Expected) -> Images:
     """The images below a folder, class folders included; hidden files and folders are passed over.
 
     FIFOs, sockets and devices are never opened: they count among the files that are not images.
     """
-    files, special, hidden = _walk(path)
-    store = Folder(path)
-    listing = _sort_out(files, special, hidden, store)
-    stamp = stamp_of(place(argument, path), path, listing.files)
-    return replace(_read(store, listing, path, argument=argument, like=like, form="folder"), stamp=stamp)
+    store = Store(path, expected.argument, lambda name: (path / name).open("rb"))
+    files, notes = _sort_out(store, *_walk(path))
+    stamp = stamp_of(place(expected.argument, path), path, files)
+    return replace(_read(store, files, notes, expected.like), form="folder", stamp=stamp)
 
 
-def read_zip(path: Path, *, argument: str, like: Shape | None) -> Images:
-    """The images inside a zip archive, under the same rules as those of a folder."""
-    label = place(argument, path)
-    stamp = stamp_of_file(label, path)
+def read_zip(path: Path, expected: Expected) -> Images:
+    """The images inside a zip archive, under the same rules as those of a folder.
+
+    Their paths serve as names alone, nothing is unpacked to disk. A member is unpacked as a whole: its checksum is
+    compared, and seeking back costs nothing.
+    """
     archive = zipfile.ZipFile(path)
-    members = members_of(archive, label)
+    store = Store(path, expected.argument, lambda name: BytesIO(archive.read(name)))
+    members = members_of(archive, place(expected.argument, path))
     for info in members:
         if info.file_size > LARGEST_MEMBER:
             size = f"{info.file_size / 2**20:.0f} MiB"
-            raise InputError(f"{_inside(argument, path, info.filename)}: {size} unpacked; no image file is as large")
+            raise InputError(f"{store.label(info.filename)}: {size} unpacked; no image file is as large")
     visible = [info.filename for info in members if not any(map(_is_hidden, info.filename.split("/")))]
-    store = Zip(archive)
-    listing = _sort_out(visible, [], len(members) - len(visible), store)
-    return replace(_read(store, listing, path, argument=argument, like=like, form="zip"), stamp=stamp)
-
-
-def _inside(argument: str, path: Path, name: str) -> str:
-    return place(argument, f"{path}/{name}")
-
-
-def _decoding(label: str) -> AbstractContextManager[None]:
-    return reading(label, "cannot be decoded", "replace the file or leave it out")
+    files, notes = _sort_out(store, visible, [], len(members) - len(visible))
+    return replace(_read(store, files, notes, expected.like), form="zip")
 
 
 def _walk(root: Path) -> tuple[list[str], list[str], int]:
@@ -176,80 +139,63 @@ def _is_hidden(name: str) -> bool:
     return (name.startswith(".") and name not in (".", "..")) or name == "__MACOSX"
 
 
-def _sort_out(files: Iterable[str], special: Iterable[str], hidden: int, store: Store) -> Listing:
-    """Images by their suffix, in any case; files without one by their first bytes."""
+def _sort_out(
+    store: Store, found: Sequence[str], special: Sequence[str], hidden: int
+) -> tuple[list[str], tuple[str, ...]]:
+    """The images, in code-point order, by their suffix in any case or else by their first bytes; notes on the rest."""
     images: list[str] = []
     others = list(special)
-    for name in sorted(files):
+    for name in sorted(found):
         suffix = PurePosixPath(name).suffix.lower()
         (images if suffix in pictures.PICTURE_SUFFIXES or (not suffix and _sniff(store, name)) else others).append(name)
-    return Listing(images, hidden, sorted(others))
+    notes = [f"passed over: {hidden} hidden files or folders"] if hidden else []
+    if others:
+        shown = listed([quoted(name) for name in sorted(others)], 4)
+        notes.append(f"passed over: {len(others)} files that are not images: {shown}")
+    if not images:
+        passed = "; ".join(notes) or "it is empty"
+        where = place(store.argument, store.path)
+        raise InputError(f"{where}: no image files ({passed}); expected .png, .jpg and the like")
+    return images, tuple(notes)
 
 
 def _sniff(store: Store, name: str) -> bool:
     try:
-        with _decoding(name), store.open(name) as file:
+        with store.open(name) as file:
             return pictures.looks_like_picture(file.read(16))
     except InputError:
         return False  # not an image that could be read: it is counted among the files passed over
 
 
-def _read(store: Store, listing: Listing, path: Path, *, argument: str, like: Shape | None, form: str) -> Images:
-    def label(name: str) -> str:
-        return _inside(argument, path, name)
-
-    if not listing.files:
-        passed = "; ".join(listing.notes) or "it is empty"
-        raise InputError(f"{place(argument, path)}: no image files ({passed}); expected .png, .jpg and the like")
-    headers = _survey(store, listing.files, label)
-    height, width = like[1:] if like is not None else _usual_size(headers)
-    for name, header in zip(listing.files, headers, strict=True):
-        if (header.height, header.width) != (height, width):
-            raise InputError(
-                f"{label(name)}: {header.height} x {header.width} pixels (H x W), expected {height} x {width} as "
-                f"{'the training set' if like is not None else 'most files here'}; resize it or leave it out"
-            )
-    grey = _all_grey(headers, listing.files, label, like)
-    shape = (len(headers), height, width) if grey else (len(headers), height, width, 3)
-    rows = Pictures(store, listing.files, shape, label)
-    for index, header in enumerate(headers):
-        if not header.whole:
-            rows[index : index + 1]  # names it now, if it is cut, and not after hours
-    return Images(
-        rows,
-        names=[_printable(name) for name in listing.files],
-        form=form,
-        path=str(path),
-        notes=(*listing.notes, *_survey_notes(headers, grey)),
-    )
-
-
-def _survey(store: Store, files: Sequence[str], label: Callable[[str], str]) -> list[pictures.Header]:
-    headers = []
+def _read(store: Store, files: Sequence[str], notes: tuple[str, ...], like: Shape | None) -> Images:
+    headers: dict[str, pictures.Header] = {}
     with pictures.strict_pillow():
         for name in files:
-            with _decoding(label(name)), store.open(name) as file:
-                headers.append(pictures.peek(file, label(name)))
-    return headers
+            with store.open(name) as file:
+                headers[name] = pictures.peek(file, store.label(name))
+    usual = Counter(header.size for header in headers.values()).most_common(1)[0][0]
+    height, width = usual if like is None else like[1:]
+    for name, header in headers.items():
+        if header.size != (height, width):
+            raise InputError(
+                f"{store.label(name)}: {shape_text(header.size)} pixels (H x W), expected {height} x {width} as "
+                f"{'most files here' if like is None else 'the training set'}; resize it or leave it out"
+            )
+    coloured = [name for name, header in headers.items() if not header.grey]
+    if coloured and like is not None and like[0] == 1:
+        raise InputError(
+            f"{store.label(coloured[0])}: a colour image, expected grey as the training set; convert it to grey"
+        )
+    grey = not coloured if like is None else like[0] == 1
+    rows = Pictures(store, files, (len(files), height, width) if grey else (len(files), height, width, 3))
+    for index, header in enumerate(headers.values()):
+        if not header.whole:
+            rows[index : index + 1]  # names it now, if it is cut, and not after hours
+    names = [name.encode("utf-8", "surrogateescape").decode("utf-8", "replace") for name in files]  # that can be shown
+    return Images(rows, names=names, notes=(*notes, *_survey_notes(list(headers.values()), grey)))
 
 
-def _usual_size(headers: Sequence[pictures.Header]) -> tuple[int, int]:
-    return Counter((header.height, header.width) for header in headers).most_common(1)[0][0]
-
-
-def _all_grey(
-    headers: Sequence[pictures.Header], files: Sequence[str], label: Callable[[str], str], like: Shape | None
-) -> bool:
-    """Whether the set is read as grey: if every file is, unless the training set has colours."""
-    coloured = next((name for name, header in zip(files, headers, strict=True) if not header.grey), None)
-    if like is None:
-        return coloured is None
-    if like[0] == 1 and coloured is not None:
-        raise InputError(f"{label(coloured)}: a colour image, expected grey as the training set; convert it to grey")
-    return like[0] == 1
-
-
-def _survey_notes(headers: Sequence[pictures.Header], grey: bool) -> Iterable[str]:
+def _survey_notes(headers: Sequence[pictures.Header], grey: bool) -> Iterator[str]:
     greys = sum(header.grey for header in headers)
     if not grey and greys:
         yield f"{greys} grey images read as RGB"
@@ -259,8 +205,3 @@ def _survey_notes(headers: Sequence[pictures.Header], grey: bool) -> Iterable[st
         yield f"{turned} images read as stored, although their EXIF orientation asks viewers to turn them"
     if moving := sum(header.animated for header in headers):
         yield f"{moving} animated images or stacks, of which the first picture was read"
-
-
-def _printable(name: str) -> str:
-    """The name as text that UTF-8 can hold, whatever bytes the file system gave."""
-    return name.encode("utf-8", "surrogateescape").decode("utf-8", "replace")

@@ -34,8 +34,7 @@ WITH_ALPHA = frozenset(("LA", "PA", "RGBA"))
 class Header:
     """What is known of a picture before it is decoded."""
 
-    width: int
-    height: int
+    size: tuple[int, int]  # H, W
     grey: bool
     alpha: bool
     turned: bool  # EXIF asks viewers to turn it
@@ -71,15 +70,13 @@ def peek(file: IO[bytes], label: str) -> Header:
     with Image.open(file, formats=FORMATS) as image:
         check_image_size(image.width * image.height, label)
         check_mode(image, label)
-        whole = image.format != "PNG" or _tail(file) == PNG_END
         return Header(
-            width=image.width,
-            height=image.height,
+            size=(image.height, image.width),
             grey=_is_grey(image),
             alpha=_may_be_transparent(image),
             turned="exif" in image.info and image.getexif().get(ORIENTATION, 1) != 1,
             animated=bool(getattr(image, "is_animated", False)),
-            whole=whole,
+            whole=image.format != "PNG" or _tail(file) == PNG_END,
         )
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from memgen_eval.data import archives, arrays, batches, datasets, pictures, tensors
 from memgen_eval.data.canonical import checked_range
-from memgen_eval.data.datasets import is_known, known_names, load_named
+from memgen_eval.data.files import stamp_of_file
 from memgen_eval.data.images import Expected, Images, ImageSet, Shape
 from memgen_eval.data.intake import take_array, take_stream
 from memgen_eval.data.tensors import TensorRows, check_plain, is_tensor, to_numpy
@@ -19,22 +19,15 @@ from memgen_eval.errors import InputError, place, quoted, reading
 from memgen_eval.runtime import member, misplaced
 from memgen_eval.shell import as_path
 
-EXPECTED = ".npz, .npy, .pt, .safetensors, .zip, a folder of images, or CIFAR-10 batches"
-WRITE_AGAIN = "it may be cut or altered: write it again"
-Reader = Callable[..., Images]
-ARRAY_FILES: Mapping[str, Reader] = {
+READABLE = ".npz, .npy, .pt, .safetensors, .zip, a folder of images, or CIFAR-10 batches"
+ARRAY_FILES: Mapping[str, Callable[..., Images]] = {
     ".npz": arrays.read_npz,
     ".npy": arrays.read_npy,
     ".pt": tensors.read_pt,
     ".pth": tensors.read_pt,
     ".safetensors": tensors.read_safetensors,
 }
-SPECIAL: Mapping[int, str] = {
-    stat.S_IFIFO: "a FIFO",
-    stat.S_IFSOCK: "a socket",
-    stat.S_IFCHR: "a device",
-    stat.S_IFBLK: "a device",
-}
+SPECIAL = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 
 def load_images(
@@ -86,25 +79,55 @@ def load_images(
         raise InputError(f"{argument}: {num_images} images asked for; expected at least one")
     expected = Expected(argument, checked_range(own or value_range, argument=argument), like, quantize, num_images)
     if isinstance(given.array, str | os.PathLike):
-        read = _read_text(given.array, argument=argument, like=like, data_dir=data_dir)
+        read = _read_text(given.array, expected, data_dir)
         given = replace(read, names=given.names if given.names is not None else read.names)
     return _taken(given, expected)
 
 
-def _read_text(
-    text: str | os.PathLike[str], *, argument: str, like: Shape | None, data_dir: str | Path | None
-) -> Images:
+def _read_text(text: str | os.PathLike[str], expected: Expected, data_dir: str | Path | None) -> Images:
+    """The images of a known set, or those at a path. Raises InputError if there is nothing that can be read."""
     path = as_path(text)
     if isinstance(text, str):
         looks_like_path = os.sep in text or "/" in text or bool(path.suffix)
-        if is_known(text) and not looks_like_path:
-            return load_named(text, data_dir=data_dir, argument=argument)
+        if datasets.is_known(text) and not looks_like_path:
+            return datasets.load_named(text, data_dir=data_dir, argument=expected.argument)
         if not looks_like_path and not path.exists():
             raise InputError(
-                f"{argument}: {quoted(text)} is neither a known set ({known_names()}) nor a path "
+                f"{expected.argument}: {quoted(text)} is neither a known set ({datasets.known_names()}) nor a path "
                 f"({quoted(path.absolute())} does not exist)"
             )
-    return read_path(path, argument=argument, like=like)
+    label = place(expected.argument, path)
+    with reading(label, f"not a readable {path.suffix.lower()} file", "it may be cut or altered: write it again"):
+        if not path.exists():
+            raise InputError(f"{expected.argument}: {quoted(path)} does not exist; expected {READABLE}")
+        if special := SPECIAL.get(stat.S_IFMT(path.stat().st_mode)):
+            raise InputError(f"{label}: is {special}, which is never opened; expected {READABLE}")
+        return replace(_read_path(path, expected, label), path=str(path))
+
+
+def _read_path(path: Path, expected: Expected, label: str) -> Images:
+    """The images of a folder or a file, by its name."""
+    split: datasets.Split = "test" if expected.argument == "test" else "train"
+    if path.is_dir():
+        if datasets.is_batch_folder(path):
+            return datasets.read_batches(path, split=split, argument=expected.argument)
+        return archives.read_folder(path, expected)
+    if path.stat().st_size == 0:
+        raise InputError(f"{label}: the file is empty; expected {READABLE}")
+    suffix, stamp = path.suffix.lower(), stamp_of_file(label, path)
+    if suffix in ARRAY_FILES:
+        images = ARRAY_FILES[suffix](path, argument=expected.argument)
+    elif suffix == ".zip":
+        images = replace(archives.read_zip(path, expected), stamp=stamp)
+    elif path.name.lower().endswith((".tar.gz", ".tgz")):
+        images = datasets.read_batches(path, split=split, argument=expected.argument)
+    elif suffix == ".bin" or datasets.is_python_batch(path):
+        images = datasets.read_batch_file(path, argument=expected.argument)
+    else:
+        hint = "; put a single image into a folder" if suffix in pictures.PICTURE_SUFFIXES else ""
+        raise InputError(f"{label}: not a known format; expected {READABLE}{hint}")
+    stamp.check()
+    return images
 
 
 def _taken(given: Images, expected: Expected) -> ImageSet:
@@ -134,49 +157,3 @@ def _taken(given: Images, expected: Expected) -> ImageSet:
             remedy = "only samples may be drawn from a sampler: give the images"
         raise InputError(f"{argument}: a {form} is not an image set; {remedy}")
     return take_stream(stream, replace(given, form=form), expected, label=argument, unit="batch")
-
-
-def read_path(path: Path, *, argument: str, like: Shape | None) -> Images:
-    """The images at a path, as they are given there.
-
-    Raises
-    ------
-    InputError
-        If there is nothing, or nothing that can be read.
-    """
-    label = place(argument, path)
-    with reading(label, f"not a readable {path.suffix.lower()} file", WRITE_AGAIN):
-        if not path.exists():
-            raise InputError(f"{argument}: {quoted(path)} does not exist; expected {EXPECTED}")
-        status = path.stat()
-        if special := SPECIAL.get(stat.S_IFMT(status.st_mode)):
-            raise InputError(f"{label}: is {special}, which is never opened; expected {EXPECTED}")
-        if path.is_dir():
-            return _read_folder(path, argument=argument, like=like)
-        if status.st_size == 0:
-            raise InputError(f"{label}: the file is empty; expected {EXPECTED}")
-        return _read_file(path, argument=argument, like=like)
-
-
-def _read_folder(path: Path, *, argument: str, like: Shape | None) -> Images:
-    if datasets.is_batch_folder(path):
-        return datasets.read_batches(path, split=_split(argument), argument=argument)
-    return archives.read_folder(path, argument=argument, like=like)
-
-
-def _read_file(path: Path, *, argument: str, like: Shape | None) -> Images:
-    name, suffix = path.name.lower(), path.suffix.lower()
-    if suffix in ARRAY_FILES:
-        return ARRAY_FILES[suffix](path, argument=argument)
-    if suffix == ".zip":
-        return archives.read_zip(path, argument=argument, like=like)
-    if name.endswith((".tar.gz", ".tgz")):
-        return datasets.read_batches(path, split=_split(argument), argument=argument)
-    if suffix == ".bin" or datasets.is_python_batch(path):
-        return datasets.read_batch_file(path, argument=argument)
-    hint = "; put a single image into a folder" if suffix in pictures.PICTURE_SUFFIXES else ""
-    raise InputError(f"{place(argument, path)}: not a known format; expected {EXPECTED}{hint}")
-
-
-def _split(argument: str) -> datasets.Split:
-    return "test" if argument == "test" else "train"
