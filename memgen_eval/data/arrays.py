@@ -20,9 +20,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data.canonical import layouts
-from memgen_eval.data.files import MEMBER_PIECE, check_member, members_of, stamp_of_file
+from memgen_eval.data.files import MEMBER_PIECE, Stamp, check_member, members_of
 from memgen_eval.data.images import IN_MEMORY, Images, Rows, room
-from memgen_eval.errors import InputError, listed, place, quoted
+from memgen_eval.errors import InputError, listed, quoted
 
 USUAL_NAMES = ("arr_0", "images", "samples")
 STATISTICS = frozenset(("mu", "sigma", "mu_s", "sigma_s"))
@@ -37,36 +37,12 @@ class Entry:
 
     shape: tuple[int, ...]
     dtype: str
-    is_object: bool
     read: Callable[[], Rows]
-
-    @property
-    def is_image_shaped(self) -> bool:
-        """Whether it could be a set of images."""
-        return not self.is_object and 0 not in self.shape and bool(layouts(self.shape))
-
-    @property
-    def may_be_one_image(self) -> bool:
-        """Whether it could be a single image as well as a set of grey ones."""
-        return len(self.shape) == 3 and (self.shape[0] in (1, 3) or self.shape[2] in (1, 3))
+    is_object: bool = False
 
 
 def read_images(entries: Mapping[str, Entry], label: str) -> tuple[Rows, tuple[str, ...]]:
-    """The images among the arrays of a file, and notes on what was left out or joined.
-
-    Raises
-    ------
-    InputError
-        If none can be the images, or several could; the message lists names and shapes.
-    """
-    names, notes = choose(entries, label)
-    if len(names) == 1:
-        return entries[names[0]].read(), notes
-    return _joined([entries[name] for name in names], label), notes
-
-
-def choose(entries: Mapping[str, Entry], label: str) -> tuple[Sequence[str], tuple[str, ...]]:
-    """Which arrays of a file hold the images, and a note if they had to be found or are joined.
+    """The images among the arrays of a file, and a note if they had to be found or are joined.
 
     `arr_0` or the only array; else the one with a usual name or with the shape of images. Numbered arrays of one kind,
     as ``numpy.savez(file, *batches)`` and lists of tensors have them, are all of them images.
@@ -79,7 +55,8 @@ def choose(entries: Mapping[str, Entry], label: str) -> tuple[Sequence[str], tup
     contents = listed([f"{name} {entry.dtype} {entry.shape}" for name, entry in entries.items()]) or "nothing"
     if not entries.keys() - STATISTICS and "mu" in entries:
         raise InputError(f"{label}: holds statistics alone ({contents}); expected the images themselves")
-    candidates = [name for name, entry in entries.items() if entry.is_image_shaped]
+    filled = [name for name, entry in entries.items() if 0 not in entry.shape and not entry.is_object]
+    candidates = [name for name in filled if layouts(entries[name].shape)]
     numbered = [name for name in candidates if NUMBERED.fullmatch(name)]
     only = _only(entries)
     if only is None:
@@ -90,10 +67,11 @@ def choose(entries: Mapping[str, Entry], label: str) -> tuple[Sequence[str], tup
         found = numbered if only in numbered else [name for name in candidates if name == only]
     if len(found) == 1:
         others = listed([name for name in entries if name != found[0]])
-        return found, () if found[0] == only else (f"read {found[0]}, not {others}",)
+        return entries[found[0]].read(), () if found[0] == only else (f"read {found[0]}, not {others}",)
     if found and set(found) <= set(numbered) and _are_alike([entries[name] for name in found]):
-        found.sort(key=_number)
-        return found, (f"joined {found[0]} to {found[-1]}: {len(found)} arrays",)
+        found.sort(key=lambda name: int(name.removeprefix("arr_")))
+        note = f"joined {found[0]} to {found[-1]}: {len(found)} arrays"
+        return _joined([entries[name] for name in found], label), (note,)
     problem = "several arrays could be the images" if found else "holds no array of images"
     raise InputError(
         f"{label}: {problem} ({contents}); expected arr_0 or one array of (N, H, W), (N, C, H, W) or (N, H, W, C) "
@@ -108,59 +86,50 @@ def _only(entries: Mapping[str, Entry]) -> str | None:
     return next(iter(entries)) if len(entries) == 1 else None
 
 
-def _number(name: str) -> int:
-    return int(name.removeprefix("arr_"))
-
-
 def _are_alike(entries: Sequence[Entry]) -> bool:
-    """Whether arrays are batches of one set: one type, one shape of image, and no single images."""
+    """Whether arrays are batches of one set: one type, one shape of image, and none that could be a single image."""
     kinds = {(entry.dtype, entry.shape[1:]) for entry in entries}
-    return len(kinds) == 1 and not any(entry.may_be_one_image for entry in entries)
+    single = (len(entry.shape) == 3 and {entry.shape[0], entry.shape[2]} & {1, 3} for entry in entries)
+    return len(kinds) == 1 and not any(single)
 
 
 def _joined(entries: Sequence[Entry], label: str) -> NDArray[Any]:
     """The images of all arrays in one, in memory or beyond 512 MiB in a temporary file."""
-    whole: NDArray[Any] | None = None
+    whole: NDArray[Any] = np.empty(0)
     filled = 0
     for entry in entries:
         rows = np.asarray(entry.read()[:])
-        if whole is None:
+        if not filled:
             whole = room((sum(entry.shape[0] for entry in entries), *rows.shape[1:]), rows.dtype, label=label)
         whole[filled : filled + len(rows)] = rows
         filled += len(rows)
-    assert whole is not None  # there are several
     return whole
 
 
-def read_npy(path: Path, *, argument: str) -> Images:
+def read_npy(path: Path, stamp: Stamp) -> Images:
     """An array file. Raises InputError if it holds objects, or fewer or more bytes than its header says."""
-    label = place(argument, path)
-    stamp = stamp_of_file(label, path)
+    label = stamp.label
     with path.open("rb") as file:
-        header = _header(file)
+        header = _header(file, path.stat().st_size, label)
         if header.dtype.hasobject:
             raise InputError(f"{label}: holds Python objects, which are never unpickled; save an array of numbers")
-        _check_size(header, path.stat().st_size, label)
-        mapped = header.num_bytes > IN_MEMORY
-        array = _mapped(path, header, offset=0) if mapped else _filled(file, header, label)
-    stamp.check()
-    return Images(array, form="npy", path=str(path), stamp=stamp if mapped else None)
+        if header.num_bytes > IN_MEMORY:
+            return Images(_mapped(path, header), form="npy", stamp=stamp)
+        return Images(_filled(file, header, label), form="npy")
 
 
-def read_npz(path: Path, *, argument: str) -> Images:
+def read_npz(path: Path, stamp: Stamp) -> Images:
     """The images of an npz archive: `arr_0`, or the only array of an image's shape. Members of objects are left alone.
 
     Each array is compared with its checksum. Beyond 512 MiB, what `numpy.savez` wrote is mapped from disk, and what
     `savez_compressed` wrote is unpacked into a temporary file.
     """
-    label = place(argument, path)
-    stamp = stamp_of_file(label, path)
     with zipfile.ZipFile(path) as archive:
-        members = [info for info in members_of(archive, label) if info.filename.endswith(".npy")]
-        entries = {info.filename.removesuffix(".npy"): _npz_entry(path, archive, info, label) for info in members}
-        array, notes = read_images(entries, label)
-    stamp.check()
-    return Images(array, form="npz", path=str(path), notes=notes, stamp=stamp if _is_mapped(array) else None)
+        members = [info for info in members_of(archive, stamp.label) if info.filename.endswith(".npy")]
+        entries = {info.filename.removesuffix(".npy"): _npz_entry(path, archive, info, stamp.label) for info in members}
+        array, notes = read_images(entries, stamp.label)
+    is_mapped = isinstance(array, np.memmap) and array.filename is not None
+    return Images(array, form="npz", notes=notes, stamp=stamp if is_mapped else None)
 
 
 @dataclass(frozen=True)
@@ -178,8 +147,11 @@ class ArrayHeader:
         return prod(self.shape) * self.dtype.itemsize
 
 
-def _header(file: IO[bytes]) -> ArrayHeader:
-    """The header at the beginning of a file: its length is looked at before it is read."""
+def _header(file: IO[bytes], size: int, label: str) -> ArrayHeader:
+    """The header at the beginning of a file of this many bytes: its length is looked at before it is read.
+
+    Raises InputError if the file has fewer or more bytes than the header says; of objects it cannot say how many.
+    """
     start = file.read(PREFIX)
     version = np.lib.format.read_magic(BytesIO(start))
     form = "<H" if version == (1, 0) else "<I"
@@ -194,34 +166,29 @@ def _header(file: IO[bytes]) -> ArrayHeader:
         shape, fortran, dtype = read(text)
     if any(size < 0 for size in shape):
         raise ValueError(f"shape {shape}")
-    return ArrayHeader(shape, fortran, dtype, PREFIX + len(length) + num_bytes)
-
-
-def _check_size(header: ArrayHeader, file_size: int, label: str) -> None:
-    if header.start + header.num_bytes != file_size:
+    header = ArrayHeader(shape, fortran, dtype, PREFIX + len(length) + num_bytes)
+    if header.start + header.num_bytes != size and not dtype.hasobject:
         raise InputError(
-            f"{label}: the header says {header.num_bytes} bytes of values, the file holds {file_size - header.start}; "
+            f"{label}: the header says {header.num_bytes} bytes of values, the file holds {size - header.start}; "
             "write it again"
         )
+    return header
 
 
 def _npz_entry(path: Path, archive: zipfile.ZipFile, info: zipfile.ZipInfo, label: str) -> Entry:
     named = f"{label}, {quoted(info.filename)}"
     with archive.open(info) as member:
-        header = _header(member)
-    is_object = header.dtype.hasobject
-    if not is_object:
-        _check_size(header, info.file_size, named)
+        header = _header(member, info.file_size, named)
 
     def read() -> NDArray[Any]:
         if info.compress_type == zipfile.ZIP_STORED and header.num_bytes > IN_MEMORY:
             check_member(archive, info)
-            return _mapped(path, header, offset=_position(path, info))
+            return _mapped(path, header, _position(path, info))
         with archive.open(info) as member:
             member.read(header.start)
             return _filled(member, header, named)
 
-    return Entry(header.shape, str(header.dtype), is_object, read)
+    return Entry(header.shape, str(header.dtype), read, header.dtype.hasobject)
 
 
 def _filled(file: IO[bytes], header: ArrayHeader, label: str) -> NDArray[Any]:
@@ -238,7 +205,7 @@ def _filled(file: IO[bytes], header: ArrayHeader, label: str) -> NDArray[Any]:
     return flat.view(header.dtype).reshape(header.shape, order="F" if header.fortran else "C")
 
 
-def _mapped(path: Path, header: ArrayHeader, *, offset: int) -> NDArray[Any]:
+def _mapped(path: Path, header: ArrayHeader, offset: int = 0) -> NDArray[Any]:
     order: Any = "F" if header.fortran else "C"
     return np.memmap(path, mode="r", dtype=header.dtype, shape=header.shape, order=order, offset=offset + header.start)
 
@@ -249,7 +216,3 @@ def _position(path: Path, info: zipfile.ZipInfo) -> int:
         file.seek(info.header_offset + 26)
         name_length, extra_length = struct.unpack("<HH", file.read(4))
     return info.header_offset + 30 + int(name_length) + int(extra_length)
-
-
-def _is_mapped(array: Any) -> bool:
-    return isinstance(array, np.memmap) and array.filename is not None

@@ -47,11 +47,6 @@ def stamp_of(label: str, root: Path, files: Sequence[str]) -> Stamp:
     return Stamp(label, root, files, _digest(root, files))
 
 
-def stamp_of_file(label: str, path: Path) -> Stamp:
-    """The stamp of one file."""
-    return stamp_of(label, path.parent, (path.name,))
-
-
 def _digest(root: Path, files: Sequence[str]) -> str:
     digest = hashlib.sha256()
     for name in files:

@@ -11,7 +11,7 @@ from typing import Any
 
 from memgen_eval.data import archives, arrays, batches, datasets, pictures, tensors
 from memgen_eval.data.canonical import checked_range
-from memgen_eval.data.files import stamp_of_file
+from memgen_eval.data.files import Stamp, stamp_of
 from memgen_eval.data.images import Expected, Images, ImageSet, Shape
 from memgen_eval.data.intake import take_array, take_stream
 from memgen_eval.data.tensors import TensorRows, check_plain, is_tensor, to_numpy
@@ -20,7 +20,7 @@ from memgen_eval.runtime import member, misplaced
 from memgen_eval.shell import as_path
 
 READABLE = ".npz, .npy, .pt, .safetensors, .zip, a folder of images, or CIFAR-10 batches"
-ARRAY_FILES: Mapping[str, Callable[..., Images]] = {
+ARRAY_FILES: Mapping[str, Callable[[Path, Stamp], Images]] = {
     ".npz": arrays.read_npz,
     ".npy": arrays.read_npy,
     ".pt": tensors.read_pt,
@@ -114,9 +114,9 @@ def _read_path(path: Path, expected: Expected, label: str) -> Images:
         return archives.read_folder(path, expected)
     if path.stat().st_size == 0:
         raise InputError(f"{label}: the file is empty; expected {READABLE}")
-    suffix, stamp = path.suffix.lower(), stamp_of_file(label, path)
+    suffix, stamp = path.suffix.lower(), stamp_of(label, path.parent, (path.name,))
     if suffix in ARRAY_FILES:
-        images = ARRAY_FILES[suffix](path, argument=expected.argument)
+        images = ARRAY_FILES[suffix](path, stamp)
     elif suffix == ".zip":
         images = replace(archives.read_zip(path, expected), stamp=stamp)
     elif path.name.lower().endswith((".tar.gz", ".tgz")):

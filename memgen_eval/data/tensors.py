@@ -8,7 +8,7 @@ import struct
 import sys
 import warnings
 import zipfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from io import BytesIO
@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data.arrays import Entry, read_images
-from memgen_eval.data.files import check_member, members_of, stamp_of_file
+from memgen_eval.data.files import Stamp, check_member, members_of
 from memgen_eval.data.images import IN_MEMORY, Images, Rows
-from memgen_eval.errors import InputError, one_line, place, quoted
+from memgen_eval.errors import InputError, one_line, quoted
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,17 +31,13 @@ OLDER_PICKLES = 5  # at the beginning of an older file: a magic number, a versio
 LONGEST_HEADER = 2**24  # bytes of JSON in a safetensors file
 LARGEST = 2**21  # bytes; the pickle of ten thousand tensors has a million and a half
 MOST_PARTS = 2**24  # of all values together
-NAME = 0  # what stands on the stack for a class or a function: no value has so few parts
-PLAIN = frozenset(
-    f"{module}.{name}"
-    for module, names in {
-        "collections": ("OrderedDict", "Counter"),
-        "_codecs": ("encode",),
-        "builtins": ("set", "complex"),
-        "__builtin__": ("set", "complex"),
-    }.items()
-    for name in names
-)
+NAME = 0  # what stands on the stack for a class or a function: every value has one part or more
+PLAIN = {  # what a pickle may name outside torch, by module
+    "collections": ("OrderedDict", "Counter"),
+    "_codecs": ("encode",),
+    "builtins": ("set", "complex"),
+    "__builtin__": ("set", "complex"),
+}
 
 
 def is_tensor(value: object) -> bool:
@@ -138,7 +134,7 @@ class TensorRows:
         return to_numpy(self.tensor[key], label="tensor")
 
 
-def read_pt(path: Path, *, argument: str) -> Images:
+def read_pt(path: Path, stamp: Stamp) -> Images:
     """A tensor saved by torch, or the images among several; read with ``weights_only=True``, which runs no code.
 
     Raises
@@ -148,12 +144,9 @@ def read_pt(path: Path, *, argument: str) -> Images:
     """
     import torch
 
-    label = place(argument, path)
-    stamp = stamp_of_file(label, path)
-    num_bytes = path.stat().st_size
+    label, num_bytes = stamp.label, path.stat().st_size
     try:
-        is_zip = _check_pickles(path, label)
-        mapped = is_zip and num_bytes > IN_MEMORY
+        mapped = _check_pickles(path, label) and num_bytes > IN_MEMORY
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # of old protocols and storage types: the file is what it is
             found = torch.load(path, map_location="cpu", weights_only=True, mmap=mapped)
@@ -161,23 +154,31 @@ def read_pt(path: Path, *, argument: str) -> Images:
         raise InputError(
             f"{label}: holds more than tensors, and is not unpickled; save the tensor of images alone (torch.save)"
         ) from error
-    entries = {name: _tensor_entry(tensor, num_bytes, label) for name, tensor in _tensors(found)}
+    if not isinstance(found, Mapping | list | tuple):
+        found = {"the tensor": found}
+    entries = {}
+    for name, tensor in found.items() if isinstance(found, Mapping) else enumerate(found):
+        if not is_tensor(tensor):
+            continue
+        if tensor.numel() * tensor.element_size() > num_bytes:
+            raise InputError(
+                f"{label}: a tensor of shape {tuple(tensor.shape)} in a file of {num_bytes} bytes: it repeats itself; "
+                "save its contiguous() form"
+            )
+        dtype = str(tensor.dtype).removeprefix("torch.")
+        entries[str(name)] = Entry(tuple(tensor.shape), dtype, partial(TensorRows, tensor))
     rows, notes = read_images(entries, label)
-    stamp.check()
-    return Images(rows, form="pt", path=str(path), notes=notes, stamp=stamp if mapped else None)
+    return Images(rows, form="pt", notes=notes, stamp=stamp if mapped else None)
 
 
-def read_safetensors(path: Path, *, argument: str) -> Images:
+def read_safetensors(path: Path, stamp: Stamp) -> Images:
     """The images of a safetensors file: `arr_0`, `images` or `samples`, or the only tensor of an image's shape."""
     from safetensors import safe_open
 
-    label = place(argument, path)
-    stamp = stamp_of_file(label, path)
-    num_bytes = path.stat().st_size
     check_header(path)
-    in_memory = num_bytes <= IN_MEMORY
+    in_memory = path.stat().st_size <= IN_MEMORY
 
-    def read(file: Any, name: str) -> Rows:
+    def read(name: str) -> Rows:
         tensor = file.get_tensor(name)
         return TensorRows(tensor.clone() if in_memory else tensor)
 
@@ -185,11 +186,9 @@ def read_safetensors(path: Path, *, argument: str) -> Images:
         entries = {}
         for name in file.keys():  # noqa: SIM118 - the file is not a mapping
             header = file.get_slice(name)
-            shape, dtype = tuple(header.get_shape()), str(header.get_dtype())
-            entries[name] = Entry(shape, dtype, False, partial(read, file, name))
-        rows, notes = read_images(entries, label)
-    stamp.check()
-    return Images(rows, form="safetensors", path=str(path), notes=notes, stamp=None if in_memory else stamp)
+            entries[name] = Entry(tuple(header.get_shape()), str(header.get_dtype()), partial(read, name))
+        rows, notes = read_images(entries, stamp.label)
+    return Images(rows, form="safetensors", notes=notes, stamp=None if in_memory else stamp)
 
 
 def check_header(path: Path) -> None:
@@ -219,27 +218,6 @@ def _check_pickles(path: Path, label: str) -> bool:
     return True
 
 
-def _tensors(found: Any) -> Iterator[tuple[str, Any]]:
-    """The tensors of what was saved, by name, or by their place in a list."""
-    import torch
-
-    if not isinstance(found, Mapping | list | tuple):
-        found = {"the tensor": found}
-    for name, value in found.items() if isinstance(found, Mapping) else enumerate(found):
-        if isinstance(value, torch.Tensor):
-            yield str(name), value
-
-
-def _tensor_entry(tensor: Any, num_bytes: int, label: str) -> Entry:
-    shape = tuple(tensor.shape)
-    if tensor.numel() * tensor.element_size() > num_bytes:
-        raise InputError(
-            f"{label}: a tensor of shape {shape} in a file of {num_bytes} bytes: it repeats itself; save its "
-            "contiguous() form"
-        )
-    return Entry(shape, str(tensor.dtype).removeprefix("torch."), False, lambda: TensorRows(tensor))
-
-
 def check_pickle(file: IO[bytes]) -> None:
     """Follow one pickle to its end, in time that grows with its length, and see that torch may be asked to load it.
 
@@ -267,7 +245,9 @@ def check_pickle(file: IO[bytes]) -> None:
         elif name in ("BINGET", "LONG_BINGET"):
             stack.append(memo[argument])
         elif name == "GLOBAL":
-            _check_name(argument)
+            module, _, function = argument.partition(" ")
+            if module.split(".")[0] != "torch" and function not in PLAIN.get(module, ()):
+                raise pickle.UnpicklingError(f"names {argument!r}")
             stack.append(NAME)
         else:
             parts = _popped(opcode, stack, marks)
@@ -278,12 +258,6 @@ def check_pickle(file: IO[bytes]) -> None:
             if total > MOST_PARTS:
                 raise pickle.UnpicklingError(f"values of more than {MOST_PARTS} parts")
             stack.extend([size] * len(opcode.stack_after))
-
-
-def _check_name(argument: str) -> None:
-    module, _, name = argument.partition(" ")
-    if module.split(".")[0] != "torch" and f"{module}.{name}" not in PLAIN:
-        raise pickle.UnpicklingError(f"names {argument!r}")
 
 
 def _popped(opcode: pickletools.OpcodeInfo, stack: list[int], marks: list[int]) -> list[int]:
