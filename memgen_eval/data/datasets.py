@@ -10,9 +10,10 @@ import gzip
 import hashlib
 import os
 import pickletools
+import re
 import tarfile
 import tempfile
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,14 +24,14 @@ from numpy.typing import NDArray
 
 from memgen_eval.data.files import fetch
 from memgen_eval.data.images import Images
-from memgen_eval.errors import InputError, listed, place, quoted, reading
+from memgen_eval.errors import InputError, place, quoted, reading
 from memgen_eval.shell import as_path
 
-KNOWN = ("cifar10", "digits")
+KNOWN_NAMES = "cifar10, cifar10:train, cifar10:test, digits, digits:train, digits:test"
+SPELLING = re.compile(r"(cifar-?10|digits)(?:[:-](train|test|val))?")
 CIFAR10_URL = "https://www.cs.toronto.edu/~kriz/cifar-10-python.tar.gz"
 CIFAR10_MD5 = "c58f30108f718f92721af3b95e74349a"
 NUM_TEST_DIGITS = 500
-_SPLITS: dict[str, Split] = {"train": "train", "test": "test", "val": "test"}
 Split = Literal["train", "test"]
 PYTHON_FOLDER, BINARY_FOLDER = "cifar-10-batches-py", "cifar-10-batches-bin"
 ARCHIVES = ("cifar-10-python.tar.gz", "cifar-10-binary.tar.gz")
@@ -66,11 +67,6 @@ def test_split(name: str) -> str | None:
     return f"{parsed[0]}:test" if parsed is not None and parsed[1] == "train" else None
 
 
-def known_names() -> str:
-    """The names, for messages."""
-    return listed([spelling for name in KNOWN for spelling in (name, f"{name}:train", f"{name}:test")])
-
-
 def load_named(name: str, *, data_dir: str | Path | None, argument: str = "train") -> Images:
     """The images of a named set; without a split in its name, the training images.
 
@@ -87,17 +83,18 @@ def load_named(name: str, *, data_dir: str | Path | None, argument: str = "train
     """
     parsed = _parse(name)
     if parsed is None:
-        raise InputError(f"{argument}: {quoted(name)} is not a known set; known are {known_names()}")
+        raise InputError(
+            f"{argument}: {quoted(name)} is neither a known set ({KNOWN_NAMES}) nor a path "
+            f"({quoted(as_path(name).absolute())} does not exist)"
+        )
     known, split = parsed
     return _digits(split) if known == "digits" else _cifar10(split, data_dir, argument)
 
 
 def _parse(name: str) -> tuple[str, Split] | None:
     """The set and its split."""
-    known, separator, split = name.lower().replace("cifar-10", "cifar10").replace("-", ":").partition(":")
-    if known not in KNOWN or (separator and split not in _SPLITS):
-        return None
-    return known, _SPLITS[split] if separator else "train"
+    found = SPELLING.fullmatch(name.lower())
+    return (found[1].replace("-", ""), "train" if found[2] in (None, "train") else "test") if found else None
 
 
 def _digits(split: Split) -> Images:
@@ -109,28 +106,26 @@ def _digits(split: Split) -> Images:
     return Images(levels[sorted(chosen)], form=f"digits:{split}")
 
 
-def _cifar10(
-    split: Split, data_dir: str | Path | None, argument: str, *, url: str = CIFAR10_URL, md5: str = CIFAR10_MD5
-) -> Images:
+def _cifar10(split: Split, data_dir: str | Path | None, argument: str) -> Images:
     named = data_dir or os.environ.get("MEMGEN_DATA") or None
     folder = as_path(named) if named else cache_folder()
-    found = find_batches(folder)
+    places = (folder / PYTHON_FOLDER, folder, folder / BINARY_FOLDER)
+    found = next(filter(is_batch_folder, places), None)
+    found = found or next((folder / name for name in ARCHIVES if (folder / name).is_file()), None)
     if found is None and named:
         raise InputError(
             f"{argument}: no CIFAR-10 in {quoted(folder)}; expected {PYTHON_FOLDER}/, {BINARY_FOLDER}/ or "
             f"{ARCHIVES[0]} there"
         )
-    if found is None:
-        found = _downloaded(folder, argument, url=url, md5=md5)
-    return read_batches(found, split=split, argument=argument)
+    return read_batches(found or _downloaded(folder, argument), split=split, argument=argument)
 
 
-def _downloaded(folder: Path, argument: str, *, url: str, md5: str) -> Path:
+def _downloaded(folder: Path, argument: str) -> Path:
     """The archive in the cache folder, or in the system's temporary one where the cache cannot be written to."""
     target = _writable(folder) / ARCHIVES[0]
     if not target.is_file():
         try:
-            fetch(url, target, md5=md5)
+            fetch(CIFAR10_URL, target, md5=CIFAR10_MD5)
         except InputError as error:
             raise InputError(
                 f"{argument}: {error}; provide {ARCHIVES[0]} or {PYTHON_FOLDER}/ in {quoted(folder)}, or "
@@ -163,72 +158,46 @@ def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"memgen-eval-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
 
 
-def find_batches(folder: Path) -> Path | None:
-    """The batches in or below a folder: a folder of batches or an archive; None if there are none."""
-    for candidate in (folder / PYTHON_FOLDER, folder, folder / BINARY_FOLDER):
-        if is_batch_folder(candidate):
-            return candidate
-    return next((folder / name for name in ARCHIVES if (folder / name).is_file()), None)
-
-
 def is_batch_folder(folder: Path) -> bool:
     """Whether a folder holds batches of either version."""
     return any((folder / name).is_file() for batch in PUBLISHED for name in (batch, f"{batch}.bin"))
 
 
-def is_python_batch(path: Path) -> bool:
-    """Whether a file has the name of a python batch."""
-    return path.name in PUBLISHED
-
-
-def read_batches(path: Path, *, split: Split, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
-    """One split from a folder of batches or from an archive of them.
+def read_batches(path: Path, *, split: Split, argument: str) -> Images:
+    """One split from a folder of batches or from an archive of them, or all images of a single batch.
 
     Raises
     ------
     InputError
         If a batch is missing, cut or altered: the message names it, with the checksum found and the published one.
     """
+    notes: tuple[str, ...] = (f"the {split} batches",)
     with reading(place(argument, path), "cut or altered", "fetch it again"):
         if path.is_dir():
             binary = not any((path / name).is_file() for name in PUBLISHED)
-            names = [f"{name}.bin" if binary else name for name in SPLITS[split]]
-            contents: Iterable[tuple[str, bytes]] = ((name, _bytes(path / name, argument)) for name in names)
             form = "CIFAR-10 binary batches" if binary else "CIFAR-10 python batches"
+            batches = [path / (f"{name}.bin" if binary else name) for name in SPLITS[split]]
+            contents = {batch: _bytes(batch, argument) for batch in batches}
+        elif path.suffix.lower() in (".gz", ".tgz"):
+            form, contents = "CIFAR-10 archive", _unpack(path, SPLITS[split], argument)
         else:
-            contents = _unpack(path, SPLITS[split], argument).items()
-            form = "CIFAR-10 archive"
-        parts = [_batch(path / name, data, argument, checksums) for name, data in contents]
-    files = [name for _, names in parts for name in names]
-    return Images(
-        np.concatenate([images for images, _ in parts]),
-        names=files or None,
-        form=form,
-        path=str(path),
-        notes=(f"the {split} batches",),
-    )
+            form, contents, notes = "CIFAR-10 batch", {path: _bytes(path, argument)}, ()
+        parts = [_batch(batch, data, place(argument, batch)) for batch, data in contents.items()]
+    images, names = np.concatenate([images for images, _ in parts]), [name for _, names in parts for name in names]
+    return Images(images, names=names or None, form=form, path=str(path), notes=notes)
 
 
-def read_batch_file(path: Path, *, argument: str, checksums: Mapping[str, str] = PUBLISHED) -> Images:
-    """A single batch, python or binary."""
-    with reading(place(argument, path), "cut or altered", "fetch it again"):
-        images, names = _batch(path, _bytes(path, argument), argument, checksums)
-    return Images(images, names=names or None, form="CIFAR-10 batch", path=str(path))
-
-
-def _batch(
-    path: Path, data: bytes, argument: str, checksums: Mapping[str, str]
-) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
+def _batch(path: Path, data: bytes, label: str) -> tuple[NDArray[np.uint8], Sequence[str]]:
     """The images of a batch and their names; of a binary one, which has no names, none."""
-    if path.suffix == ".bin":
-        return _binary_batch(data, place(argument, path)), ()
-    expected, found = checksums[path.name], hashlib.md5(data, usedforsecurity=False).hexdigest()
-    if found != expected:
+    if path.suffix.lower() == ".bin":
+        return _binary_batch(data, label), ()
+    found = hashlib.md5(data, usedforsecurity=False).hexdigest()
+    if found != PUBLISHED[path.name]:
         raise InputError(
-            f"{place(argument, path)}: MD5 {found}, expected the published {expected}; the file is cut or altered and "
+            f"{label}: MD5 {found}, expected the published {PUBLISHED[path.name]}; the file is cut or altered and "
             "is not opened: fetch it again"
         )
-    return _python_batch(data, place(argument, path))
+    return _python_batch(data, label)
 
 
 def _python_batch(data: bytes, label: str) -> tuple[NDArray[np.uint8], tuple[str, ...]]:
@@ -263,26 +232,25 @@ def _bytes(path: Path, argument: str) -> bytes:
     return path.read_bytes()
 
 
-def _unpack(path: Path, batches: Iterable[str], argument: str) -> dict[str, bytes]:
+def _unpack(path: Path, batches: Sequence[str], argument: str) -> dict[Path, bytes]:
     """The wanted members of an archive, in the order of the batches; nothing is written to disk."""
-    label = place(argument, path)
-    wanted = {name: name.removesuffix(".bin") for batch in batches for name in (batch, f"{batch}.bin")}
-    found: dict[str, tuple[str, bytes]] = {}
+    found: dict[str, tuple[Path, bytes]] = {}
     with gzip.open(path) as unpacked:
         bounded: Any = _Bounded(unpacked)  # all of a file that tarfile asks for
         archive = tarfile.TarFile(fileobj=bounded)
         for member in islice(archive, MOST_MEMBERS):
             name = Path(member.name).name
-            if name in wanted and member.isfile() and member.size <= LARGEST_BATCH:
+            batch = name.removesuffix(".bin")
+            if batch in batches and member.isfile() and member.size <= LARGEST_BATCH:
                 stream = archive.extractfile(member)
                 assert stream is not None  # it is a file
-                found[wanted[name]] = name, b"".join(iter(partial(stream.read, PIECE), b""))
-                if len(found) == len(wanted) // 2:
+                found[batch] = path / name, b"".join(iter(partial(stream.read, PIECE), b""))
+                if len(found) == len(batches):
                     break
     missing = [batch for batch in batches if batch not in found]
     if missing:
-        raise InputError(f"{label}: holds no {missing[0]}; expected {ARCHIVES[0]} as published")
-    return {found[batch][0]: found[batch][1] for batch in batches}
+        raise InputError(f"{place(argument, path)}: holds no {missing[0]}; expected {ARCHIVES[0]} as published")
+    return dict(found[batch] for batch in batches)
 
 
 class _Bounded:

@@ -15,7 +15,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,8 +23,9 @@ from numpy.typing import NDArray
 from memgen_eval.errors import InputError, one_line, quoted
 
 logger = logging.getLogger(__name__)
-MEMBER_PIECE, DOWNLOAD_PIECE = 2**22, 2**18  # bytes read at once
+MEMBER_PIECE, DOWNLOAD_PIECE = 2**22, 2**24  # bytes read at once
 DOWNLOAD_TIMEOUT = 30.0  # seconds without a byte
+ATTEMPTS, PAUSE = 3, 1.0  # of a download, and the seconds before the second one
 
 
 @dataclass(frozen=True)
@@ -106,14 +107,10 @@ def check_member(archive: zipfile.ZipFile, info: zipfile.ZipInfo) -> None:
             pass
 
 
-class _WrongChecksum(Exception):
-    pass
-
-
-def fetch(url: str, target: Path, *, md5: str, attempts: int = 3, pause: float = 1.0) -> None:
+def fetch(url: str, target: Path, *, md5: str) -> None:
     """Download `url` to `target`, whose folder exists; `target` appears when it is whole and its MD5 is right.
 
-    Tried `attempts` times, `pause` seconds apart, doubling; a refusal by the server (4xx) is final.
+    Tried a few times, with a pause that doubles; a refusal by the server (4xx) is final.
 
     Raises
     ------
@@ -121,46 +118,36 @@ def fetch(url: str, target: Path, *, md5: str, attempts: int = 3, pause: float =
         If it cannot be had: the message says why.
     """
     logger.warning("downloading %s to %s", url, target)
-    for attempt in range(attempts):
+    for attempt in range(ATTEMPTS):
         if attempt:
-            time.sleep(pause * 2 ** (attempt - 1))
+            time.sleep(PAUSE * 2 ** (attempt - 1))
         try:
-            _attempt(url, target, md5)
-        except (OSError, http.client.HTTPException, _WrongChecksum) as error:
-            logger.info("attempt %d of %d failed: %s", attempt + 1, attempts, one_line(error))
+            return _attempt(url, target, md5)
+        except (OSError, http.client.HTTPException) as error:
+            logger.info("attempt %d of %d failed: %s", attempt + 1, ATTEMPTS, one_line(error))
             last: Exception = error
             if isinstance(error, urllib.error.HTTPError):
                 error.close()
                 if error.code < 500:
                     break
-        else:
-            return
     raise InputError(f"{url}: cannot be downloaded ({one_line(last)})") from last
 
 
 def _attempt(url: str, target: Path, md5: str) -> None:
+    digest = hashlib.md5(usedforsecurity=False)
     with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}.", delete=False) as part:
         whole = Path(part.name)
         try:
-            found = _receive(url, part)
+            with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer:
+                total = int(answer.headers.get("Content-Length") or 0)
+                while piece := answer.read(DOWNLOAD_PIECE):
+                    part.write(piece)
+                    digest.update(piece)
+                    if total:
+                        logger.info("%d %% of %.0f MiB", 100 * part.tell() // total, total / 2**20)
             part.close()
-            if found != md5:
-                raise _WrongChecksum(f"MD5 {found}, expected {md5}")
+            if digest.hexdigest() != md5:
+                raise OSError(f"MD5 {digest.hexdigest()}, expected {md5}")
             whole.replace(target)
         finally:
             whole.unlink(missing_ok=True)
-
-
-def _receive(url: str, part: IO[bytes]) -> str:
-    """Write what the server sends; its MD5."""
-    digest, received, told = hashlib.md5(usedforsecurity=False), 0, 0
-    with urllib.request.urlopen(url, timeout=DOWNLOAD_TIMEOUT) as answer:
-        total = int(answer.headers.get("Content-Length") or 0)
-        while chunk := answer.read(DOWNLOAD_PIECE):
-            part.write(chunk)
-            digest.update(chunk)
-            received += len(chunk)
-            if total and received * 10 // total > told:
-                told = received * 10 // total
-                logger.info("%d %% of %.0f MiB", told * 10, total / 2**20)
-    return digest.hexdigest()

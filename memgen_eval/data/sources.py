@@ -87,15 +87,9 @@ def load_images(
 def _read_text(text: str | os.PathLike[str], expected: Expected, data_dir: str | Path | None) -> Images:
     """The images of a known set, or those at a path. Raises InputError if there is nothing that can be read."""
     path = as_path(text)
-    if isinstance(text, str):
-        looks_like_path = os.sep in text or "/" in text or bool(path.suffix)
-        if datasets.is_known(text) and not looks_like_path:
-            return datasets.load_named(text, data_dir=data_dir, argument=expected.argument)
-        if not looks_like_path and not path.exists():
-            raise InputError(
-                f"{expected.argument}: {quoted(text)} is neither a known set ({datasets.known_names()}) nor a path "
-                f"({quoted(path.absolute())} does not exist)"
-            )
+    may_be_name = isinstance(text, str) and os.sep not in text and "/" not in text and not path.suffix
+    if may_be_name and (datasets.is_known(text) or not path.exists()):
+        return datasets.load_named(str(text), data_dir=data_dir, argument=expected.argument)
     label = place(expected.argument, path)
     with reading(label, f"not a readable {path.suffix.lower()} file", "it may be cut or altered: write it again"):
         if not path.exists():
@@ -119,10 +113,8 @@ def _read_path(path: Path, expected: Expected, label: str) -> Images:
         images = ARRAY_FILES[suffix](path, stamp)
     elif suffix == ".zip":
         images = replace(archives.read_zip(path, expected), stamp=stamp)
-    elif path.name.lower().endswith((".tar.gz", ".tgz")):
+    elif path.name in datasets.PUBLISHED or path.name.lower().endswith((".bin", ".tar.gz", ".tgz")):
         images = datasets.read_batches(path, split=split, argument=expected.argument)
-    elif suffix == ".bin" or datasets.is_python_batch(path):
-        images = datasets.read_batch_file(path, argument=expected.argument)
     else:
         hint = "; put a single image into a folder" if suffix in pictures.PICTURE_SUFFIXES else ""
         raise InputError(f"{label}: not a known format; expected {READABLE}{hint}")

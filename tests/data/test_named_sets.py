@@ -86,10 +86,13 @@ def packed(path, folder, files):
 def published(made, monkeypatch):
     """The made batches take the place of the published ones."""
     images, files = made
-    sums = {name: hashlib.md5(data).hexdigest() for name, data in files.items()}
-    monkeypatch.setattr(datasets.read_batches, "__kwdefaults__", {"checksums": sums})
-    monkeypatch.setattr(datasets.read_batch_file, "__kwdefaults__", {"checksums": sums})
+    take_the_place(files, monkeypatch)
     return images, files
+
+
+def take_the_place(files, monkeypatch):
+    for name, data in files.items():
+        monkeypatch.setitem(datasets.PUBLISHED, name, hashlib.md5(data).hexdigest())
 
 
 @pytest.fixture(params=["parent of python", "python", "parent of binary", "binary", "python archive", "binary archive"])
@@ -153,11 +156,11 @@ def test_a_pickle_with_another_checksum_is_never_opened(tmp_path, monkeypatch):
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "exploded"),)
 
-    folder = write(tmp_path / "cifar-10-batches-py", {name: pickle.dumps(Bomb()) for name in BATCHES})
+    files = {name: pickle.dumps(Bomb()) for name in BATCHES}
+    folder = write(tmp_path / "cifar-10-batches-py", files)
     assert "not opened" in refusal(folder)
-    right = {name: hashlib.md5(pickle.dumps(Bomb())).hexdigest() for name in BATCHES}
-    with pytest.raises(InputError, match=r"0 names, 0 pixels; it is cut or not a CIFAR-10 batch"):
-        datasets.read_batches(folder, split="train", argument="train", checksums=right)
+    take_the_place(files, monkeypatch)
+    assert "0 names, 0 pixels; it is cut or not a CIFAR-10 batch" in refusal(folder)
     assert not (tmp_path / "exploded").exists()
 
 
@@ -169,12 +172,10 @@ def test_a_pickle_with_another_checksum_is_never_opened(tmp_path, monkeypatch):
         b"\x80\x02U\x05a.png.",
     ],
 )
-def test_a_pickle_of_a_batch_is_read_and_never_run(data, tmp_path):
+def test_a_pickle_of_a_batch_is_read_and_never_run(data, tmp_path, monkeypatch):
     (tmp_path / "data_batch_1").write_bytes(data)
-    with pytest.raises(InputError, match="is cut or not a CIFAR-10 batch"):
-        datasets.read_batch_file(
-            tmp_path / "data_batch_1", argument="train", checksums={"data_batch_1": hashlib.md5(data).hexdigest()}
-        )
+    take_the_place({"data_batch_1": data}, monkeypatch)
+    assert "is cut or not a CIFAR-10 batch" in refusal(tmp_path / "data_batch_1")
 
 
 def test_binary_batches_that_are_none(made, tmp_path):
@@ -294,34 +295,42 @@ def url(server):
     return f"http://127.0.0.1:{server.server_address[1]}/x.tar.gz"
 
 
-def test_a_download_is_tried_again_until_it_is_whole(server, tmp_path, caplog):
+@pytest.fixture
+def patient(monkeypatch):
+    """Downloads are tried four times, at once."""
+    monkeypatch.setattr(files, "ATTEMPTS", 4)
+    monkeypatch.setattr(files, "PAUSE", 0)
+
+
+def test_a_download_is_tried_again_until_it_is_whole(server, patient, tmp_path, caplog):
     data = bytes(range(256)) * 4000
     server.replies = [503, (data[:1000], len(data)), b"something else", data]
     caplog.set_level("INFO")
-    files.fetch(url(server), tmp_path / "x", md5=hashlib.md5(data).hexdigest(), attempts=4, pause=0)
+    files.fetch(url(server), tmp_path / "x", md5=hashlib.md5(data).hexdigest())
     assert (tmp_path / "x").read_bytes() == data and server.asked == 4
     assert [path.name for path in tmp_path.iterdir()] == ["x"]
     assert "attempt 3 of 4 failed" in caplog.text and "100 % of 1 MiB" in caplog.text
 
 
-def test_a_download_that_fails_leaves_nothing(server, tmp_path):
-    server.replies = [(b"abc", 10), b"abc"]
-    message = refusal(url(server), tmp_path / "x", md5="0" * 32, attempts=2, pause=0, function=files.fetch)
+def test_a_download_that_fails_leaves_nothing(server, patient, tmp_path):
+    server.replies = [(b"abc", 10), b"abc", 503, b"abc"]
+    message = refusal(url(server), tmp_path / "x", md5="0" * 32, function=files.fetch)
     assert url(server) in message and "900150983cd24fb0d6963f7d28e17f72" in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_refusal_by_the_server_is_final(server, tmp_path):
+def test_a_refusal_by_the_server_is_final(server, patient, tmp_path):
     server.replies = [404, b"x"]
-    message = refusal(url(server), tmp_path / "x", md5="0" * 32, pause=0, function=files.fetch)
+    message = refusal(url(server), tmp_path / "x", md5="0" * 32, function=files.fetch)
     assert "404" in message and server.asked == 1
 
 
-def test_pauses_double(tmp_path, monkeypatch):
+def test_pauses_double(patient, tmp_path, monkeypatch):
     pauses = []
+    monkeypatch.setattr(files, "PAUSE", 3)
     monkeypatch.setattr(time, "sleep", pauses.append)
     monkeypatch.setenv("no_proxy", "*")
-    refusal("http://127.0.0.1:9/x", tmp_path / "x", md5="0", attempts=4, pause=3, function=files.fetch)
+    refusal("http://127.0.0.1:9/x", tmp_path / "x", md5="0", function=files.fetch)
     assert pauses == [3, 6, 12]
 
 
@@ -334,8 +343,8 @@ def alone(monkeypatch, tmp_path):
 
 
 def served(monkeypatch, address, data):
-    defaults = {"url": address, "md5": hashlib.md5(data).hexdigest()}
-    monkeypatch.setattr(datasets._cifar10, "__kwdefaults__", defaults)
+    monkeypatch.setattr(datasets, "CIFAR10_URL", address)
+    monkeypatch.setattr(datasets, "CIFAR10_MD5", hashlib.md5(data).hexdigest())
 
 
 def test_without_a_folder_the_archive_is_fetched_once(server, alone, published, tmp_path, monkeypatch):

@@ -13,6 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from random import Random
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import safetensors.numpy  # what readers import at first use is not part of the time of a case
@@ -272,8 +273,8 @@ def cifar_python_target() -> Target:
 
     def read(path: Path) -> None:
         """As if the checksum were the published one: nothing else lets a changed batch so far."""
-        checksums = {path.name: hashlib.md5(path.read_bytes()).hexdigest()}
-        datasets.read_batch_file(path, argument="samples", checksums=checksums)
+        with mock.patch.dict(datasets.PUBLISHED, {path.name: hashlib.md5(path.read_bytes()).hexdigest()}):
+            read_images(path)
 
     return plain([seed], words, "data_batch_1", read)
 
