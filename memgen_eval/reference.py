@@ -309,11 +309,8 @@ def _add(digest: Any, source: Any) -> None:
         for start in range(0, rows.shape[0] if rows.shape else 0, ROWS_AT_ONCE):
             digest.update(np.ascontiguousarray(rows[start : start + ROWS_AT_ONCE]).reshape(-1).view(np.uint8).data)
     else:
-        found = batches.items_of(source, label="Dataset")
-        read, num_items = found or (lambda _: np.empty(0), 0)
-        for i in batches.few_items(num_items):
-            digest.update(batches.value_bytes(read(i)))
-        digest.update(str(num_items).encode())
+        for i, read in batches.few_items(source, label="Dataset"):
+            digest.update(f"{i} ".encode() + read(i))
 
 
 def _add_files(digest: Any, text: str | os.PathLike[str]) -> None:

@@ -52,15 +52,13 @@ def batch_of(value: Any, *, like: Shape | None, label: str) -> NDArray[Any]:
         For anything else.
     """
     value = _unwrapped(value, label)
-    if is_picture(value):
-        value = [value]
     if is_array(value):
         return to_numpy(value, label=label)
-    if isinstance(value, list | tuple) and value:
-        if all(is_picture(item) for item in value) or _are_images(value, label):
-            colour = like is not None and like[0] == 3
-            return stack([image_of(item, colour=colour, label=label) for item in value], label=label)
-        return batch_of(value[0], like=like, label=label)
+    items = [value] if is_picture(value) else value
+    if isinstance(items, list | tuple) and items:
+        if not _are_images(items, label):
+            return batch_of(items[0], like=like, label=label)
+        return stack([image_of(item, colour=_is_colour(like), label=label) for item in items], label=label)
     raise InputError(
         f"{label}: {_what(value)}; expected images: an array, a tensor, a list of Pillow images, a tuple with one of "
         f"these in front, a dict with one of {', '.join(KEYS)}, or an object with .images"
@@ -97,102 +95,88 @@ def stack(images: list[NDArray[Any]], *, label: str) -> NDArray[Any]:
     return np.stack(images)
 
 
-def dataset_batches(dataset: Any, *, like: Shape | None, most: int | None, label: str) -> Iterator[NDArray[Any]]:
-    """Yield the images of a Dataset, or `most` of them. A list of batches is one too.
+def batches_of(source: Any, *, like: Shape | None, most: int | None, label: str) -> Iterator[NDArray[Any]]:
+    """Yield the batches of a Dataset or an iterable: single images are stacked, of a Dataset the first `most`.
 
     Raises
     ------
     InputError
-        For items that are no images, or that differ when they are read again.
-    """
-    colour = like is not None and like[0] == 3
-    num_items = len(dataset) if most is None else min(most, len(dataset))
-    check_repeatable(dataset, most=most, label=label)
-    for start in range(0, num_items, TOGETHER):
-        stop = min(start + TOGETHER, num_items)
-        images = [image_of(dataset[i], colour=colour, label=f"{label}, item {i}") for i in range(start, stop)]
-        if all(image.ndim == 4 for image in images):
-            yield from images
-            continue
-        together = stack(images, label=f"{label}, items {start} to {stop - 1}")
-        colour = colour or (together.ndim == 4 and together.shape[-1] == 3)
-        yield together
-
-
-def items_of(source: Any, *, label: str) -> tuple[Callable[[int], NDArray[Any]], int] | None:
-    """How to read the images of one item of a Dataset, and how many items it has; None for any other source.
-
-    A DataLoader counts as its Dataset: items come in pairs through its collate function, which may change them too.
+        For items that are no images, and for those of a Dataset that differ when they are read again.
     """
     if is_dataset(source):
-        return lambda i: image_of(source[i], colour=False, label=f"{label}, item {i}"), len(source)
-    dataset, collate = member(source, "dataset"), member(source, "collate_fn")
-    if not is_dataset(dataset) or collate is None:
-        return None
+        num_items = len(source) if most is None else min(most, len(source))
+        _check_repeatable(source, num_items, label)
+        yield from _stacked((source[i] for i in range(num_items)), first=0, like=like, label=label)
+        return
+    _check_repeatable(source, sys.maxsize, label)
+    if member(source, "_iterator") is not None:  # a DataLoader whose workers are in the middle of the caller's epoch
+        source = copy(source)
+        vars(source)["_iterator"] = None
+    items = iter(source)
+    head = list(islice(items, 1))
+    items = chain(head, items)
+    if head and _is_image(head[0], streamed=_streams_items(source), like=like, label=f"{label}, item 1"):
+        yield from _stacked(items, first=1, like=like, label=label)
+    else:
+        for number, value in enumerate(items, start=1):
+            yield batch_of(value, like=like, label=f"{label}, batch {number}")
+
+
+def _stacked(items: Iterable[Any], *, first: int, like: Shape | None, label: str) -> Iterator[NDArray[Any]]:
+    """Yield the images of items, a few hundred together; items that are batches by themselves."""
+    colour, numbered = _is_colour(like), enumerate(items, start=first)
+    while images := [
+        image_of(item, colour=colour, label=f"{label}, item {i}") for i, item in islice(numbered, TOGETHER)
+    ]:
+        if all(image.ndim == 4 for image in images):
+            yield from images
+        else:
+            together = stack(images, label=f"{label}, items {first} to {first + len(images) - 1}")
+            colour = colour or (together.ndim == 4 and together.shape[-1] == 3)
+            yield together
+        first += len(images)
+
+
+def few_items(source: Any, *, most: int = sys.maxsize, label: str) -> Iterator[tuple[int, Callable[[int], bytes]]]:
+    """Yield the indices of a few dozen items of a Dataset, the last one among them; of another source none.
+
+    With each comes what reads its shape, type and values as bytes. A DataLoader counts as its Dataset: items come in
+    pairs through its collate function, which may change them too.
+    """
+    collate = None if is_dataset(source) else member(source, "collate_fn")
+    dataset = source if collate is None else member(source, "dataset")
+    if not is_dataset(dataset) or not len(dataset):
+        return
     alone = member(source, "batch_sampler") is None
 
-    def collated(i: int) -> NDArray[Any]:
-        items = dataset[i] if alone else [dataset[i], dataset[len(dataset) - 1 - i]]
-        return batch_of(collate(items), like=None, label=f"{label}, item {i}")
+    def read(i: int) -> bytes:
+        here = f"{label}, item {i}"
+        if collate is None:
+            array = image_of(dataset[i], colour=False, label=here)
+        else:
+            items = dataset[i] if alone else [dataset[i], dataset[len(dataset) - 1 - i]]
+            array = batch_of(collate(items), like=None, label=here)
+        return f"{array.shape} {array.dtype.str} ".encode() + array.tobytes()
 
-    return collated, len(dataset)
+    for i in np.unique(np.linspace(0, min(most, len(dataset)) - 1, FEW_ITEMS).astype(int)).tolist():
+        yield i, read
 
 
-def few_items(num_items: int) -> list[int]:
-    """The indices of a few dozen items, spread evenly over a set."""
-    return np.unique(np.linspace(0, num_items - 1, FEW_ITEMS).astype(int)).tolist() if num_items else []
-
-
-def check_repeatable(source: Any, *, most: int | None = None, label: str) -> None:
+def _check_repeatable(source: Any, most: int, label: str) -> None:
     """Read a few dozen items of a Dataset twice. Raises InputError if one differs: copies of it would not be found."""
-    found = items_of(source, label=label)
-    if found is None:
-        return
-    read, num_items = found
-    for i in few_items(num_items if most is None else min(most, num_items)):
-        if value_bytes(read(i)) != value_bytes(read(i)):
+    for i, read in few_items(source, most=most, label=label):
+        if read(i) != read(i):
             raise InputError(
                 f"{label}, item {i}: differs when it is read again, so copies of it cannot be found; leave the random "
                 "transforms out of the Dataset (crops, flips, noise)"
             )
 
 
-def value_bytes(array: NDArray[Any]) -> bytes:
-    """Shape, type and values of an array, equal where all of them are."""
-    return f"{array.shape} {array.dtype.str} ".encode() + array.tobytes()
-
-
-def iterable_batches(source: Iterable[Any], *, like: Shape | None, label: str) -> Iterator[NDArray[Any]]:
-    """Yield the batches of an iterable, or its images, stacked, where its items are single images."""
-    check_repeatable(source, label=label)
-    if member(source, "_iterator") is not None:  # a DataLoader whose workers are in the middle of the caller's epoch
-        source = copy(source)
-        vars(source)["_iterator"] = None
-    items = iter(source)
-    head = next(items, None)
-    if head is None:
-        return
-    number, items = 0, chain([head], items)
-    if not _is_image(head, streamed=_streams_items(source), like=like, label=f"{label}, item 1"):
-        for number, value in enumerate(items, start=1):
-            yield batch_of(value, like=like, label=f"{label}, batch {number}")
-        return
-    colour = like is not None and like[0] == 3
-    while together := list(islice(items, TOGETHER)):
-        here = [f"{label}, item {number + i + 1}" for i in range(len(together))]
-        yield stack(
-            [image_of(item, colour=colour, label=place) for item, place in zip(together, here, strict=True)],
-            label=label,
-        )
-        number += len(together)
-
-
 def _is_image(item: Any, *, streamed: bool, like: Shape | None, label: str) -> bool:
     """Whether an item of a stream is one image, not a batch. Raises InputError where it may be either."""
     item = _unwrapped(item, label)
     if isinstance(item, list | tuple) and item:
-        several = all(is_picture(value) for value in item) or _are_images(item, label)
-        return not several and _is_image(item[0], streamed=streamed, like=like, label=label)
+        return not _are_images(item, label) and _is_image(item[0], streamed=streamed, like=like, label=label)
     if is_picture(item):
         return True
     shape = to_numpy(item, label=label).shape if is_array(item) else ()
@@ -222,6 +206,11 @@ def _unwrapped(value: Any, label: str) -> Any:
     return value if images is None else images
 
 
+def _is_colour(like: Shape | None) -> bool:
+    """Whether the images must have three channels."""
+    return like is not None and like[0] == 3
+
+
 def _as_rgb(image: NDArray[Any]) -> NDArray[Any]:
     return np.repeat(image[..., None], 3, axis=-1)
 
@@ -233,9 +222,9 @@ def _what(value: object) -> str:
 
 
 def _are_images(values: Any, label: str) -> bool:
-    """Whether a list is one of images of one shape, and not a batch with its labels."""
+    """Whether a list is one of Pillow images, or of images of one shape, and not a batch with its labels."""
     if not all(is_array(value) for value in values):
-        return False
+        return all(is_picture(value) for value in values)
     shapes = {to_numpy(value, label=label).shape for value in values}
     return len(shapes) == 1 and len(next(iter(shapes))) in (2, 3)
 

@@ -133,12 +133,9 @@ def _taken(given: Images, expected: Expected) -> ImageSet:
     if isinstance(source, archives.Pictures | TensorRows):
         return take_array(given, expected)
     form = type(source).__name__
-    if batches.is_dataset(source):
-        form = f"Dataset ({form})"
-        stream = batches.dataset_batches(source, like=like, most=expected.num_images, label=argument)
-    elif hasattr(type(source), "__iter__") and not isinstance(source, Mapping):
-        form = f"iterable ({form})"
-        stream = batches.iterable_batches(source, like=like, label=argument)
+    if batches.is_dataset(source) or (hasattr(type(source), "__iter__") and not isinstance(source, Mapping)):
+        form = f"{'Dataset' if batches.is_dataset(source) else 'iterable'} ({form})"
+        stream = batches.batches_of(source, like=like, most=expected.num_images, label=argument)
     elif isinstance(source, Mapping) or member(source, "images") is not None or batches.is_picture(source):
         stream = iter([batches.batch_of(source, like=like, label=argument)])
     elif what := misplaced(source):
