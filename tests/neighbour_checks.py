@@ -9,12 +9,13 @@ import torch
 
 import oracles
 from memgen_eval.compute.products import installed
-from memgen_eval.neighbours import bound, pruning, quantizers
+from memgen_eval.neighbours import bound, candidates, pruning, quantizers
 from memgen_eval.neighbours.topk import Neighbours
 
 ENGINES = [
     pytest.param(name, marks=pytest.mark.skipif(not installed(name), reason=f"{name} is not installed"))
-    for name in ("numkong", "torch", "faiss", "numpy")
+    for name in candidates.ENGINES
+    if name not in ("auto", "cuda")
 ] + [pytest.param("cuda", id="cuda" if torch.cuda.is_available() else "cuda's code on the processor")]
 
 # With these, searches of any size take quantizers, in small tiles.

@@ -14,6 +14,7 @@ import pytest
 from fuzz.driver import Target, fuzz
 from fuzz.targets import TARGETS
 from memgen_eval import InputError
+from memgen_eval.data.sources import ARRAY_FILES
 
 EXECUTIONS = 600
 SLOW = {"checkpoint", "report"}  # some milliseconds a case
@@ -27,6 +28,10 @@ def test_mutated_files_are_read_or_refused_in_one_line(name: str, tmp_path: Path
         outcome = fuzz(target, tmp_path, executions=EXECUTIONS // (3 if name in SLOW else 1))
     assert not outcome.findings, str(outcome)
     assert 0 < outcome.accepted < outcome.executions  # neither every change nor none is refused
+
+
+def test_every_format_of_arrays_has_a_target() -> None:
+    assert {suffix.removeprefix(".") for suffix in ARRAY_FILES} - {"pth"} <= TARGETS.keys()  # pth is pt
 
 
 def reads(path: Path) -> None:

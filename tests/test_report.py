@@ -16,7 +16,7 @@ import memgen_eval.results
 from checking import SCHEMA, strict_json
 from made_reports import ESTIMATE, full_report
 from memgen_eval import GateError, InputError, Report
-from memgen_eval.report import dumps
+from memgen_eval.report import SCHEMA_VERSION, dumps
 from memgen_eval.results import FAMILIES, FAMILY_TYPES, Axis, Curve, Estimate, Family, Gallery, Match
 
 EMPTY: dict[str, Any] = dict.fromkeys(("verdict", *FAMILIES))
@@ -46,7 +46,7 @@ def test_there_and_back(make: Callable[[], Report], tmp_path: Path) -> None:
 def test_every_field_is_written_and_no_image() -> None:
     report = replace(full_report(), gallery=Gallery({0: b"pixels"}, {}, {}))
     data = report.to_dict()
-    assert next(iter(data)) == "schema_version" and data["schema_version"] == 3
+    assert next(iter(data)) == "schema_version" and data["schema_version"] == SCHEMA_VERSION
     assert set(data) == {f.name for f in fields(Report)} - {"gallery", "samples"}
     for family in FAMILIES:
         assert set(data[family]) == {f.name for f in fields(getattr(report, family))}
@@ -111,10 +111,11 @@ def test_results_are_frozen() -> None:
 
 
 Spoil = Callable[[dict[str, Any]], object]
+EXPECTED = f"expected {SCHEMA_VERSION}"
 SPOILT: list[tuple[str, Spoil, str]] = [
-    ("another version", lambda d: d.update(schema_version=1), "report: schema_version is 1, expected 3"),
+    ("another version", lambda d: d.update(schema_version=1), f"report: schema_version is 1, {EXPECTED}"),
     ("no version", lambda d: d.pop("schema_version"), "schema_version is None"),
-    ("a true version", lambda d: d.update(schema_version=True), "report: schema_version is True, expected 3"),
+    ("a true version", lambda d: d.update(schema_version=True), f"report: schema_version is True, {EXPECTED}"),
     ("an unknown field", lambda d: d.update(extra=1), "report: expected no field extra"),
     ("a field less", lambda d: d.pop("novelty"), "report: expected a field novelty"),
     ("a figure less", lambda d: d["novelty"].pop("auc"), "report.novelty: expected a field auc"),
@@ -156,7 +157,7 @@ def test_anything_else_is_refused(spoil: Spoil, message: str, tmp_path: Path) ->
 
 @pytest.mark.parametrize("data", [None, [], "report", 1, {}])
 def test_what_is_no_mapping_is_refused(data: Any) -> None:
-    with pytest.raises(InputError, match="schema_version is None, expected 3"):
+    with pytest.raises(InputError, match=f"schema_version is None, {EXPECTED}"):
         Report.from_dict(data)
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from memgen_eval.compute.products import NUMKONG, NUMPY, TORCH, Products, installed
+from memgen_eval.compute.products import NUMKONG, NUMPY, PRODUCTS, Products, installed
 from memgen_eval.compute.resources import TILE_BYTES, is_forked, num_threads, start_workers
 from memgen_eval.errors import InputError
 
@@ -25,7 +25,6 @@ _PROBE_WIDTH = 4096  # the widest rows that are measured
 _PIECE_QUERIES, _PIECE_REFERENCES = 16, 256  # a piece of the probe, which rules out libraries that are
 _HOPELESS = 16  # times slower than the fastest
 _PROBE_TURNS, _PROBE_SECONDS = 5, 0.1  # the probe ends when it reaches either
-_BY_NAME = {products.name: products for products in (NUMKONG, TORCH, NUMPY)}
 _logger = logging.getLogger("memgen_eval.neighbours")
 
 
@@ -57,8 +56,8 @@ def integer_products(engine: str, *, work: float, width: int) -> Products:
         engine = "auto"
     if engine == "auto":
         chosen = _automatic(work, width)
-    elif is_exact(_BY_NAME[engine]):
-        chosen = _BY_NAME[engine]
+    elif is_exact(PRODUCTS[engine]):
+        chosen = PRODUCTS[engine]
     else:
         _logger.warning("engine %s gives wrong integer products on this machine; numpy is used instead", engine)
         chosen = NUMPY
@@ -73,7 +72,7 @@ def threads_for(work: float) -> int:
 
 def float_products(engine: str) -> Products:
     """The library that multiplies float32 values, for proposals."""
-    chosen = _BY_NAME["numpy" if engine == "auto" or is_forked() else engine]
+    chosen = PRODUCTS["numpy" if engine == "auto" or is_forked() else engine]
     if not is_float32(chosen):
         _logger.warning("engine %s is set to multiply float32 in lower precision; numpy is used instead", engine)
         chosen = NUMPY
@@ -121,7 +120,7 @@ def _automatic(work: float, width: int) -> Products:
 @functools.cache
 def _fastest(names: tuple[str, ...], width: int) -> Products:
     """The fastest of the libraries that are installed and exact, measured once in a process for each width."""
-    usable = [_BY_NAME[name] for name in names if installed(name) and is_exact(_BY_NAME[name])]
+    usable = [PRODUCTS[name] for name in names if installed(name) and is_exact(PRODUCTS[name])]
     if len(usable) > 1:  # torch takes a minute for the whole probe where it has no kernel for this processor
         seconds = _seconds(usable, width, _PIECE_QUERIES, _PIECE_REFERENCES)
         usable = [products for products in usable if seconds[products.name] < _HOPELESS * min(seconds.values())]

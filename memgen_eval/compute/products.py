@@ -24,7 +24,7 @@ class Products:
 
     Attributes
     ----------
-    name : the library
+    name : the library, as it is imported and as it is installed
     own_threads : whether `multiply` uses all processors by itself; if not, it releases the GIL
     value_bytes : bytes that one packed value of a reference takes
     pack : prepares a tile (T, D) for many products: int8 with D <= `SLICE`, or float32
@@ -94,6 +94,7 @@ def _numpy_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
 NUMKONG = Products("numkong", own_threads=False, value_bytes=2, pack=_numkong_pack, multiply=_numkong_multiply)
 TORCH = Products("torch", own_threads=False, value_bytes=2, pack=_torch_pack, multiply=_torch_multiply)
 NUMPY = Products("numpy", own_threads=True, value_bytes=5, pack=_numpy_pack, multiply=_numpy_multiply)
+PRODUCTS = {products.name: products for products in (NUMKONG, TORCH, NUMPY)}
 
 
 @functools.cache

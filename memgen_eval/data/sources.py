@@ -19,7 +19,6 @@ from memgen_eval.errors import InputError, place, quoted, reading
 from memgen_eval.runtime import member, misplaced
 from memgen_eval.shell import as_path
 
-READABLE = ".npz, .npy, .pt, .safetensors, .zip, a folder of images, or CIFAR-10 batches"
 ARRAY_FILES: Mapping[str, Callable[[Path, Stamp], Images]] = {
     ".npz": arrays.read_npz,
     ".npy": arrays.read_npy,
@@ -27,6 +26,7 @@ ARRAY_FILES: Mapping[str, Callable[[Path, Stamp], Images]] = {
     ".pth": tensors.read_pt,
     ".safetensors": tensors.read_safetensors,
 }
+READABLE = f"{', '.join(ARRAY_FILES)}, .zip, a folder of images, or CIFAR-10 batches"
 SPECIAL = {stat.S_IFIFO: "a FIFO", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a device", stat.S_IFBLK: "a device"}
 
 

@@ -21,8 +21,6 @@ from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Axis, Curve, Estimate, Novelty
 
 QUANTILES = tuple(j / 100 for j in range(1, 100))
-OF_SAMPLES = ("distance_quantiles", "distance_median", "authenticity")
-OF_BASELINE = ("test_distance_quantiles", "test_distance_median", "test_authenticity")
 ONE_IMAGE = "an interval needs two images"
 NO_OTHERS = "needs another training image beside the nearest"
 Floats = NDArray[np.float64]
@@ -118,11 +116,15 @@ def measure_novelty(samples: Distances, baseline: Distances | None, *, reason: s
 
 
 def with_notes(family: Novelty, *, samples: tuple[str, ...], baseline: tuple[str, ...]) -> Novelty:
-    """The family with these notes on the figures that rest on samples, on the baseline, or on both."""
+    """The family with these notes on the figures that rest on samples, on the baseline, or on both.
+
+    A figure that has a twin, `test_` before its name, rests on the samples alone, and the twin on the baseline alone.
+    """
     noted: dict[str, Any] = {}
-    for name in (field.name for field in fields(family)):
+    names = [field.name for field in fields(family)]
+    for name in names:
         figure = getattr(family, name)
-        notes = samples * (name not in OF_BASELINE) + baseline * (name not in OF_SAMPLES)
+        notes = samples * (not name.startswith("test_")) + baseline * (f"test_{name}" not in names)
         if figure.value is not None:
             noted[name] = replace(figure, notes=(*figure.notes, *notes))
     return replace(family, **noted)

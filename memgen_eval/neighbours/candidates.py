@@ -6,7 +6,6 @@ A key, ``|y|^2 - 2 q.y``, is a squared distance less ``|q|^2``. Keys of uint8 ro
 from __future__ import annotations
 
 import importlib
-import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -16,13 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import EngineName, check_engine, float_products, integer_products, threads_for
-from memgen_eval.compute.products import Products, multiply_slices, pack_slices
+from memgen_eval.compute.products import PRODUCTS, Products, multiply_slices, pack_slices
 from memgen_eval.compute.resources import BlockPlan, blocks, budget_bytes, plan_blocks, start_workers
 from memgen_eval.compute.rows import FloatTransform, Transform, chunk_rows, dimension, read_rows
 from memgen_eval.neighbours.topk import TopK
 
+# float32 queries (B, D), references (T, D) and K to squared distances and rows of references, (B, K), nearest first
+Knn = Callable[[NDArray[Any], NDArray[Any], int], tuple[NDArray[Any], NDArray[Any]]]
 Candidates = Iterator[tuple[slice, NDArray[np.int64], NDArray[Any]]]  # rows of queries, indices, lower bounds
-_logger = logging.getLogger("memgen_eval.neighbours")
 
 
 def _by_products(scan: Scan, queries: NDArray[Any]) -> Candidates:
@@ -101,22 +101,26 @@ def _by_cuda(scan: Scan, queries: NDArray[Any]) -> Candidates:
         yield rows, indices, scan.transform.bounds_of_keys(keys, norms)
 
 
-def _by_faiss(scan: Scan, queries: NDArray[Any]) -> Candidates:
-    """The plain search with ``faiss.knn``, whose float32 distances are trusted no farther than their rounding."""
-    faiss: Any = importlib.import_module("faiss")
+def _by_knn(knn: Knn, scan: Scan, queries: NDArray[Any]) -> Candidates:
+    """The plain search of another library, whose float32 distances are trusted no farther than their rounding."""
     assert isinstance(scan.transform, FloatTransform)
     plan = scan.plan(value_bytes=4)
     for rows in blocks(len(queries), plan.resident_rows):
-        _logger.debug("proposals: faiss")
         prepared, norms = prepare(queries, rows, scan.transform)
         best, largest = TopK(len(prepared), scan.keep, np.float32), 0.0
         for tile_rows in blocks(len(scan.references), plan.tile_rows):
             tile, tile_norms = prepare(scan.references, tile_rows, scan.transform)
             largest = max(largest, float(tile_norms.max()))
             for block in blocks(len(prepared), plan.block_rows):
-                distances, columns = faiss.knn(prepared[block], tile, min(scan.keep, len(tile)))
+                distances, columns = knn(prepared[block], tile, min(scan.keep, len(tile)))
                 best.merge(block, distances, columns + tile_rows.start)
         yield rows, best.indices, scan.transform.bounds_of_distances(best.keys, norms, largest)
+
+
+def _faiss_knn(queries: NDArray[Any], references: NDArray[Any], k: int) -> tuple[NDArray[Any], NDArray[Any]]:
+    faiss: Any = importlib.import_module("faiss")
+    found: tuple[NDArray[Any], NDArray[Any]] = faiss.knn(queries, references, k)
+    return found
 
 
 @dataclass(frozen=True)
@@ -146,8 +150,8 @@ class Engine:
 
 
 ENGINES: dict[str, Engine] = {
-    **{library: Engine(library, _by_products) for library in ("auto", "numkong", "torch", "numpy")},
-    "faiss": Engine("auto", _by_faiss, takes_codes=False, exact_integers=False),
+    **{library: Engine(library, _by_products) for library in ("auto", *PRODUCTS)},
+    "faiss": Engine("auto", partial(_by_knn, _faiss_knn), takes_codes=False, exact_integers=False),
     "cuda": Engine("auto", _by_cuda, takes_codes=False),
 }
 

@@ -6,6 +6,7 @@ import pickle
 import struct
 import zipfile
 from collections import OrderedDict
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from safetensors.torch import save_file as save_torch
 
 from memgen_eval import InputError
 from memgen_eval.data import arrays, images as images_module
-from memgen_eval.data.sources import load_images
+from memgen_eval.data.sources import ARRAY_FILES, load_images
 
 
 def load(source, **keywords):
@@ -72,6 +73,7 @@ def test_every_format_gives_the_same_images(nhwc, nchw, tmp_path):
         "bf16.safetensors": lambda path: save_torch({"x": torch.from_numpy(floats).bfloat16()}, path),
         "half.safetensors": lambda path: save_torch({"x": torch.from_numpy(floats).half(), "y": torch.ones(3)}, path),
     }
+    assert ARRAY_FILES.keys() == {Path(name).suffix.lower() for name in writers}
     for name, write in writers.items():
         write(tmp_path / name)
         for path in (tmp_path / name, str(tmp_path / name)):

@@ -14,7 +14,7 @@ import oracles
 from memgen_eval import authenticity, data_copying_test, partition
 from memgen_eval.diffusion.moments import moments
 from memgen_eval.errors import InputError
-from memgen_eval.metrics.novelty import QUANTILES, Distances, measure_novelty
+from memgen_eval.metrics.novelty import QUANTILES, Distances, measure_novelty, with_notes
 from memgen_eval.results import Novelty
 from metric_tables import brute_force, known, table, torus
 
@@ -251,6 +251,16 @@ def test_figures_without_what_they_need_say_why() -> None:
     names = ("distance_ratio", "auc", "relative_auc", "ct", "relative_ct", "test_authenticity", "test_distance_median")
     assert {getattr(alone, name).notes for name in (*names, "test_distance_quantiles")} == {("no test set",)}
     assert alone.distance_median.value == 2.5
+
+
+def test_notes_stand_at_the_figures_that_rest_on_what_they_tell_of() -> None:
+    family, _, _ = novelty()
+    noted = with_notes(family, samples=("of samples",), baseline=("of the baseline",))
+    alone = {"distance_quantiles"} | {name for name, caption in Novelty.captions().items() if caption.beside}
+    for name in Novelty.captions():
+        before, after = getattr(family, name).notes, getattr(noted, name).notes
+        expected = ("of samples", "of the baseline")
+        assert after == (*before, *(expected[1:] if name.startswith("test_") else expected[: 1 + (name not in alone)]))
 
 
 def test_one_sample_has_figures_without_intervals() -> None:

@@ -8,7 +8,7 @@ import math
 import os
 import subprocess
 import sys
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 import pytest
@@ -16,8 +16,9 @@ import threadpoolctl
 import torch
 
 from memgen_eval.compute import engines, resources
-from memgen_eval.compute.products import NUMKONG, NUMPY, TORCH, Products
+from memgen_eval.compute.products import NUMKONG, NUMPY, PRODUCTS, TORCH, Products
 from memgen_eval.errors import InputError
+from memgen_eval.neighbours import candidates
 from memgen_eval.neighbours.search import nearest_neighbours
 from neighbour_checks import ENGINES, same
 
@@ -32,7 +33,7 @@ def saturating(queries: Any, packed: Any) -> Any:
 WRONG = Products("torch", own_threads=True, value_bytes=2, pack=lambda tile: tile.astype(np.int64), multiply=saturating)
 
 
-@pytest.mark.parametrize("products", [NUMKONG, TORCH, NUMPY])
+@pytest.mark.parametrize("products", PRODUCTS.values(), ids=PRODUCTS)
 @pytest.mark.parametrize("dimension", [1, 2, 63, 1024, 3073, 32_768])
 def test_integer_products_are_exact(products: Products, dimension: int) -> None:
     if products is TORCH and not engines.is_exact(TORCH):
@@ -52,7 +53,7 @@ def test_self_test_sees_saturation_that_constants_hide(
     assert (WRONG.multiply(alternating, WRONG.pack(alternating)) == 64 * 128**2).all()
     assert not engines.is_exact.__wrapped__(WRONG)
     assert engines.is_exact(NUMKONG) and engines.is_exact(NUMPY)
-    monkeypatch.setitem(engines._BY_NAME, "torch", WRONG)
+    monkeypatch.setitem(PRODUCTS, "torch", WRONG)
     images = np.random.default_rng(0).integers(0, 256, (40, 50), dtype=np.uint8)
     with caplog.at_level(logging.WARNING, logger="memgen_eval.neighbours"):
         found = nearest_neighbours(images[:5], images, 3, engine="torch")
@@ -60,6 +61,10 @@ def test_self_test_sees_saturation_that_constants_hide(
     assert same(found, nearest_neighbours(images[:5], images, 3, engine="numpy"))
     monkeypatch.setattr(engines, "_seconds", lambda candidates, *shape: {products.name: 1.0 for products in candidates})
     assert engines._fastest.__wrapped__(("torch", "numpy"), 50) is NUMPY
+
+
+def test_every_engine_has_a_name_that_users_may_give() -> None:
+    assert set(get_args(engines.EngineName)) == candidates.ENGINES.keys()
 
 
 def test_fastest_is_taken_for_large_work_only(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -89,7 +94,7 @@ def test_fastest_is_taken_for_large_work_only(monkeypatch: pytest.MonkeyPatch) -
     assert chosen(1e13) is NUMPY
 
 
-@pytest.mark.parametrize("products", [NUMKONG, TORCH, NUMPY])
+@pytest.mark.parametrize("products", PRODUCTS.values(), ids=PRODUCTS)
 def test_float_products_are_float32(products: Products) -> None:
     assert engines.is_float32(products)
     for dimension in (1, 500):
@@ -208,6 +213,7 @@ _SEARCH = """
 import hashlib, io, logging, sys
 import numpy as np
 from memgen_eval.neighbours import quantizers
+from memgen_eval.neighbours.candidates import ENGINES
 from memgen_eval.neighbours.search import nearest_neighbours
 log = io.StringIO()
 logging.basicConfig(level=logging.DEBUG, stream=log)
@@ -225,7 +231,7 @@ for engine in sys.argv[2:]:
         digest.update(found.squared_distances.tobytes() + found.indices.tobytes())
     print(engine, digest.hexdigest())
     digest = hashlib.sha256()
-    assert log.getvalue().count("values left") == (2 if sys.argv[1] == "coded" and engine != "faiss" else 0)
+    assert log.getvalue().count("values left") == (2 if sys.argv[1] == "coded" and ENGINES[engine].takes_codes else 0)
     log.truncate(0)
 """
 

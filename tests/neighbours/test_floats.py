@@ -14,8 +14,7 @@ from hypothesis.extra import numpy as arrays
 from numpy.typing import NDArray
 
 import oracles
-from memgen_eval.compute import engines
-from memgen_eval.compute.products import NUMPY, Products
+from memgen_eval.compute.products import NUMPY, PRODUCTS, Products
 from memgen_eval.compute.rows import FloatTransform
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours import search
@@ -147,7 +146,7 @@ def test_engine_in_lower_precision_is_not_used(
         return NUMPY.multiply(bits.view(np.float32), packed)
 
     liar = Products("torch", own_threads=True, value_bytes=4, pack=NUMPY.pack, multiply=coarse)
-    monkeypatch.setitem(engines._BY_NAME, "torch", liar)
+    monkeypatch.setitem(PRODUCTS, "torch", liar)
     references = np.random.default_rng(0).uniform(-1, 1, (500, 30)).astype(np.float32)
     queries = references[:20] + np.float32(0.01)
     with caplog.at_level(logging.WARNING, logger="memgen_eval.neighbours"):
