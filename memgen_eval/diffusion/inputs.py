@@ -107,10 +107,11 @@ def draw_noise(shape: tuple[int, ...], *, seed: int, name: str, index: int, draw
 
 
 def draw_noises(
-    shape: tuple[int, ...], indices: NDArray[np.int64], *, seed: int, name: str, draw: int = 0
+    shape: tuple[int, ...], indices: NDArray[np.int64], *, seed: int, name: str, draws: Any = 0
 ) -> NDArray[np.float32]:
-    """`draw_noise` of several images, (B, *shape)."""
-    return np.stack([draw_noise(shape, seed=seed, name=name, index=int(i), draw=draw) for i in indices])
+    """`draw_noise` of several images, (B, *shape), with one draw or one for each."""
+    pairs = zip(indices.tolist(), np.broadcast_to(draws, len(indices)).tolist(), strict=True)
+    return np.stack([draw_noise(shape, seed=seed, name=name, index=index, draw=draw) for index, draw in pairs])
 
 
 def draw_order(num_images: int, *, seed: int, name: str) -> NDArray[np.int64]:
@@ -135,22 +136,17 @@ class NoisedImages:
         """Clean images, as they are stored, and standard normal noise of these inputs, (B, ...) each."""
         draws, places = np.divmod(inputs, len(self.indices))
         chosen = self.indices[places]
-        noises = [
-            draw_noise(self.images.shape[1:], seed=self.seed, name=self.name, index=int(index), draw=int(draw))
-            for index, draw in zip(chosen, draws, strict=True)
-        ]
-        return np.array(self.images[chosen]), np.stack(noises)
+        noises = draw_noises(self.images.shape[1:], chosen, seed=self.seed, name=self.name, draws=draws)
+        return np.array(self.images[chosen]), noises
 
     def in_model_units(self, images: NDArray[Any]) -> NDArray[np.float64]:
         """Images (B, ...) as rows (B, D), data in [-1, 1]."""
         return centred_rows(images) / unit_scale(images)
 
 
-def sigma_grid(
-    num_sigmas: int = NUM_SIGMAS, *, low: float = SIGMA_LOW, high: float = SIGMA_HIGH
-) -> NDArray[np.float64]:
-    """Noise levels spaced evenly in their logarithm, both ends included, float64 (S,)."""
-    return check_sigmas(np.geomspace(low, high, num_sigmas))
+def sigma_grid() -> NDArray[np.float64]:
+    """The usual noise levels, spaced evenly in their logarithm, both ends included, float64 (S,)."""
+    return check_sigmas(np.geomspace(SIGMA_LOW, SIGMA_HIGH, NUM_SIGMAS))
 
 
 def check_sigmas(sigmas: Any) -> NDArray[np.float64]:

@@ -183,11 +183,10 @@ def _noised(images: NDArray[Any], name: str, num_images: int, num_draws: int, se
 
 def _matched_pair(train: NoisedImages, test: NoisedImages) -> tuple[OptimalDenoiser, OptimalDenoiser]:
     """D* of as many images of either set, drawn so that they hold the noised ones where these are not more."""
-    size, chosen = min(len(train.images), len(test.images)), []
-    for inputs in (train, test):
-        order = draw_order(len(inputs.images), seed=inputs.seed, name=inputs.name)
-        chosen.append(OptimalDenoiser(inputs.images[np.sort(order[:size])]))
-    return chosen[0], chosen[1]
+    size = min(len(train.images), len(test.images))
+    orders = (draw_order(len(inputs.images), seed=inputs.seed, name=inputs.name) for inputs in (train, test))
+    rows, test_rows = (np.sort(order[:size]) for order in orders)
+    return OptimalDenoiser(train.images[rows]), OptimalDenoiser(test.images[test_rows])
 
 
 def _missing_gaussian(optimal: OptimalDenoiser) -> str:
