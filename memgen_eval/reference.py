@@ -83,23 +83,27 @@ class Reference:
 
     def prepared(self, *, quantize: bool, seed: int) -> Prepared:
         """What rests on the sets and the seed alone, from an earlier evaluation or new."""
-        train = self._load("train", self.train, quantize)
-        source = self.test if self.test is not None else _own_test_split(self.train)
+        train, source = self._load("train", self.train, quantize), self.test
+        if source is None and isinstance(self.train, str) and is_known(self.train):
+            source = test_split(self.train)
         test = None if source is None else self._load("test", source, quantize, like=train.shape)
-        key = ("prepared", quantize, seed)
-        if key not in self._kept:
-            self._kept[key] = Prepared(train, test, seed)
-        found: Prepared = self._kept[key]
-        return found
+        return _keep(self._kept, ("prepared", quantize, seed), lambda: Prepared(train, test, seed))
 
     def _load(self, argument: str, source: object, quantize: bool, *, like: Any = None) -> ImageSet:
         """A set in canonical form."""
-        if (argument, quantize) not in self._kept:
-            self._kept[argument, quantize] = load_images(
-                source, argument=argument, like=like, quantize=quantize, data_dir=self.data_dir
-            )
-        images: ImageSet = self._kept[argument, quantize]
-        return images
+
+        def load() -> ImageSet:
+            return load_images(source, argument=argument, like=like, quantize=quantize, data_dir=self.data_dir)
+
+        return _keep(self._kept, (argument, quantize), load)
+
+
+def _keep(kept: dict[Hashable, Any], key: Hashable, compute: Callable[[], Kept], *, bound_to: Hashable = None) -> Kept:
+    """The value kept under `key`, computed the first time, and again where it was bound to something else."""
+    if key not in kept or kept[key][0] != bound_to:
+        kept[key] = bound_to, compute()
+    value: Kept = kept[key][1]
+    return value
 
 
 @dataclass(frozen=True, eq=False)
@@ -121,19 +125,14 @@ class FeatureSpace:
     extractor: Hashable
 
 
+@dataclass(frozen=True, eq=False)
 class Prepared:
-    """A training set, its test set and a seed, and all that rests on them alone: each computed when first needed.
+    """A training set, its test set and a seed, and all that rests on them alone: each computed when first needed."""
 
-    Attributes
-    ----------
-    train, test : ImageSet
-        In canonical form; test is None without one.
-    """
-
-    def __init__(self, train: ImageSet, test: ImageSet | None, seed: int) -> None:
-        self.train, self.test = train, test
-        self._seed = seed
-        self._kept: dict[Hashable, tuple[Hashable, Any]] = {}
+    train: ImageSet  # in canonical form, as test is
+    test: ImageSet | None
+    seed: int
+    _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
     @property
     def num_kept(self) -> int:
@@ -185,7 +184,7 @@ class Prepared:
         single = np.flatnonzero(~left_out)
         if len(single) < 2:
             return None
-        rows = single[draw_rows(len(single), MAX_BASELINE, seed=self._seed)]
+        rows = single[draw_rows(len(single), MAX_BASELINE, seed=self.seed)]
         notes = _left_out(left_out, "training images have an exact duplicate")
         name = "training images left out of train"
         return Baseline(self.train.take(rows), rows, rows, name, "train, leave one out", notes)
@@ -196,23 +195,23 @@ class Prepared:
         def compute() -> float:
             repeats = self.train.survey.repeats
             distinct = index.among(self.train.distinct) if repeats.any() else index
-            return duplicate_tolerance(distinct, seed=self._seed)
+            return duplicate_tolerance(distinct, seed=self.seed)
 
-        return self._keep("tolerance", compute)
+        return _keep(self._kept, "tolerance", compute)
 
     def baseline_neighbours(self, index: Index) -> Neighbours | None:
         """Training neighbours of the baseline's images, in the orientation given."""
         baseline = self.baseline
         if baseline is None:
             return None
-        return self._keep("baseline", lambda: search(baseline.images, index, excluded=baseline.excluded))
+        return _keep(self._kept, "baseline", lambda: search(baseline.images, index, excluded=baseline.excluded))
 
     def searched_baseline(self, index: Index, rules: CopyRules) -> Baseline | None:
         """The baseline with all that its comparison by these rules needs."""
         baseline, plain = self.baseline, self.baseline_neighbours(index)
         if baseline is None or plain is None:
             return None
-        known = self._keep(("copying", rules.flip, rules.tolerance), lambda: copying(plain, index, rules))
+        known = _keep(self._kept, ("copying", rules.flip, rules.tolerance), lambda: copying(plain, index, rules))
         return replace(baseline, copying=known)
 
     def pixel_space(self, index: Index) -> FeatureSpace:
@@ -233,7 +232,7 @@ class Prepared:
             space = bind(References(embed(self.train, features, argument="train", ranks=ranks)))
             return FeatureSpace(space, self._baseline_in(space, features), extractor)
 
-        kept = self._keep("features", compute, bound_to=extractor)
+        kept = _keep(self._kept, "features", compute, bound_to=extractor)
         return replace(kept, index=bind(kept.index.references))
 
     def _baseline_in(self, space: Index, features: Callable[..., Any]) -> Neighbours | None:
@@ -252,18 +251,11 @@ class Prepared:
         if int(np.prod(rows.shape[1:])) > MAX_DIMENSION:
             return TOO_LARGE
         known = self.moments if space.extractor == "pixels" else None
-        return self._keep(
-            "partition",
-            lambda: partition(rows, seed=self._seed, reference_moments=known),
-            bound_to=space.extractor,
-        )
 
-    def _keep(self, key: Hashable, compute: Callable[[], Kept], *, bound_to: Hashable = None) -> Kept:
-        """The value kept under `key`, computed the first time, and again where it was bound to something else."""
-        if key not in self._kept or self._kept[key][0] != bound_to:
-            self._kept[key] = bound_to, compute()
-        value: Kept = self._kept[key][1]
-        return value
+        def compute() -> Partition:
+            return partition(rows, seed=self.seed, reference_moments=known)
+
+        return _keep(self._kept, "partition", compute, bound_to=space.extractor)
 
 
 def for_denoisers(images: ImageSet) -> NDArray[Any]:
@@ -280,10 +272,6 @@ def in_unit_range(grey_levels: NDArray[Any]) -> NDArray[np.float32]:
 def _left_out(images: NDArray[np.bool_], what: str) -> tuple[str, ...]:
     count = np.count_nonzero(images)
     return (f"{count:,} of {len(images):,} {what}; the baseline leaves them out",) if count else ()
-
-
-def _own_test_split(train: object) -> str | None:
-    return test_split(train) if isinstance(train, str) and is_known(train) else None
 
 
 def content_of(source: object) -> str:
