@@ -9,8 +9,9 @@ import pytest
 from pytest_benchmark.fixture import BenchmarkFixture
 
 from benchmarks.data import ImageSets, image_sets
-from benchmarks.machine import Peaks, measured_peaks, num_threads, processor, versions
+from benchmarks.machine import PACKAGES, Peaks, measured_peaks, num_threads, processor
 from benchmarks.stopwatch import Stopwatch
+from memgen_eval.build_report import installed_versions
 
 PEAKS = pytest.StashKey[Peaks]()
 
@@ -47,6 +48,6 @@ def pytest_benchmark_update_json(config: pytest.Config, output_json: dict[str, A
         "processor": processor().name,
         "flags": processor().flags_of_interest,
         "threads": num_threads(),
-        "versions": versions(),
+        "versions": installed_versions(PACKAGES),
         "peaks": asdict(config.stash[PEAKS]) if PEAKS in config.stash else {},
     }

@@ -5,11 +5,12 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,10 +24,10 @@ from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Prepared
 from memgen_eval.report import Report
 from memgen_eval.results import (
-    Curve,
+    FAMILIES,
     Denoiser,
-    Estimate,
     Family,
+    Fidelity,
     Gallery,
     Gaussian,
     Memorization,
@@ -36,7 +37,6 @@ from memgen_eval.results import (
     Verdict,
 )
 
-Chosen = TypeVar("Chosen", bound=Family)
 PACKAGES = ("memgen-eval", "numpy", "scipy", "scikit-learn", "torch", "numkong", "pillow", "faiss-cpu", "faiss-gpu")
 THUMBNAIL = 256
 
@@ -56,6 +56,7 @@ class Found:
     memorization: Memorization | None
     verdict: Verdict | None
     novelty: Novelty | None
+    fidelity: Fidelity | None
     denoiser: Denoiser | None
     gaussian: Gaussian | None
     sigmas: Sequence[float] | None
@@ -84,16 +85,12 @@ def build_report(found: Found, samples: ImageSet, known: Prepared, options: Opti
     for images in sets.values():
         images.check_unchanged()
     control = "train" if known.test is None else "test"
-    memorization = _asked(found.memorization, "memorization", options)
+    memorization = found.memorization
     names = listed_names(memorization, found.verdict, sets, baseline=control)
     report = Report(
+        **{family: _asked(getattr(found, family), family, options) for family in FAMILIES},
         cautions=found.cautions,
         verdict=found.verdict,
-        memorization=memorization,
-        novelty=_asked(found.novelty, "novelty", options),
-        fidelity=None,
-        denoiser=_asked(found.denoiser, "denoiser", options),
-        gaussian=_asked(found.gaussian, "gaussian", options),
         skipped={},
         settings=_settings(found, sets, known.baseline, options),
         provenance=_provenance(ran, sets, options, names),
@@ -105,17 +102,12 @@ def build_report(found: Found, samples: ImageSet, known: Prepared, options: Opti
     return replace(report, skipped=found.skipped | asked)
 
 
-def _asked(family: Chosen | None, name: str, options: Options) -> Chosen | None:
+def _asked(family: Family | None, name: str, options: Options) -> Any:
     """The family with the figures that were not asked for left out."""
     if family is None:
         return None
-    blank: dict[str, Any] = {}
-    for entry in fields(family):
-        if not options.wants_figure(f"{name}.{entry.name}"):
-            figure = getattr(family, entry.name)
-            if isinstance(figure, Estimate | Curve):
-                blank[entry.name] = type(figure).undefined(NOT_ASKED)
-    return replace(family, **blank)
+    unasked = [figure for figure in family.captions() if not options.wants_figure(f"{name}.{figure}")]
+    return replace(family, **{figure: getattr(family, figure).undefined(NOT_ASKED) for figure in unasked})
 
 
 def _settings(found: Found, sets: Mapping[str, ImageSet], baseline: Baseline | None, options: Options) -> Settings:
@@ -143,7 +135,7 @@ def _provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds={name: round(value, 3) for name, value in ran.seconds.items()},
         command=None,
-        versions=_versions(),
+        versions=installed_versions(PACKAGES),
         host={"system": platform.platform(), "processor": _processor(), "python": platform.python_version()},
         engine=describe_engine(train.dtype, train.num_values),
         device=ran.device,
@@ -156,13 +148,12 @@ def _provenance(
     )
 
 
-def _versions() -> dict[str, str]:
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Of these packages, as far as they are installed."""
     found = {}
-    for package in PACKAGES:
-        try:
+    for package in packages:
+        with suppress(PackageNotFoundError):
             found[package] = version(package)
-        except PackageNotFoundError:
-            continue
     return found
 
 
@@ -205,8 +196,7 @@ def gallery(family: Memorization, sets: Mapping[str, ImageSet], *, baseline: str
 
 
 def _thumbnails(images: ImageSet, indices: Iterable[int]) -> dict[int, NDArray[np.uint8]]:
-    wanted = sorted(set(indices))
-    return {i: _thumbnail(images.read(i, i + 1)[0]) for i in wanted}
+    return {i: _thumbnail(images.read(i, i + 1)[0]) for i in sorted(set(indices))}
 
 
 def _thumbnail(image: NDArray[Any]) -> NDArray[np.uint8]:

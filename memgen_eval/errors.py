@@ -87,6 +87,11 @@ def shape_text(shape: Sequence[int]) -> str:
     return " x ".join(str(size) for size in shape)
 
 
+def p_text(p_value: float) -> str:
+    """`p = ...` as it is written in sentences."""
+    return f"p = {p_value:.2g}".replace("e-0", "e-") if p_value >= 1e-300 else "p < 1e-300"
+
+
 def which_image(index: int, names: Sequence[str] | None) -> str:
     """Such as `image 7 ('cats/7.png')`."""
     return f"image {index} ({quoted(names[index])})" if names is not None else f"image {index}"

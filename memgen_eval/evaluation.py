@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -18,7 +18,7 @@ from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import Ranks, joined
 from memgen_eval.errors import InputError, RankError, check_count
 from memgen_eval.features import embed, features_name
-from memgen_eval.metrics.baseline import NO_BASELINE, Scale
+from memgen_eval.metrics.baseline import Scale
 from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.denoiser import measure_denoiser
 from memgen_eval.metrics.gaussian_denoiser import measure_gaussian_curves
@@ -32,7 +32,7 @@ from memgen_eval.options import NOT_ASKED, NOT_BUILT, Options
 from memgen_eval.reference import Prepared, Reference, for_denoisers, in_unit_range
 from memgen_eval.report import Report
 from memgen_eval.resemblance import cautions
-from memgen_eval.results import GREY_LEVELS, Estimate, Gaussian, Memorization, Novelty, Verdict
+from memgen_eval.results import Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.runtime import Stages, check_denoiser, foreign
 
 if TYPE_CHECKING:  # its module imports torch
@@ -161,19 +161,22 @@ def _evaluate(
             with stages.stage("reading the training set"):
                 known = reference.prepared(quantize=options.quantize, seed=options.seed)
             with ranks.together():  # before samples are drawn, which may take hours
-                _try_denoiser(denoiser, known.train, options, source.device)
+                device = _rehearse(denoiser, known.train, options, source.device)
             with stages.stage("drawing samples" if source.drawn else "reading the samples"):
                 samples = source.load(known.train.shape, quantize=options.quantize, seed=options.seed, ranks=ranks)
             run = _Run(samples, known, options, stages, ranks, source, denoiser)
             ranks.same(_determining(run))
             found = _measure(run)
-        ran = Ran(stages.seconds, _device_name(run), ranks.size, source.batch_size, source.drawn)
+        ran = Ran(stages.seconds, device, ranks.size, source.batch_size, source.drawn)
         return build_report(found, samples, known, options, ran)
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Run:
-    """One evaluation: its samples, where they came from, what is known of train and test, and how all is measured."""
+    """One evaluation: its samples, where they came from, what is known of train and test, and how all is measured.
+
+    `skipped` holds, by family, why it was not measured.
+    """
 
     samples: ImageSet
     known: Prepared
@@ -182,6 +185,7 @@ class _Run:
     ranks: Ranks
     source: SampleSource
     denoiser: Callable[..., Any] | None
+    skipped: dict[str, str] = field(default_factory=dict)
 
     def bind(self, references: References) -> Index:
         """An index of rows with the budget and the ranks of this evaluation."""
@@ -226,8 +230,9 @@ def _determining(run: _Run) -> dict[str, str]:
 
 
 def _measure(run: _Run) -> Found:
-    options, known = run.options, run.known
-    skipped = {"fidelity": NOT_BUILT if options.wants("fidelity") else NOT_ASKED}
+    """Family by family; why one was not measured is noted in `run.skipped`."""
+    options, known, skipped = run.options, run.known, run.skipped
+    skipped["fidelity"] = NOT_BUILT if options.wants("fidelity") else NOT_ASKED
     with run.stages.stage("comparing the sets"):
         own = cautions.appearance_of(run.samples)
         warned = cautions.of_sets(run.samples, known.test, known.train, own=own, of_train=known.appearance)
@@ -240,20 +245,21 @@ def _measure(run: _Run) -> Found:
         warned += cautions.of_distances(plain, baseline)
     if plain is not None and options.wants("memorization"):
         with run.stages.stage("other readings of the samples"):
-            others = cautions.OtherReadings.of(run.samples, own=own, of_train=known.appearance)
-            warned += cautions.of_other_readings(others, plain, baseline, run.index, run.rules)
+            warned += cautions.of_other_readings(
+                run.samples, plain, baseline, run.index, run.rules, own=own, of_train=known.appearance
+            )
         memorization, verdict = _memorization(run, plain, warned)
     else:
         skipped |= {"memorization": NOT_ASKED, "verdict": NO_VERDICT}
-    novelty = _attempt("novelty", run, lambda: _novelty(run, plain), skipped)
-    probed = _probe(run, skipped)
-    why = NO_DENOISER if run.denoiser is None else skipped.get("denoiser", "")
+    novelty = _attempt("novelty", run, lambda: _novelty(run, plain))
+    probed = _probe(run)
     return Found(
         memorization=memorization,
         verdict=verdict,
         novelty=novelty,
+        fidelity=None,
         denoiser=measure_denoiser(probed, seed=options.seed) if probed and options.wants("denoiser") else None,
-        gaussian=_attempt("gaussian", run, lambda: _gaussian(run, probed, why), skipped),
+        gaussian=_attempt("gaussian", run, lambda: _gaussian(run, probed)),
         sigmas=options.sigmas if probed is None else tuple(probed.sigmas.tolist()),
         tolerance=run.rules.tolerance * run.scale.unit if options.wants("memorization") else None,
         cautions=warned,
@@ -270,12 +276,12 @@ def _memorization(run: _Run, plain: Neighbours, warned: tuple[str, ...]) -> tupl
         baseline = run.known.searched_baseline(index, rules)
     family, verdict = measure_memorization(found, baseline, rules, run.scale, cautions=warned)
     with run.stages.stage("patches and repetition"):
-        own = others = Estimate.undefined(NO_BASELINE)
+        family = replace(family, carlini_patch=patch_share(found, index, rules))
         if baseline is not None:
             images, seed = run.samples.array(), run.options.seed
             own, others = repetition(images, baseline.images, index, rules, originals=survey.originals, seed=seed)
-        patches = patch_share(found, index, rules)
-    return replace(family, carlini_patch=patches, repetition=own, test_repetition=others), verdict
+            family = replace(family, repetition=own, test_repetition=others)
+    return family, verdict
 
 
 def _novelty(run: _Run, plain: Neighbours | None) -> Novelty:
@@ -290,53 +296,44 @@ def _novelty(run: _Run, plain: Neighbours | None) -> Novelty:
         assert plain is not None
         space, found = known.pixel_space(run.index), plain.scaled(run.scale.unit)
     with run.stages.stage("novelty"):
-        repeats, baseline = run.samples.survey.repeats, known.baseline
+        repeats = run.samples.survey.repeats
         tables = [found[~repeats] if repeats.any() else found]
         tables += [] if space.baseline is None else [space.baseline]
-        wants_cells, wants_own = (
-            any(options.wants_figure(f"novelty.{name}") for name in names)
-            for names in (("ct", "relative_ct"), ("authenticity", "test_authenticity"))
-        )
-        partition = known.partition(space) if wants_cells else NOT_ASKED
-        distances = known_distances(tables, space.index, partition, skip_own=None if wants_own else NOT_ASKED)
-        family = measure_novelty(
-            distances[0], distances[1] if len(distances) > 1 else None, reason=NO_BASELINE, seed=options.seed
-        )
-        return with_notes(family, samples=run.repeats_note, baseline=() if baseline is None else baseline.notes)
+        cells = known.partition(space) if options.wants_figure("novelty.ct", "novelty.relative_ct") else NOT_ASKED
+        wants_own = options.wants_figure("novelty.authenticity", "novelty.test_authenticity")
+        distances = known_distances(tables, space.index, cells, skip_own=None if wants_own else NOT_ASKED)
+        family = measure_novelty(*distances, seed=options.seed)
+        of_baseline = () if known.baseline is None else known.baseline.notes
+        return with_notes(family, samples=run.repeats_note, baseline=of_baseline)
 
 
-def _try_denoiser(denoiser: Callable[..., Any] | None, train: ImageSet, options: Options, device: str | None) -> None:
-    """Call a denoiser on a training image. Raises InputError if it fails, or returns anything but such an image."""
-    if denoiser is None or not (options.wants("denoiser") or options.wants("gaussian")):
-        return
+def _rehearse(denoiser: Callable[..., Any] | None, train: ImageSet, options: Options, device: str | None) -> str:
+    """Call a denoiser that will be measured on a training image, and give back the name of its device.
+
+    Raises InputError if it fails, or returns anything but such an image.
+    """
+    if denoiser is None:
+        return device or "cpu"
+    from memgen_eval.diffusion.calling import device_of
     from memgen_eval.diffusion.probe import rehearse
 
-    image = in_unit_range(train.read(0, 1))
-    rehearse(denoiser, image, sigmas=options.sigmas, batch_size=options.denoiser_batch_size, device=device)
+    if options.wants("denoiser") or options.wants("gaussian"):
+        image = in_unit_range(train.read(0, 1))
+        rehearse(denoiser, image, sigmas=options.sigmas, batch_size=options.denoiser_batch_size, device=device)
+    return str(device_of(denoiser, device))
 
 
-def _device_name(run: _Run) -> str:
-    """Where the denoiser is called."""
-    if run.denoiser is None:
-        return run.source.device or "cpu"
-    from memgen_eval.diffusion.calling import device_of
-
-    return str(device_of(run.denoiser, run.source.device))
-
-
-def _probe(run: _Run, skipped: dict[str, str]) -> Probe | None:
+def _probe(run: _Run) -> Probe | None:
     """The denoiser compared with D* and D_G, for two families; the data alone where there is no denoiser."""
     options, given = run.options, run.denoiser is not None
-    if not options.wants("denoiser") and not (given and options.wants("gaussian")):
-        skipped["denoiser"] = NOT_ASKED
+    if not options.wants("denoiser"):
+        run.skipped["denoiser"] = NOT_ASKED
+        if not (given and options.wants("gaussian")):
+            return None
+    elif not given and not options.named("denoiser"):  # D* of a large set takes minutes
+        run.skipped["denoiser"] = DATA_ALONE
         return None
-    if not given and not options.named("denoiser"):  # D* of a large set takes minutes
-        skipped["denoiser"] = DATA_ALONE
-        return None
-    found = _attempt("denoiser", run, lambda: _probed(run), skipped, is_given=given)
-    if found is not None and not options.wants("denoiser"):
-        skipped["denoiser"] = NOT_ASKED
-    return found
+    return _attempt("denoiser", run, lambda: _probed(run))
 
 
 def _probed(run: _Run) -> Probe:
@@ -361,39 +358,38 @@ def _probed(run: _Run) -> Probe:
         )
 
 
-def _gaussian(run: _Run, probed: Probe | None, why: str) -> Gaussian:
-    """The Gaussian family; `why` says why there is no probe. Raises InputError for images that are too large."""
+def _gaussian(run: _Run, probed: Probe | None) -> Gaussian:
+    """The Gaussian family. Raises InputError for images that are too large."""
     known, seed = run.known, run.options.seed
     test = None if known.test is None or known.baseline is None else known.baseline.images
     sets = match_sets(run.samples.distinct, test, known.train.array(), seed=seed)
     of_samples = Gaussian.undefined(TOO_FEW)
     if sets is not None:
         with run.stages.stage("gaussian structure"):
-            of_samples = measure_gaussian(
-                sets, train_moments=known.moments, grey_levels=GREY_LEVELS, seed=seed, notes=run.repeats_note
-            )
+            of_samples = measure_gaussian(sets, train_moments=known.moments, seed=seed, notes=run.repeats_note)
+    why = NO_DENOISER if run.denoiser is None else run.skipped.get("denoiser", "")
     of_denoiser = Gaussian.undefined(why) if probed is None else measure_gaussian_curves(probed, seed=seed)
     return with_sample_figures(of_denoiser, of_samples)
 
 
-def _attempt(
-    name: str, run: _Run, measure: Callable[[], Measured], skipped: dict[str, str], *, is_given: bool = False
-) -> Measured | None:
-    """What is measured, or None with the reason in `skipped`: a failure here does not lose what was found before.
+def _attempt(name: str, run: _Run, measure: Callable[[], Measured]) -> Measured | None:
+    """What is measured, or None with the reason in `run.skipped`: a failure does not lose what was found before.
 
-    A family that was asked for by name fails, and so does one whose model was given (`is_given`) and cannot be used.
+    A family that was asked for by name fails, and so does one whose model was given and cannot be used.
     """
-    options, ranks = run.options, run.ranks
-    if not options.wants(name) and name != "denoiser":  # its probe serves the Gaussian family too
-        skipped[name] = NOT_ASKED
+    if not run.options.wants(name) and name != "denoiser":  # its probe serves the Gaussian family too
+        run.skipped[name] = NOT_ASKED
         return None
     try:
-        with ranks.together():
+        with run.ranks.together():
             return measure()
+    except RankError:
+        raise
     except Exception as error:
-        if options.named(name) or isinstance(error, RankError) or (is_given and isinstance(error, InputError)):
+        is_input, model_given = isinstance(error, InputError), name == "denoiser" and run.denoiser is not None
+        if run.options.named(name) or (is_input and model_given):
             raise
-        if not isinstance(error, InputError) and ranks.rank == 0:
+        if not is_input and run.ranks.rank == 0:
             log.exception("%s could not be measured", name)
-        skipped[name] = f"{type(error).__name__}: {error}" if not isinstance(error, InputError) else str(error)
+        run.skipped[name] = str(error) if is_input else f"{type(error).__name__}: {error}"
         return None

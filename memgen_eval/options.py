@@ -69,9 +69,11 @@ class Options:
         """Whether any figure of the family was asked for."""
         return self.metrics is None or any(path.split(".")[0] == family for path in self.metrics)
 
-    def wants_figure(self, path: str) -> bool:
-        """Whether the figure, or its whole family, was asked for."""
-        return self.metrics is None or path in self.metrics or path.partition(".")[0] in self.metrics
+    def wants_figure(self, *paths: str) -> bool:
+        """Whether one of these figures, or its whole family, was asked for."""
+        return self.metrics is None or any(
+            path in self.metrics or path.partition(".")[0] in self.metrics for path in paths
+        )
 
     def named(self, family: str) -> bool:
         """Whether the family was asked for by name, so that its failure is an error."""

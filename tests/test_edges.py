@@ -131,7 +131,7 @@ def test_the_gallery_flags_what_the_rule_flags(squares: list[int], flagged: bool
     assert (31**0.5 / 279**0.5 < 1 / 3) is True  # in floats; 9 * 31 < 279 is false
     known = copying(table([squares]))
     rules = CopyRules(1 / 3, 0.0, flip=True)
-    family, verdict = measure_memorization(known, None, rules, Scale(1 / 255, 1.0), reason="none")
+    family, verdict = measure_memorization(known, None, rules, Scale(1 / 255, 1.0))
     report = replace(full_report(), memorization=family, verdict=verdict)
     report = replace(report, settings=replace(report.settings, threshold=1 / 3))
     (pair,) = pairs(report, images=False)["samples"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
@@ -66,30 +65,34 @@ def ratio_of_sums_curve(
 
 def median_curve(values: Floats, x: Axis, *, seed: int, notes: tuple[str, ...] = ()) -> Curve:
     """Medians over images, (S, N), with a bootstrap over images."""
-    everywhere = np.ones(len(values), dtype=bool)
     medians = lambda rows: np.median(values[:, rows], axis=1)  # noqa: E731
-    return resampled_curve(medians, values.shape[1], x, defined=everywhere, seed=seed, notes=notes)
+    return resampled_curve(medians, values.shape[1], x, seed=seed, notes=notes)
 
 
 def resampled_curve(
-    statistic: Any, num_images: int, x: Axis, *, defined: NDArray[np.bool_], seed: int, notes: tuple[str, ...] = ()
+    statistic: Any,
+    num_images: int,
+    x: Axis,
+    *,
+    defined: NDArray[np.bool_] | bool = True,
+    seed: int,
+    notes: tuple[str, ...] = (),
 ) -> Curve:
     """`statistic` of image indices, (S,), with a bootstrap over images; None where not `defined`, (S,)."""
     value = statistic(np.arange(num_images))
     if num_images < 2:
         return _without_interval(floats(value, defined), num_images, x, notes)
-    low, high = percentile_interval(bootstrap(statistic, num_images, seed=seed))
+    ends = percentile_interval(bootstrap(statistic, num_images, seed=seed))
     # where a resample has no value, neither end is known
-    return Curve(
-        floats(value, defined), floats(low, defined), floats(high, defined), percentile_method(), num_images, notes, x
-    )
+    middle, low, high = (floats(part, defined) for part in (value, *ends))
+    return Curve(middle, low, high, percentile_method(), num_images, notes, x)
 
 
 def _without_interval(value: tuple[float | None, ...], count: int, x: Axis, notes: tuple[str, ...]) -> Curve:
     return Curve(value, method="no interval", count=count, notes=("an interval needs two images", *notes), x=x)
 
 
-def floats(values: Any, defined: Iterable[bool] | None = None) -> tuple[float | None, ...]:
+def floats(values: Any, defined: NDArray[np.bool_] | bool = True) -> tuple[float | None, ...]:
     """Values as a report holds them: None where not defined or not finite."""
-    kept = np.isfinite(values) if defined is None else np.isfinite(values) & np.asarray(defined)
+    kept = np.isfinite(values) & defined
     return tuple(float(value) if known else None for value, known in zip(values, kept, strict=True))

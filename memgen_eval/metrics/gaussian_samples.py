@@ -17,12 +17,13 @@ from memgen_eval.compute.engines import threads_for
 from memgen_eval.compute.resources import single_thread
 from memgen_eval.diffusion.moments import Moments, leading_directions, moments, project
 from memgen_eval.metrics.statistics import Z, bootstrap, permutation
-from memgen_eval.results import Estimate, Gaussian
+from memgen_eval.results import GREY_LEVELS, Estimate, Gaussian
 
 WASSERSTEIN_DIRECTIONS = 256
 OVERLAP_DIRECTIONS = 32
 NUM_MOMENT_RESAMPLES = 100
 TOO_FEW = "needs two samples, two test images and four training images"
+SAMPLE_FIGURES = ("wasserstein", "test_wasserstein", "subspace_overlap", "test_subspace_overlap")
 OF_DENOISER = "needs a denoiser: see `measure_gaussian_curves`"
 METHOD = f"bootstrap over the set's images, {NUM_MOMENT_RESAMPLES} resamples, normal 95 %"
 Floats = NDArray[np.float64]
@@ -38,14 +39,6 @@ class Sketch:
     inside: Floats
     outside_mean: Floats
     outside_variance: float
-
-
-@dataclass(frozen=True, eq=False)
-class Directions:
-    """The leading directions of a set, (D, Q), and a basis (D, R) that holds them and enough more to bootstrap in."""
-
-    leading: Floats
-    basis: Floats
 
 
 def sketch(images: NDArray[Any], *, mean: Floats, directions: Floats) -> Sketch:
@@ -143,23 +136,24 @@ def _threads(rows: Floats) -> int:
     return threads_for(2.0 * NUM_MOMENT_RESAMPLES * rows.size * rows.shape[1])
 
 
-def _directions(images: NDArray[Any], num_directions: int) -> Directions:
+def _basis(images: NDArray[Any], num_directions: int) -> Floats:
+    """The leading directions of a set, and as many more to bootstrap in, (D, R)."""
     known = moments(images)
-    num_basis = min(2 * num_directions, len(known.mean))
-    _, basis = leading_directions(known.covariance, num_basis)
-    return Directions(basis[:, :num_directions], basis)
+    _, basis = leading_directions(known.covariance, min(2 * num_directions, len(known.mean)))
+    return basis
 
 
 def _overlap(images: NDArray[Any], reference: Floats, *, seed: int) -> Estimate:
     """Overlap of a set's leading directions with the reference's (D, Q); resampled inside a basis that holds both."""
-    own = _directions(images, reference.shape[1])
-    value, rows = subspace_overlap(own.leading, reference), images.reshape(len(images), -1)
+    num_directions, rows = reference.shape[1], images.reshape(len(images), -1)
+    own = _basis(images, num_directions)
+    value = subspace_overlap(own[:, :num_directions], reference)
     with single_thread():
-        basis, _ = np.linalg.qr(np.concatenate([own.basis, reference], axis=1))  # (D, R)
+        basis, _ = np.linalg.qr(np.concatenate([own, reference], axis=1))  # (D, R)
     coordinates, _ = project(rows, rows.mean(axis=0, dtype=np.float64), basis)  # (M, R)
     threads = _threads(coordinates)
     with single_thread():
-        target, num_directions = basis.T @ reference, reference.shape[1]
+        target = basis.T @ reference
 
         def resampled(drawn: NDArray[np.int64]) -> Floats:
             _, vectors = np.linalg.eigh(_Law.of(coordinates, drawn).covariance)
@@ -200,7 +194,12 @@ def match_sets(
 
 
 def measure_gaussian(
-    sets: MatchedSets, *, train_moments: Moments, grey_levels: float, seed: int, notes: tuple[str, ...] = ()
+    sets: MatchedSets,
+    *,
+    train_moments: Moments,
+    grey_levels: float = GREY_LEVELS,
+    seed: int,
+    notes: tuple[str, ...] = (),
 ) -> Gaussian:
     """D.5: Wasserstein distance and subspace overlap of samples, of test images, and of two halves of train.
 
@@ -211,7 +210,7 @@ def measure_gaussian(
     train_moments : Moments
         Of the whole training set: its leading K = min(256, M/4) directions are used.
     grey_levels : float
-        What one unit of a report is in the units of the images: 255.
+        What one unit of a report is in the units of the images.
     seed : int
         Of the bootstrap.
     notes : tuple of str
@@ -248,23 +247,17 @@ def measure_gaussian(
 
 def with_sample_figures(family: Gaussian, of_samples: Gaussian) -> Gaussian:
     """The family with the figures of samples from another one."""
-    return replace(
-        family,
-        wasserstein=of_samples.wasserstein,
-        test_wasserstein=of_samples.test_wasserstein,
-        subspace_overlap=of_samples.subspace_overlap,
-        test_subspace_overlap=of_samples.test_subspace_overlap,
-    )
+    return replace(family, **{name: getattr(of_samples, name) for name in SAMPLE_FIGURES})
 
 
 def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int) -> tuple[Estimate, Estimate]:
     num_directions, dimension = min(OVERLAP_DIRECTIONS, size // 4), int(np.prod(sets.train.shape[1:]))
     if num_directions == 0 or num_directions >= dimension:
-        few = (
+        why = (
             "needs four images of each set" if num_directions == 0 else f"all directions of {dimension} values coincide"
         )
-        undefined = Estimate.undefined(few, count=size)
+        undefined = Estimate.undefined(why, count=size)
         return undefined, undefined
-    reference = _directions(sets.train, num_directions).leading
+    reference = _basis(sets.train, num_directions)[:, :num_directions]
     first, second = (_overlap(images, reference, seed=seed) for images in (sets.samples, control))
     return first, second

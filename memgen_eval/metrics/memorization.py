@@ -33,7 +33,6 @@ MAX_COPIES = 10_000
 NUM_CLOSEST = 32
 PAIR_VALUES = 2**20  # of the images whose patches are compared at once, in float64
 NO_FEATURES = "needs a feature extractor for copy detection; none is measured here"
-OF_PIXELS = "needs the images: see `patch_share` and `repetition`"
 NO_TOLERANCE = "the duplicate tolerance is 0: no distance is below it"
 
 Bools = NDArray[np.bool_]
@@ -125,9 +124,8 @@ def measure_memorization(
     scale: Scale,
     *,
     cautions: tuple[str, ...] = (),
-    reason: str = NO_BASELINE,
 ) -> tuple[Memorization, Verdict]:
-    """The figures that rest on tables of neighbours alone, and the verdict.
+    """The figures that rest on tables of neighbours alone, and the verdict; see `patch_share` and `repetition`.
 
     Parameters
     ----------
@@ -141,29 +139,24 @@ def measure_memorization(
         From the units of the tables to those of a report.
     cautions : tuple of str
         Why the images may not be what was meant.
-    reason : str
-        Why there is no baseline, where there is none.
     """
     flagged, repeats = copied(samples.distinct, threshold=rules.threshold), samples.repeats
-    matches = _matches(samples, np.arange(len(samples)), scale)
+    matches = _matches(samples.nearest, samples.distinct, np.arange(len(samples)), scale)
     order = _by_closeness(matches)
     flagged_matches = [matches[i] for i in order if flagged[i]]
     verdict = _verdict(samples, baseline, rules, scale, cautions)
     distinct = len({match.train_index for match in flagged_matches})
     cut = (f"only the first {MAX_COPIES:,} of {len(flagged_matches):,} copies are listed",)
-    of_pixels, without_features = Estimate.undefined(OF_PIXELS), Estimate.undefined(NO_FEATURES)
+    without_features = Estimate.undefined(NO_FEATURES)
     family = replace(
-        Memorization.undefined(reason),
+        Memorization.undefined(NO_BASELINE),
         ratio=memorization_ratio(samples.distinct, threshold=rules.threshold, repeats=repeats),
         plain_ratio=_plain_ratio(samples, rules.threshold),
         ratio_curve=ratio_curve(samples.distinct, repeats=repeats),
         carlini=carlini_ratio(samples.nearest, repeats=repeats),
         carlini_absolute=_absolute(samples, rules.tolerance, scale),
-        carlini_patch=of_pixels,
         feature_similarity=without_features,
         test_feature_similarity=without_features,
-        repetition=of_pixels,
-        test_repetition=of_pixels,
         num_distinct_copied=count_estimate(
             distinct, count=len(flagged_matches), notes=cut if len(flagged_matches) > MAX_COPIES else ()
         ),
@@ -185,7 +178,8 @@ def _counted(known: Copying, rules: CopyRules) -> Counted:
 def _verdict(
     samples: Copying, baseline: Baseline | None, rules: CopyRules, scale: Scale, cautions: tuple[str, ...]
 ) -> Verdict:
-    near = np.flatnonzero(samples.near_identical)
+    near = np.flatnonzero(samples.near_identical)[:1]  # in either orientation, whatever `nearest` holds
+    first = _matches(samples.closest[near], samples.distinct[near], near, scale)
     leaked = np.zeros(0, dtype=bool)
     base = Counted(leaked, leaked, np.zeros(0))
     if baseline is not None and baseline.copying is not None:
@@ -196,7 +190,7 @@ def _verdict(
         leaked=leaked,
         repeats=samples.repeats,
         cautions=cautions,
-        first_near_identical=_match(samples, int(near[0]), scale) if len(near) else None,
+        first_near_identical=first[0] if first else None,
         name="baseline images" if baseline is None else baseline.name,
     )
 
@@ -208,7 +202,7 @@ def _with_control(family: Memorization, baseline: Baseline, threshold: float, sc
     leaks = (f"{num_leaked:,} of {len(known):,} {baseline.name} {baseline.leak}",) if num_leaked else ()
     notes = (*leaks, *baseline.notes)
     ratio = memorization_ratio(known.distinct, threshold=threshold)
-    matches = _matches(known, baseline.rows, scale)
+    matches = _matches(known.nearest, known.distinct, baseline.rows, scale)
     num_near = int(np.count_nonzero(known.near_identical))
     return replace(
         family,
@@ -235,25 +229,11 @@ def _absolute(samples: Copying, tolerance: float, scale: Scale) -> Estimate:
     return proportion(samples.nearest.distances[:, 0] < tolerance, repeats=samples.repeats, notes=(note,))
 
 
-def _match(copying: Copying, row: int, scale: Scale) -> Match:
-    """A near-identical image beside the training image that it is nearest to in either orientation."""
-    distance, flipped = float(copying.closest.distances[row, 0]), copying.closest.flipped
-    return Match(
-        sample_index=row,
-        train_index=int(copying.closest.indices[row, 0]),
-        distance=distance * scale.unit,
-        grey_levels=distance * scale.grey,
-        ratio=float(distance_ratios(copying.distinct)[row]),
-        flipped=flipped is not None and bool(flipped[row, 0]),
-    )
-
-
-def _matches(copying: Copying, rows: NDArray[np.int64], scale: Scale) -> list[Match]:
-    """Each image beside its nearest training image, in the order of the set."""
-    nearest, ratios = copying.nearest, distance_ratios(copying.distinct)
-    flipped = np.zeros(len(copying), dtype=bool) if nearest.flipped is None else nearest.flipped[:, 0]
-    distances = nearest.distances[:, 0]
-    columns = (rows, nearest.indices[:, 0], distances * scale.unit, distances * scale.grey, ratios, flipped)
+def _matches(nearest: Neighbours, distinct: Neighbours, images: Rows, scale: Scale) -> list[Match]:
+    """Each of some images, (N,), beside its nearest training image; the ratio is to the next distinct one."""
+    flipped = np.zeros(len(nearest), dtype=bool) if nearest.flipped is None else nearest.flipped[:, 0]
+    distances, ratios = nearest.distances[:, 0], distance_ratios(distinct)
+    columns = (images, nearest.indices[:, 0], distances * scale.unit, distances * scale.grey, ratios, flipped)
     return [Match(*values) for values in zip(*(column.tolist() for column in columns), strict=True)]
 
 

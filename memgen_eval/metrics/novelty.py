@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from memgen_eval.metrics.baseline import NO_BASELINE
 from memgen_eval.metrics.copy_rules import distance_ratios
 from memgen_eval.metrics.data_copying import Cells, Partition, _one_each, data_copying_test
 from memgen_eval.metrics.statistics import auc, bootstrap, percentile_interval, percentile_method, proportion
@@ -88,11 +89,11 @@ def _own_distances(tables: Sequence[Neighbours], index: Index) -> list[Floats]:
     return [own[np.searchsorted(firsts, table.indices[:, 0])] * table.factor for table in tables]
 
 
-def measure_novelty(samples: Distances, baseline: Distances | None, *, reason: str, seed: int) -> Novelty:
-    """The family, from distances in report units; `reason` says why there is no baseline."""
+def measure_novelty(samples: Distances, baseline: Distances | None = None, *, seed: int) -> Novelty:
+    """The family, from distances in report units."""
     quantiles, median, medians = _quantiles(samples.neighbours, seed=(seed, 0))
     family = replace(
-        Novelty.undefined(reason),
+        Novelty.undefined(NO_BASELINE),
         distance_quantiles=quantiles,
         distance_median=median,
         authenticity=_authenticity(samples),
@@ -101,16 +102,20 @@ def measure_novelty(samples: Distances, baseline: Distances | None, *, reason: s
         return family
     test_quantiles, test_median, test_medians = _quantiles(baseline.neighbours, seed=(seed, 1))
     first, test_first = samples.neighbours.distances[:, 0], baseline.neighbours.distances[:, 0]
-    relative, test_relative = _relative(samples.neighbours), _relative(baseline.neighbours)
+    relative_auc = relative_ct = Estimate.undefined("needs two training neighbours of each image")
+    if min(known.neighbours.indices.shape[1] for known in (samples, baseline)) > 1:
+        relative, test_relative = (distance_ratios(known.neighbours) for known in (samples, baseline))
+        relative_auc = auc(relative, test_relative)
+        relative_ct = _data_copying(samples, baseline, relative, test_relative)
     return replace(
         family,
         test_distance_quantiles=test_quantiles,
         test_distance_median=test_median,
         distance_ratio=_median_ratio(median, test_median, medians, test_medians),
         auc=auc(first, test_first),
-        relative_auc=_both(relative, test_relative, auc),
+        relative_auc=relative_auc,
         ct=_data_copying(samples, baseline, first, test_first),
-        relative_ct=_both(relative, test_relative, lambda x, y: _data_copying(samples, baseline, x, y)),
+        relative_ct=relative_ct,
         test_authenticity=_authenticity(baseline),
     )
 
@@ -128,17 +133,6 @@ def with_notes(family: Novelty, *, samples: tuple[str, ...], baseline: tuple[str
         if figure.value is not None:
             noted[name] = replace(figure, notes=(*figure.notes, *notes))
     return replace(family, **noted)
-
-
-def _both(first: Floats | None, second: Floats | None, measure: Any) -> Estimate:
-    if first is None or second is None:
-        return Estimate.undefined("needs two training neighbours of each image")
-    estimate: Estimate = measure(first, second)
-    return estimate
-
-
-def _relative(neighbours: Neighbours) -> Floats | None:
-    return distance_ratios(neighbours) if neighbours.indices.shape[1] > 1 else None
 
 
 def _authenticity(known: Distances) -> Estimate:

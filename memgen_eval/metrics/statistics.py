@@ -88,11 +88,11 @@ def proportion_difference(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(p1 - p2, max(low, -1.0), min(high, 1.0), "Newcombe 95 %", count)
 
 
-def clopper_pearson_upper(successes: int, trials: int) -> float:
-    """The one-sided 95 % Clopper-Pearson upper limit of a proportion: ``1 - 0.05**(1/N)`` for no success."""
+def clopper_pearson_upper(successes: float, trials: int, *, tail: float = 1 - LEVEL) -> float:
+    """The one-sided Clopper-Pearson upper limit of a proportion, at 95 %: ``1 - tail**(1/N)`` for no success."""
     from scipy.stats import beta
 
-    return 1.0 if successes == trials else float(beta.ppf(LEVEL, successes + 1, trials - successes))
+    return 1.0 if successes == trials else float(beta.ppf(1 - tail, successes + 1, trials - successes))
 
 
 def fisher_greater(successes: int, trials: int, base_successes: int, base_trials: int) -> float:
@@ -116,8 +116,11 @@ def smallest_significant(trials: int, base_successes: int, base_trials: int, *, 
     return fewest if fewest <= trials else None
 
 
-def rate_seen_with_power(successes: int, trials: int, *, power: float) -> float:
-    """The smallest rate at which at least `successes` of `trials` happen with probability `power`."""
+def rate_seen_with_power(successes: float, trials: int, *, power: float) -> float:
+    """The smallest rate at which at least `successes` of `trials` happen with probability `power`.
+
+    With the probability of a tail it is the Clopper-Pearson lower limit of a proportion.
+    """
     from scipy.stats import beta
 
     return 0.0 if successes == 0 else float(beta.ppf(power, successes, trials - successes + 1))
@@ -157,19 +160,12 @@ def auc(first: Floats, second: Floats) -> Estimate:
     second_placements = 1 - (ranks[n:] - rankdata(second)) / n  # (M,)
     variance = float(first_placements.var(ddof=1) / n + second_placements.var(ddof=1) / m)
     if value in (0.0, 1.0) or variance == 0.0:
-        low, high = _clopper_pearson(value * count, count)
+        tail = (1 - LEVEL) / 2
+        low = rate_seen_with_power(value * count, count, power=tail)
+        high = clopper_pearson_upper(value * count, count, tail=tail)
         return Estimate(value, low, high, "Clopper-Pearson 95 %, min(N, M) trials", count)
     half = Z * math.sqrt(variance)
     return Estimate(value, max(value - half, 0.0), min(value + half, 1.0), "DeLong 95 %", count)
-
-
-def _clopper_pearson(successes: float, trials: int) -> tuple[float, float]:
-    from scipy.stats import beta
-
-    tail = (1 - LEVEL) / 2
-    low = 0.0 if successes == 0 else float(beta.ppf(tail, successes, trials - successes + 1))
-    high = 1.0 if successes == trials else float(beta.ppf(1 - tail, successes + 1, trials - successes))
-    return low, high
 
 
 def bootstrap(
@@ -215,9 +211,9 @@ def percentile_interval(resamples: Floats) -> tuple[Floats, Floats]:
     return low, high
 
 
-def percentile_method(num_resamples: int = NUM_RESAMPLES) -> str:
+def percentile_method() -> str:
     """How a bootstrap interval is named in a report."""
-    return f"bootstrap over images, {num_resamples} resamples, percentile 95 %"
+    return f"bootstrap over images, {NUM_RESAMPLES} resamples, percentile 95 %"
 
 
 def permutation(num_images: int, *, seed: int) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.errors import p_text
 from memgen_eval.metrics.statistics import (
     clopper_pearson_upper,
     fisher_greater,
@@ -118,7 +119,7 @@ def _doubts(samples: Counted, clean: Counted, evidence: Evidence, name: str) -> 
     doubts = []
     p_value, leaks = evidence.p_value_without_leaks, evidence.num_baseline_leaks
     if p_value is not None and p_value <= ACQUITTAL_P_VALUE:
-        doubts.append(f"flagged samples are more frequent than flagged {name} ({_p(p_value)})")
+        doubts.append(f"flagged samples are more frequent than flagged {name} ({p_text(p_value)})")
     if evidence.num_distinct_samples < MIN_IMAGES:
         doubts.append(f"only {_images(evidence.num_distinct_samples, 'distinct sample')} seen, {MIN_IMAGES} are needed")
     if leaks > MAX_LEAKED_SHARE * evidence.num_baseline:
@@ -146,12 +147,12 @@ def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str
         "than to any other"
     )
     if label == "copies":
-        opening = f"The samples hold copies of training images: {counts} (Fisher {_p(p_value)})."
+        opening = f"The samples hold copies of training images: {counts} (Fisher {p_text(p_value)})."
     elif label == "no copying found":
         bound = clopper_pearson_upper(evidence.num_distinct_flagged, evidence.num_distinct_samples)
         clean_p = evidence.p_value_without_leaks
         opening = (
-            f"No copying found: {counts} (Fisher {_p(p_value if clean_p is None else clean_p)}). "
+            f"No copying found: {counts} (Fisher {p_text(p_value if clean_p is None else clean_p)}). "
             f"At most {100 * bound:.3g} % of the samples are such copies (95 % confidence)."
         )
     else:
@@ -164,10 +165,6 @@ def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str
         f"{opening} Sample {first.sample_index} is training image {first.train_index}{mirrored} to within noise "
         f"({first.grey_levels:.2f} grey levels apart)."
     )
-
-
-def _p(value: float) -> str:
-    return f"p = {value:.2g}".replace("e-0", "e-") if value >= 1e-300 else "p < 1e-300"
 
 
 def _images(number: int, noun: str) -> str:

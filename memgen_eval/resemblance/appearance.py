@@ -117,29 +117,24 @@ def better_reading(own: Appearance, train: Appearance, readings: list[Reading]) 
     """
     if len(own) < MIN_TURNED or len(train) < MIN_IMAGES_A_VALUE * train.blocks[0].size:
         return None
+    rows, gains = train.blocks.reshape(len(train), -1), {}  # (M, F)
     with single_thread():  # sums of products depend on the number of threads
-        return _best_reading(own.blocks, train.blocks, readings)
+        mean, covariance = rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False))
+        spread = np.trace(covariance) / len(mean)
+        if spread == 0:
+            return None
+        whiten = np.linalg.inv(np.linalg.cholesky(covariance + RIDGE * spread * np.eye(len(mean))))
 
+        def score(blocks: Floats) -> Floats:
+            white = (blocks.reshape(len(blocks), -1) - mean) @ whiten.T
+            return np.asarray(-np.log1p((white**2).mean(axis=1)))
 
-def _best_reading(own: Floats, train: Floats, readings: list[Reading]) -> str | None:
-    rows = train.reshape(len(train), -1)  # (M, F)
-    mean, covariance = rows.mean(axis=0), np.atleast_2d(np.cov(rows, rowvar=False))
-    spread = np.trace(covariance) / len(mean)
-    if spread == 0:
-        return None
-    whiten = np.linalg.inv(np.linalg.cholesky(covariance + RIDGE * spread * np.eye(len(mean))))
-
-    def score(blocks: Floats) -> Floats:
-        white = (blocks.reshape(len(blocks), -1) - mean) @ whiten.T
-        return np.asarray(-np.log1p((white**2).mean(axis=1)))
-
-    own_score, train_score = score(own), score(train)
-    gains: dict[str, float] = {}
-    for reading in readings:
-        gain, cost = score(reading.apply(own)) - own_score, train_score - score(reading.apply(train))
-        if _is_clear(gain) and _is_clear(cost) and gain.mean() > LEAST_GAIN * cost.mean():
-            gains[reading.name] = float(gain.mean())
-    return max(gains, key=lambda name: gains[name]) if gains else None
+        own_score, train_score = score(own.blocks), score(train.blocks)
+        for reading in readings:
+            gain, cost = score(reading.apply(own.blocks)) - own_score, train_score - score(reading.apply(train.blocks))
+            if _is_clear(gain) and _is_clear(cost) and gain.mean() > LEAST_GAIN * cost.mean():
+                gains[reading.name] = float(gain.mean())
+    return max(gains, key=gains.__getitem__, default=None)
 
 
 def _is_clear(differences: Floats) -> bool:

@@ -7,8 +7,6 @@ an assumption of ours that cannot be right is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,7 +19,6 @@ from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.resemblance.appearance import (
     Appearance,
-    Reading,
     appearance,
     better_reading,
     is_flat,
@@ -105,52 +102,36 @@ def of_distances(samples: Neighbours, baseline: Neighbours | None) -> tuple[str,
     return (f"The samples do not resemble the training set: {farther}.",)
 
 
-@dataclass(frozen=True, eq=False)
-class OtherReadings:
-    """250 samples, spread evenly, to be read in every other way: turned, channels exchanged, axes renamed, and more.
-
-    Attributes
-    ----------
-    rows : int64, (R,)
-        Which samples.
-    images : uint8 or float32, (R, C, H, W)
-        As they were read.
-    readings : list of Reading
-        How else they might be meant.
-    """
-
-    rows: NDArray[np.int64]
-    images: NDArray[Any]
-    readings: list[Reading]
-
-    @classmethod
-    def of(cls, samples: ImageSet, *, own: Appearance, of_train: Appearance) -> OtherReadings:
-        """Those of a set; `own` and `of_train` are how samples and training images look."""
-        shape = samples.shape
-        readings = [*turned(shape), *misstored(shape), *with_levels_of(of_train.counts, own.counts)]
-        most = min(READ_AGAIN, max(16, READ_AGAIN_VALUES // (samples.num_values * len(readings))))
-        rows = spread_evenly(len(samples), most)
-        return cls(rows, samples.take(rows), readings)
-
-
 def of_other_readings(
-    others: OtherReadings, samples: Neighbours, baseline: Neighbours | None, index: Index, rules: CopyRules
+    samples: ImageSet,
+    found: Neighbours,
+    baseline: Neighbours | None,
+    index: Index,
+    rules: CopyRules,
+    *,
+    own: Appearance,
+    of_train: Appearance,
 ) -> tuple[str, ...]:
     """Whether samples would be copies if they were read in another way; a sentence for each way.
 
-    A reading counts if it makes copies of more than twice as many samples as are copies already, and Fisher's test of
-    them against the baseline, as it was read, gives p <= 1e-4.
+    Of 250 samples, spread evenly: turned, with channels exchanged, axes renamed, and more. A reading counts if it makes
+    copies of more than twice as many of them as are copies already, and Fisher's test of them against the baseline, as
+    it was read, gives p <= 1e-4. `found` are the neighbours of all samples; `own` and `of_train` are how samples and
+    training images look.
     """
-    if baseline is None or samples.indices.shape[1] < 2 or baseline.indices.shape[1] < 2:
+    if baseline is None or found.indices.shape[1] < 2 or baseline.indices.shape[1] < 2:
         return ()
-    table = index.search(np.concatenate([reading.apply(others.images) for reading in others.readings]), 2)
-    known, base = (int(np.count_nonzero(_copied(found, rules))) for found in (samples[others.rows], baseline))
-    counts = np.count_nonzero(_copied(table, rules).reshape(len(others.readings), -1), axis=1)
-    size = len(others.rows)
+    readings = [*turned(samples.shape), *misstored(samples.shape), *with_levels_of(of_train.counts, own.counts)]
+    most = min(READ_AGAIN, max(16, READ_AGAIN_VALUES // (samples.num_values * len(readings))))
+    rows = spread_evenly(len(samples), most)
+    images, size = samples.take(rows), len(rows)
+    table = index.search(np.concatenate([reading.apply(images) for reading in readings]), 2)
+    known, base = (int(np.count_nonzero(_copied(part, rules))) for part in (found[rows], baseline))
+    counts = np.count_nonzero(_copied(table, rules).reshape(len(readings), -1), axis=1)
     return tuple(
         f"Read {reading.name}, {count:,} of {size:,} samples would be copies of training images. "
         "Check how they were written."
-        for reading, count in zip(others.readings, counts.tolist(), strict=True)
+        for reading, count in zip(readings, counts.tolist(), strict=True)
         if count > 2 * known and fisher_greater(count, size, base, len(baseline)) <= READ_AGAIN_P_VALUE
     )
 

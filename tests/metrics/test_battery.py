@@ -81,7 +81,7 @@ def novelty(samples: Arrays) -> Novelty:
         Distances(table.scaled(SCALE.unit), SCALE.unit * OWN[table.indices[:, 0]], CELLS.assign(queries))
         for table, queries in zip(tables, (samples, TEST), strict=True)
     ]
-    return measure_novelty(*sets, reason="", seed=0)
+    return measure_novelty(*sets, seed=0)
 
 
 def gaussian(samples: Arrays) -> Gaussian:

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from memgen_eval.metrics import memorization
-from memgen_eval.metrics.baseline import Baseline, Scale
+from memgen_eval.metrics.baseline import NO_BASELINE, Baseline, Scale
 from memgen_eval.metrics.copy_rules import Copying, CopyRules
 from memgen_eval.metrics.memorization import measure_memorization
 from memgen_eval.metrics.statistics import proportion, proportion_difference
@@ -26,9 +26,7 @@ def baseline(known: Copying) -> Baseline:
 def measure(
     samples: Copying, held_out: Baseline | None = None, *, tolerance: float = 3.0
 ) -> tuple[Memorization, Verdict]:
-    return measure_memorization(
-        samples, held_out, CopyRules(1 / 3, tolerance, flip=True), GREY, reason="no baseline here"
-    )
+    return measure_memorization(samples, held_out, CopyRules(1 / 3, tolerance, flip=True), GREY)
 
 
 SQUARES = [[100, 120], [4, 400], [0, 900], [4, 100], [0, 1], [1, 400], [9, 81]]
@@ -105,7 +103,7 @@ def test_without_a_baseline_its_figures_say_why() -> None:
     family, verdict = measure(SAMPLES)
     absent = (family.test_ratio, family.excess, family.test_carlini, family.test_num_near_identical)
     assert {figure.value for figure in absent} == {None}
-    assert {figure.notes for figure in absent} == {("no baseline here",)}
+    assert {figure.notes for figure in absent} == {(NO_BASELINE,)}
     assert family.test_ratio_curve.value is None and family.test_closest == ()
     assert family.detectable_ratio.value is None
     assert (verdict.label, verdict.p_value) == ("undecided", 1)
