@@ -10,8 +10,9 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from memgen_eval.arguments import PROGRAM, input_files, output_files, parsed, parser, printed_output, value_range
+from memgen_eval.arguments import PROGRAM, parsed, parser, value_range
 from memgen_eval.errors import GateError, InputError
+from memgen_eval.render.save import SUFFIXES, as_text, write_file
 from memgen_eval.shell import DONE, GATE_FAILED, as_path, check_outputs, is_stream, run, say, tell, whole_process
 
 if TYPE_CHECKING:
@@ -21,17 +22,19 @@ if TYPE_CHECKING:
 
 __all__ = ["entry", "main", "parser"]
 
+STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
+
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command. Returns its exit status; never raises but for `SystemExit` of --help and --version."""
     typed = list(sys.argv[1:] if argv is None else argv)
-    return run(PROGRAM, lambda: _on_every_rank(typed))
 
+    def command() -> int:
+        from memgen_eval.distributed import on_every_rank
 
-def _on_every_rank(typed: list[str]) -> int:
-    from memgen_eval.distributed import on_every_rank
+        return on_every_rank(lambda: run(PROGRAM, lambda: _run(typed)))
 
-    return on_every_rank(lambda: run(PROGRAM, lambda: _run(typed)))
+    return run(PROGRAM, command)
 
 
 def entry() -> NoReturn:
@@ -45,21 +48,41 @@ def _run(typed: list[str]) -> int:
 
     stages, start = Stages(), time.perf_counter()
     arguments = parsed(typed)
-    files, gates = output_files(arguments), _gates(arguments)
+    printed, files = _outputs(arguments)
+    gates = _gates(arguments)
+    inputs = {"the samples": arguments.samples, "--train": arguments.train, "--test": arguments.test}
     with joined() as ranks:
         if ranks.rank == 0:
-            check_outputs(files, input_files(arguments))
+            check_outputs(files, {name: as_path(path) for name, path in inputs.items() if path is not None})
     report = _evaluate(arguments, typed, stages)
     if ranks.rank > 0:
         return DONE
     with stages.stage("page, files and table"):
-        _write(report, files, arguments)
-        _print(report, arguments)
+        _write(report, printed, files, arguments)
     if arguments.profile:
         from memgen_eval.render.progress import profile_table
 
         tell(profile_table(stages.seconds, time.perf_counter() - start))
     return _judge(report, gates)
+
+
+def _outputs(arguments: argparse.Namespace) -> tuple[str | None, dict[str, Path]]:
+    """The flag whose output goes to standard output, alone, and the files to write, by their flags.
+
+    Raises InputError where several ask for standard output, and for a name whose suffix is that of another form.
+    """
+    named = {f"--{form}": getattr(arguments, form) for form in SUFFIXES}
+    printed = [flag for flag, name in named.items() if name in STANDARD_OUTPUT]
+    if len(printed) > 1:
+        both = " and ".join(f"{flag} -" for flag in printed)
+        raise InputError(f"{both} ask for standard output alone; write all but one of them to files")
+    files = {flag: as_path(name) for flag, name in named.items() if name is not None and flag not in printed}
+    for flag, path in files.items():
+        suffixes = SUFFIXES[flag.removeprefix("--")]
+        if path.suffix.lower() not in ("", *suffixes) and not is_stream(path):
+            expected = " or ".join(suffixes)
+            raise InputError(f"{flag} {path}: ends in {path.suffix}, expected {expected}; give such a name")
+    return (printed[0] if printed else None), files
 
 
 def _gates(arguments: argparse.Namespace) -> list[Gate]:
@@ -86,23 +109,18 @@ def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -
 
     if arguments.test is None and arguments.test_range is not None:
         raise InputError("--test-range is given without --test, whose values it says; give --test, or leave it out")
-    train, test = (
-        source if ranges is None or source is None else Images(source, value_range=value_range(flag, ranges))
-        for source, flag, ranges in (
-            (arguments.train, "--train-range", arguments.train_range),
-            (arguments.test, "--test-range", arguments.test_range),
-        )
-    )
+    ranges = {name: value_range(f"--{name}-range", getattr(arguments, f"{name}_range")) for name in ("train", "test")}
+    sets = {name: getattr(arguments, name) for name in ranges}
     with shown_on_terminal(sys.stderr):
         report = evaluate(
             as_path(arguments.samples),
-            train=train,
-            test=test,
+            train=sets["train"] if ranges["train"] is None else Images(sets["train"], value_range=ranges["train"]),
+            test=sets["test"] if ranges["test"] is None else Images(sets["test"], value_range=ranges["test"]),
             num_samples=arguments.num_samples,
-            value_range=None if arguments.range is None else value_range("--range", arguments.range),
+            value_range=value_range("--range", arguments.range),
             device=arguments.device,
             data_dir=arguments.data_dir,
-            **{f.name: getattr(arguments, f.name) for f in fields(Options) if hasattr(arguments, f.name)},
+            **{f.name: getattr(arguments, f.name) for f in fields(Options)},
         )
     command = shlex.join([PROGRAM, *typed])
     seconds = {name: round(value, 3) for name, value in stages.seconds.items()} | dict(report.provenance.seconds)
@@ -110,38 +128,21 @@ def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -
     return replace(report, provenance=replace(report.provenance, command=command, seconds=seconds))
 
 
-def _text(flag: str, report: Report, arguments: argparse.Namespace) -> str:
-    """The report in the form that a flag asks for."""
-    if flag == "--html":
-        from memgen_eval.render.html import render_html
-
-        return render_html(report, images=not arguments.no_images)
-    if flag == "--markdown":
-        from memgen_eval.render.table import render_markdown
-
-        return render_markdown(report, full=arguments.full)
-    from memgen_eval.report import dumps
-
-    return dumps(report.to_dict())
-
-
-def _write(report: Report, files: Mapping[str, Path], arguments: argparse.Namespace) -> None:
-    from memgen_eval.render.save import write_file
-
-    for flag, path in files.items():
-        write_file(path, _text(flag, report, arguments))
-        if not is_stream(path):
-            say(PROGRAM, f"wrote {path}", DONE)
-
-
-def _print(report: Report, arguments: argparse.Namespace) -> None:
+def _write(report: Report, printed: str | None, files: Mapping[str, Path], arguments: argparse.Namespace) -> None:
+    """Write the files, and print the output that a flag asks for, or else the table."""
     from memgen_eval.render.table import print_table, write_text
 
-    flag = printed_output(arguments)
-    if flag is None:
+    def text(flag: str) -> str:
+        return as_text(report, flag.removeprefix("--"), images=not arguments.no_images, full=arguments.full)
+
+    for flag, path in files.items():
+        write_file(path, text(flag))
+        if not is_stream(path):
+            say(PROGRAM, f"wrote {path}", DONE)
+    if printed is None:
         print_table(report, full=arguments.full)
     else:
-        write_text(_text(flag, report, arguments), sys.stdout)
+        write_text(text(printed), sys.stdout)
 
 
 def _judge(report: Report, gates: list[Gate]) -> int:

@@ -10,42 +10,32 @@ from memgen_eval.report import Report, dumps
 from memgen_eval.shell import write_whole
 
 ENCODING = "utf-8"
-JSON, PAGE, MARKDOWN_SUFFIXES = (".json",), (".html", ".htm"), (".md", ".markdown")
+SUFFIXES = {"html": (".html", ".htm"), "json": (".json",), "markdown": (".md", ".markdown")}  # of each form
 
 
 def save_report(report: Report, path: Path, *, images: bool = True) -> None:
-    """Write `report` as .json, .html (or .htm) or .md (or .markdown), whichever the suffix of `path` says.
+    """Write `report` in the form that the suffix of `path` says; an existing file is replaced by a complete one alone.
 
-    Parameters
-    ----------
-    report : Report
-        What to write.
-    path : Path
-        Where; an existing file is replaced once the new one is complete, and kept if that fails.
-    images : bool
-        Whether a page shows pictures; JSON and markdown never hold any.
-
-    Raises
-    ------
-    InputError
-        If the suffix is none of these, or the place cannot be written.
+    Raises InputError if the suffix is that of no form, or the place cannot be written.
     """
-    write_file(path, _content(report, path, images=images))
+    for form, suffixes in SUFFIXES.items():
+        if path.suffix.lower() in suffixes:
+            write_file(path, as_text(report, form, images=images))
+            return
+    raise InputError(f"{path}: a report is written as .json, .html, .htm or .md; give a name that ends in one of them")
 
 
-def _content(report: Report, path: Path, *, images: bool) -> str:
-    suffix = path.suffix.lower()
-    if suffix in JSON:
-        return dumps(report.to_dict())
-    if suffix in PAGE:
+def as_text(report: Report, form: str, *, images: bool = True, full: bool = False) -> str:
+    """The report in one of the forms: `images` is whether a page shows pictures, `full` makes markdown tell all."""
+    if form == "html":
         from memgen_eval.render.html import render_html
 
         return render_html(report, images=images)
-    if suffix in MARKDOWN_SUFFIXES:
+    if form == "markdown":
         from memgen_eval.render.table import render_markdown
 
-        return render_markdown(report)
-    raise InputError(f"{path}: a report is written as .json, .html, .htm or .md; give a name that ends in one of them")
+        return render_markdown(report, full=full)
+    return dumps(report.to_dict())
 
 
 def write_file(path: Path, text: str) -> None:
