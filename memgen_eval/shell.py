@@ -65,7 +65,8 @@ def run(program: str, command: Callable[[], int]) -> int:
             return say(program, "terminated", TERMINATED)
         except Exception as error:
             if _lacks_memory(error):
-                return say(program, f"out of memory ({_first_line(error)}); {USE_LESS}", UNUSABLE)
+                reason = (str(error).strip() or type(error).__name__).splitlines()[0]
+                return say(program, f"out of memory ({reason}); {USE_LESS}", UNUSABLE)
             import traceback
 
             tell(traceback.format_exc().rstrip())
@@ -78,10 +79,6 @@ def _lacks_memory(error: Exception) -> bool:
     if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
         return True
     return isinstance(error, RuntimeError | ImportError) and any(words in str(error) for words in NO_MEMORY)
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0]
 
 
 def say(program: str, text: str, status: int) -> int:
@@ -201,17 +198,8 @@ def is_stream(path: Path) -> bool:
 def check_outputs(outputs: Mapping[str, Path], inputs: Mapping[str, Path]) -> None:
     """Find out, before any work, whether files can be written without destroying others that are named beside them.
 
-    Parameters
-    ----------
-    outputs : mapping of str to Path
-        By the argument that names each.
-    inputs : mapping of str to Path
-        The same; they need not exist.
-
-    Raises
-    ------
-    InputError
-        If an output cannot be written, is an input, or is another output, links resolved.
+    Both are given by the arguments that name them; inputs need not exist. Raises InputError if an output cannot be
+    written, is an input, or is another output, links resolved.
     """
     for name, path in outputs.items():
         check_writable(path)
