@@ -2,18 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
 Form = Literal["cdf", "thresholds", "sigmas"]
-
-
-@dataclass(frozen=True)
-class Line:
-    """One curve of a report, by its path, with its name in the legend."""
-
-    path: str
-    label: str
 
 
 @dataclass(frozen=True)
@@ -29,12 +22,13 @@ class Mark:
 class Chart:
     """A picture with its caption. `{baseline}` and `{threshold}` stand for the report's own words.
 
-    The first line is what is judged, the second its control: the place of a line decides its colour and its dashes.
+    `lines` are the paths of curves, with their names in the legend. The first is what is judged, the second its
+    control: the place of a line decides its colour and its dashes.
     """
 
     name: str
     title: str
-    lines: tuple[Line, ...]
+    lines: Mapping[str, str]
     y_label: str
     caption: str
     form: Form = "sigmas"
@@ -49,10 +43,7 @@ DISTANCES = Chart(
     name="distances",
     title="Distance to the nearest training image",
     form="cdf",
-    lines=(
-        Line("novelty.distance_quantiles", "samples"),
-        Line("novelty.test_distance_quantiles", "{baseline}"),
-    ),
+    lines={"novelty.distance_quantiles": "samples", "novelty.test_distance_quantiles": "{baseline}"},
     y_label="share of images at most this far",
     caption="Each curve gives the share of images that have a training image within a distance. Copies lift the "
     "foot of the samples' curve, at distances where there are no {baseline}: that is bad. A shift of the whole "
@@ -63,10 +54,7 @@ RATIO = Chart(
     name="ratio-curve",
     title="Flagged images against the threshold c",
     form="thresholds",
-    lines=(
-        Line("memorization.ratio_curve", "samples"),
-        Line("memorization.test_ratio_curve", "{baseline}"),
-    ),
+    lines={"memorization.ratio_curve": "samples", "memorization.test_ratio_curve": "{baseline}"},
     y_label="share with d1/d2 < c (square-root scale)",
     caption="Share of images that are flagged with threshold c; the verdict uses c = {threshold}. Copies keep the "
     "curve of the samples above that of the {baseline} at small c: that is bad. Without copies the two lie "
@@ -77,11 +65,11 @@ RATIO = Chart(
 INDEX = Chart(
     name="memorization-index",
     title="Memorization index",
-    lines=(
-        Line("denoiser.matched_memorization_index", "matched, training images"),
-        Line("denoiser.test_memorization_index", "control, test images"),
-        Line("denoiser.memorization_index", "whole training set"),
-    ),
+    lines={
+        "denoiser.matched_memorization_index": "matched, training images",
+        "denoiser.test_memorization_index": "control, test images",
+        "denoiser.memorization_index": "whole training set",
+    },
     y_label="place between Wiener (0) and D* (1)",
     marks=(Mark("D*", y=1.0), Mark("Wiener", y=0.0), COLLAPSE),
     caption="How far the model leans towards D*, which can only reproduce its images. The matched curve uses a D* "
@@ -93,11 +81,11 @@ INDEX = Chart(
 GAP = Chart(
     name="gap",
     title="Gap to the optimal denoiser D*",
-    lines=(
-        Line("denoiser.gap_train", "noised training images"),
-        Line("denoiser.gap_test", "noised test images"),
-        Line("denoiser.gap_path", "sampler's own path"),
-    ),
+    lines={
+        "denoiser.gap_train": "noised training images",
+        "denoiser.gap_test": "noised test images",
+        "denoiser.gap_path": "sampler's own path",
+    },
     y_label="squared distance per value",
     marks=(COLLAPSE,),
     log_y=True,
@@ -109,7 +97,7 @@ GAP = Chart(
 GENERALIZATION = Chart(
     name="generalization-gap",
     title="Generalization gap",
-    lines=(Line("denoiser.generalization_gap", "test minus train"),),
+    lines={"denoiser.generalization_gap": "test minus train"},
     y_label="difference of squared errors per value",
     marks=(Mark("no gap", y=0.0),),
     caption="Denoising error on test images minus that on training images. Above zero is bad: the model knows its "
@@ -119,12 +107,12 @@ GENERALIZATION = Chart(
 ERRORS = Chart(
     name="errors",
     title="Denoising errors",
-    lines=(
-        Line("denoiser.error_train", "model, training images"),
-        Line("denoiser.error_test", "model, test images"),
-        Line("denoiser.optimal_error_train", "D*, training images"),
-        Line("denoiser.optimal_error_test", "D*, test images"),
-    ),
+    lines={
+        "denoiser.error_train": "model, training images",
+        "denoiser.error_test": "model, test images",
+        "denoiser.optimal_error_train": "D*, training images",
+        "denoiser.optimal_error_test": "D*, test images",
+    },
     y_label="squared error per value",
     log_y=True,
     caption="Squared distance between the model's answer and the clean image. The model's two curves together are "
@@ -135,10 +123,7 @@ ERRORS = Chart(
 RELATIVE_ERRORS = Chart(
     name="relative-errors",
     title="Errors relative to the Gaussian model D_G",
-    lines=(
-        Line("denoiser.relative_error_train", "training images"),
-        Line("denoiser.relative_error_test", "test images"),
-    ),
+    lines={"denoiser.relative_error_train": "training images", "denoiser.relative_error_test": "test images"},
     y_label="squared error over that of D_G",
     marks=(Mark("D_G", y=1.0),),
     log_y=True,
@@ -150,7 +135,7 @@ RELATIVE_ERRORS = Chart(
 OFF_LINE = Chart(
     name="off-line",
     title="Distance off the line between Wiener and D*",
-    lines=(Line("denoiser.off_line", "model"),),
+    lines={"denoiser.off_line": "model"},
     y_label="relative squared distance",
     marks=(Mark("on the line", y=0.0),),
     caption="How far the model is from every mixture of the Wiener denoiser and D*. Large is not bad: the model is "
@@ -160,10 +145,10 @@ OFF_LINE = Chart(
 NEIGHBOURS = Chart(
     name="effective-neighbours",
     title="Training images that D* mixes",
-    lines=(
-        Line("denoiser.effective_neighbours_train", "noised training images"),
-        Line("denoiser.effective_neighbours", "noised test images"),
-    ),
+    lines={
+        "denoiser.effective_neighbours_train": "noised training images",
+        "denoiser.effective_neighbours": "noised test images",
+    },
     y_label="effective number of images",
     marks=(COLLAPSE, Mark("predicted", x_path="denoiser.predicted_collapse_sigma")),
     log_y=True,
@@ -174,7 +159,7 @@ NEIGHBOURS = Chart(
 IDENTITY_RESIDUAL = Chart(
     name="identity-residual",
     title="Check on the run",
-    lines=(Line("denoiser.identity_residual", "error - gap - error of D*"),),
+    lines={"denoiser.identity_residual": "error - gap - error of D*"},
     y_label="residual per value",
     marks=(Mark("expected", y=0.0),),
     caption="Error minus gap minus error of D*, on training images: zero in expectation for every model. A band "
@@ -184,7 +169,7 @@ IDENTITY_RESIDUAL = Chart(
 NMSE = Chart(
     name="nmse",
     title="Distance from the Gaussian model",
-    lines=(Line("gaussian.nmse", "model"),),
+    lines={"gaussian.nmse": "model"},
     y_label="relative squared distance to D_G",
     marks=(Mark("Gaussian model", y=0.0),),
     caption="Squared distance between the model and D_G, the Wiener denoiser, which knows only mean and covariance "
@@ -195,11 +180,11 @@ NMSE = Chart(
 COSINES = Chart(
     name="cosines",
     title="Likeness to the Gaussian model, and linearity",
-    lines=(
-        Line("gaussian.linearity", "linearity of the model"),
-        Line("gaussian.gaussian_linearity", "linearity of D_G"),
-        Line("gaussian.cosine", "cosine to D_G"),
-    ),
+    lines={
+        "gaussian.linearity": "linearity of the model",
+        "gaussian.gaussian_linearity": "linearity of D_G",
+        "gaussian.cosine": "cosine to D_G",
+    },
     y_label="cosine",
     marks=(Mark("alike", y=1.0),),
     caption="Likeness to D_G, and how nearly the model is linear. Compare the model's linearity with that of D_G, "
@@ -209,7 +194,7 @@ COSINES = Chart(
 DISTILLATION = Chart(
     name="distillation",
     title="Best affine fit",
-    lines=(Line("gaussian.distillation_r2", "model"),),
+    lines={"gaussian.distillation_r2": "model"},
     y_label="R2 on inputs of other images",
     marks=(Mark("affine", y=1.0),),
     caption="Share of the variance of the model's outputs that a linear map with a constant explains, in the "
@@ -220,7 +205,7 @@ DISTILLATION = Chart(
 ALIGNMENT = Chart(
     name="distillation-alignment",
     title="Directions of the affine fit",
-    lines=(Line("gaussian.distillation_alignment", "model"),),
+    lines={"gaussian.distillation_alignment": "model"},
     y_label="overlap with principal directions",
     marks=(Mark("aligned", y=1.0),),
     caption="Overlap of the directions that the affine fit amplifies most with those in which training images vary "

@@ -6,13 +6,14 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Literal
 
+from memgen_eval.errors import p_text
 from memgen_eval.render import numbers
-from memgen_eval.render.headlines import baseline_words, columns
+from memgen_eval.render.headlines import baseline_words
 from memgen_eval.render.numbers import Shown
 from memgen_eval.report import Report
-from memgen_eval.results import CAPTIONS, FAMILY_TYPES, GREY_LEVELS, Curve, Denoiser, Estimate
+from memgen_eval.results import CAPTIONS, FAMILIES, GREY_LEVELS, Curve, Denoiser, Estimate
 
-FAMILY_TITLES = {family: kind.title for family, kind in FAMILY_TYPES.items()}
+FAMILY_TITLES = {family: family.capitalize() for family in FAMILIES} | {"gaussian": "Gaussian structure"}
 COMPARED = {
     "memorization": (
         "ratio",
@@ -53,7 +54,6 @@ def evidence(report: Report) -> list[tuple[str, str]]:
     if report.verdict is None:
         return []
     found, baseline = report.verdict.evidence, baseline_words(report)
-    p_value = report.verdict.p_value
 
     def counts(samples: int, others: int) -> str:
         return f"{samples:,} of {found.num_samples:,} samples, {others:,} of {found.num_baseline:,} {baseline}"
@@ -61,7 +61,7 @@ def evidence(report: Report) -> list[tuple[str, str]]:
     rule = f"flagged as copies (nearest training image under {numbers.threshold(report.settings.threshold)} as far as"
     lines = [
         (f"{rule} the next)", counts(found.num_flagged, found.num_flagged_baseline)),
-        ("chance of this many flagged samples if none is a copy (Fisher's exact test)", numbers.p_value(p_value)),
+        ("chance of this many flagged samples if none is a copy (Fisher's exact test)", p_text(report.verdict.p_value)),
         (
             f"near-identical to a training image{_tolerance(report)}, flagged or not",
             counts(found.num_near_identical, found.num_near_identical_baseline),
@@ -69,7 +69,7 @@ def evidence(report: Report) -> list[tuple[str, str]]:
     ]
     if found.num_baseline_leaks:
         without = found.p_value_without_leaks
-        p = "" if without is None else f"; without them {numbers.p_value(without)}"
+        p = "" if without is None else f"; without them {p_text(without)}"
         lines.append(
             (f"{baseline} also in the training set", f"{found.num_baseline_leaks:,} of {found.num_baseline:,}{p}")
         )
@@ -136,19 +136,9 @@ class ComparedFigure:
     cells: tuple[Shown, ...]
 
 
-@dataclass(frozen=True)
-class Comparison:
-    """A table: the name of each column, and its lines."""
-
-    columns: tuple[str, ...]
-    lines: tuple[ComparedFigure, ...]
-
-
-def compare(report: Report, family: str) -> Comparison | None:
-    """The short table of a family; None where it was skipped."""
-    if getattr(report, family) is None:
-        return None
-    return Comparison(columns(report, family), tuple(_compared(report, family, name) for name in COMPARED[family]))
+def compare(report: Report, family: str) -> list[ComparedFigure]:
+    """The lines of a family's short table, under its `columns`; none where it was skipped."""
+    return [_compared(report, family, name) for name in COMPARED[family] if getattr(report, family) is not None]
 
 
 def _compared(report: Report, family: str, name: str) -> ComparedFigure:

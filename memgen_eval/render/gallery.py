@@ -5,19 +5,17 @@ from __future__ import annotations
 import base64
 import io
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 from memgen_eval.render.headlines import baseline_is_test
 from memgen_eval.report import Report
 from memgen_eval.results import Gallery, Match
 
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
 Side = Literal["samples", "baseline"]
 Key = tuple[str, int]
+NOUNS = {"samples": "sample", "train": "training image", "test": "test image"}
 SIDES = (256, 192, 128, 96, 64, 48, 32)  # px; the largest whose pictures fit into the page
 MOST_CHARACTERS = 8_000_000
 SMALL = 96  # px; smaller pictures are shown as the pixels they are
@@ -52,7 +50,12 @@ def pairs(report: Report, *, images: bool) -> dict[Side, list[Pair]]:
         return {"samples": [], "baseline": []}
     matches: dict[Side, tuple[Match, ...]] = {"samples": family.closest, "baseline": family.test_closest}
     shown = report.gallery if images else None
-    keys = [key for side in matches for key in _picture_keys(matches[side], side)]
+    keys: list[Key] = [
+        key
+        for side, listed in matches.items()
+        for match in listed
+        for key in ((side, match.sample_index), ("train", match.train_index))
+    ]
     sources = {} if shown is None else _sources(shown, keys)
     return {
         side: [_pair(report, match, side, sources, place=place) for place, match in enumerate(listed)]
@@ -60,20 +63,12 @@ def pairs(report: Report, *, images: bool) -> dict[Side, list[Pair]]:
     }
 
 
-def _picture_keys(matches: Iterable[Match], side: Side) -> list[Key]:
-    return [key for match in matches for key in ((side, match.sample_index), ("train", match.train_index))]
-
-
 def _pair(report: Report, match: Match, side: Side, sources: Mapping[Key, tuple[str, bool]], *, place: int) -> Pair:
-    is_train = side == "baseline" and not baseline_is_test(report)
-    noun = "sample" if side == "samples" else "training image" if is_train else "test image"
-    origin = "samples" if side == "samples" else "train" if is_train else "test"
+    origin = "samples" if side == "samples" else "test" if baseline_is_test(report) else "train"
     mirrored = ", mirrored" if match.flipped else ""
-    image = _picture(report, noun, origin, match.sample_index, sources.get((side, match.sample_index)))
-    train = _picture(report, "training image", "train", match.train_index, sources.get(("train", match.train_index)))
     return Pair(
-        image=image,
-        train=Picture(train.words + mirrored, train.file, train.source, train.pixelated),
+        image=_picture(report, origin, match.sample_index, sources.get((side, match.sample_index))),
+        train=_picture(report, "train", match.train_index, sources.get(("train", match.train_index)), mirrored),
         distance=f"{match.grey_levels:.2f} grey levels ({match.distance:.4f})",
         ratio=f"{match.ratio:.3f}",
         flipped=match.flipped,
@@ -89,10 +84,10 @@ def _num_flagged(report: Report, side: Side) -> int:
     return evidence.num_flagged if side == "samples" else evidence.num_flagged_baseline
 
 
-def _picture(report: Report, noun: str, origin: str, index: int, source: tuple[str, bool] | None) -> Picture:
+def _picture(report: Report, origin: str, index: int, source: tuple[str, bool] | None, mirrored: str = "") -> Picture:
     file = report.provenance.names.get(origin, {}).get(str(index))
     uri, pixelated = source or (None, False)
-    return Picture(f"{noun} {index:,}", file, uri, pixelated)
+    return Picture(f"{NOUNS[origin]} {index:,}{mirrored}", file, uri, pixelated)
 
 
 def _sources(gallery: Gallery, keys: list[Key]) -> dict[Key, tuple[str, bool]]:
@@ -112,15 +107,11 @@ def _sources(gallery: Gallery, keys: list[Key]) -> dict[Key, tuple[str, bool]]:
 
 def _source(pixels: Any, side: int) -> tuple[str, bool]:
     """An image, uint8 of shape (C, H, W) with C of 1 or 3, as a data URI no larger than `side`."""
-    image = _image(pixels)
+    from PIL import Image
+
+    image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())
     image.thumbnail((side, side))
     stream = io.BytesIO()
     image.save(stream, format="PNG")
     uri = "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
     return uri, max(image.size) < SMALL
-
-
-def _image(pixels: Any) -> Image:
-    from PIL import Image as pillow
-
-    return pillow.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import cache
 from importlib.resources import files
 from typing import TYPE_CHECKING, Any
@@ -22,44 +21,22 @@ from memgen_eval.render.contents import (
     skipped,
     verdict_label,
 )
-from memgen_eval.render.gallery import Pair, Side, pairs
-from memgen_eval.render.headlines import HEADLINE_COLUMNS, WITHOUT_BASELINE, baseline_is_test, baseline_words, headlines
+from memgen_eval.render.gallery import pairs
+from memgen_eval.render.headlines import (
+    HEADLINE_COLUMNS,
+    WITHOUT_BASELINE,
+    baseline_is_test,
+    baseline_words,
+    columns,
+    headlines,
+)
 from memgen_eval.render.numbers import visible
 from memgen_eval.render.plots import draw
 from memgen_eval.report import Report
 from memgen_eval.results import GREY_LEVELS
 
 if TYPE_CHECKING:
-    from jinja2 import Template
-
-HEADINGS = {
-    "copies": "Copies found",
-    "no copying found": "No copying found",
-    "undecided": "Undecided",
-    "no verdict": "No verdict",
-}
-FIRST_PAIRS = 12  # the others are folded away
-CELL = 'style="text-align: left; vertical-align: top"'
-MORE = "The whole report, with pictures and charts: report.save('report.html')."
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """A chart, drawn, with its caption."""
-
-    title: str
-    svg: str
-    caption: str
-
-
-@dataclass(frozen=True)
-class GalleryView:
-    """One gallery; `pictured` says whether any of its pairs has pixels."""
-
-    side: Side
-    first: list[Pair]
-    others: list[Pair]
-    pictured: bool
+    from jinja2 import Environment
 
 
 def render_html(report: Report, *, images: bool = True) -> str:
@@ -77,19 +54,21 @@ def render_html(report: Report, *, images: bool = True) -> str:
     str
         HTML in one piece, under 10 MB; the same report gives the same text.
     """
+    label = verdict_label(report)
     context = {
         "report": report,
-        "label": verdict_label(report),
-        "heading": HEADINGS[verdict_label(report)],
+        "label": label,
+        "heading": "Copies found" if label == "copies" else label.capitalize(),
         "evidence": evidence(report),
         "accounts": accounts(report),
         "headlines": headlines(report),
         "baseline": baseline_words(report),
         "baseline_sentence": _baseline_sentence(report),
-        "galleries": [_gallery_view(side, listed) for side, listed in pairs(report, images=images).items()],
+        "galleries": pairs(report, images=images),
         "images": images,
         "drawings": {family: _drawings(charts, report) for family, charts in CHARTS.items()},
         "comparisons": {family: compare(report, family) for family in COMPARED},
+        "columns": {family: columns(report, family) for family in COMPARED},
         "readings": readings(report),
         "rows": {family: figure_rows(report, family) for family in FAMILY_TITLES},
         "skipped": [(", ".join(names), why) for names, why in skipped(report)],
@@ -101,15 +80,29 @@ def render_html(report: Report, *, images: bool = True) -> str:
         "inputs": {name: _pairs_of(held) for name, held in report.provenance.inputs.items()},
         "not_measured": numbers.NOT_MEASURED,
     }
-    return _template().render(context).lstrip()  # macros leave blank lines
+    return _templates().get_template("report.html.j2").render(context).lstrip()  # macros leave blank lines
+
+
+def render_summary(report: Report) -> str:
+    """Cautions, the verdict, the headlines beside their controls, each set's account, what was skipped."""
+    remarks = [f"{name}: {account}" for name, account in accounts(report)] + readings(report)
+    remarks += [f"Not measured: {', '.join(names)} ({why})" for names, why in skipped(report)]
+    summary = _templates().get_template("summary.html.j2")
+    return summary.render(
+        report=report,
+        label=verdict_label(report),
+        columns=HEADLINE_COLUMNS,
+        headlines=headlines(report),
+        remarks=remarks,
+    )
 
 
 @cache
-def _template() -> Template:
+def _templates() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
     folder = files("memgen_eval.render")
-    environment = Environment(
+    return Environment(
         autoescape=True,
         loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
         undefined=StrictUndefined,
@@ -117,7 +110,6 @@ def _template() -> Template:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html.j2")
 
 
 def _shown_safely(value: Any) -> Any:
@@ -134,17 +126,15 @@ def _baseline_sentence(report: Report) -> str:
     return f"The baseline is {count} training images, each compared with all the others, since no test set was given."
 
 
-def _gallery_view(side: Side, listed: list[Pair]) -> GalleryView:
-    pictured = any(pair.image.source is not None for pair in listed)
-    return GalleryView(side, listed[:FIRST_PAIRS], listed[FIRST_PAIRS:], pictured)
-
-
-def _drawings(charts: Iterable[Chart], report: Report) -> list[Drawing]:
+def _drawings(charts: Iterable[Chart], report: Report) -> list[dict[str, str]]:
+    """Charts, drawn, with their captions; without those of which nothing was measured."""
     from markupsafe import Markup
 
     words = {"baseline": baseline_words(report), "threshold": numbers.threshold(report.settings.threshold)}
     drawn = [(chart, svg) for chart in charts if (svg := draw(chart, report)) is not None]
-    return [Drawing(chart.title, Markup(svg), chart.caption.format(**words)) for chart, svg in drawn]
+    return [
+        {"title": chart.title, "svg": Markup(svg), "caption": chart.caption.format(**words)} for chart, svg in drawn
+    ]
 
 
 def _settings_rows(report: Report) -> list[tuple[str, str]]:
@@ -186,35 +176,3 @@ def _words(value: Any) -> str:
     if isinstance(value, list | tuple):
         return ", ".join(map(_words, value)) or "none"
     return str(value)
-
-
-def render_summary(report: Report) -> str:
-    """Cautions, the verdict, the headlines beside their controls, each set's account, what was skipped."""
-    skips = [f"Not measured: {', '.join(names)} ({why})" for names, why in skipped(report)]
-    parts = [
-        f"<p><strong>memgen-eval: {_escaped(verdict_label(report))}</strong></p>",
-        _list(f"Caution: {caution}" for caution in report.cautions),
-        f"<p>{_escaped(report.displayed_sentence)}</p>",
-        _table(line.cells for line in headlines(report)),
-        _list([*(f"{name}: {account}" for name, account in accounts(report)), *readings(report), *skips]),
-        f"<p>{_escaped(MORE)}</p>",
-    ]
-    return f'<div style="max-width: 60em">{"".join(parts)}</div>'
-
-
-def _table(rows: Iterable[tuple[str, ...]]) -> str:
-    lines = [_row("th", HEADLINE_COLUMNS), *(_row("td", row) for row in rows)]
-    return f"<table>{''.join(lines)}</table>"
-
-
-def _row(tag: str, cells: Iterable[str]) -> str:
-    return f"<tr>{''.join(f'<{tag} {CELL}>{_escaped(cell)}</{tag}>' for cell in cells)}</tr>"
-
-
-def _list(lines: Iterable[str]) -> str:
-    items = "".join(f"<li>{_escaped(line)}</li>" for line in lines)
-    return f"<ul>{items}</ul>" if items else ""
-
-
-def _escaped(text: str) -> str:
-    return html.escape(visible(text))

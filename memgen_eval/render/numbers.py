@@ -123,13 +123,6 @@ def _fixed(value: float, decimals: int) -> str:
     return text.removeprefix("-") if not text.strip("-0.,") else text
 
 
-def p_value(value: float) -> str:
-    """`p = ...` as it is written in sentences."""
-    if value < 1e-300:
-        return "p < 1e-300"
-    return f"p = {value:.2g}".replace("e-0", "e-")
-
-
 def threshold(value: float) -> str:
     """The threshold of the ratio rule, 1/3 as such."""
     return "1/3" if math.isclose(value, 1 / 3, rel_tol=1e-9) else f"{value:.4g}"
@@ -158,14 +151,13 @@ def escape_markdown(text: str) -> str:
 
 def encodable(text: str, encoding: str) -> str:
     r"""`text` with each character that `encoding` lacks as ``\uXXXX``, in pairs beyond 16 bits: JSON stays JSON."""
-    if _fits(text, encoding):
-        return text
-    return "".join(character if _fits(character, encoding) else _units(character) for character in text)
+    lacking = [character for character in set(text) if not _fits(character, encoding)]
+    return text.translate({ord(character): _units(character) for character in lacking})
 
 
-def _fits(text: str, encoding: str) -> bool:
+def _fits(character: str, encoding: str) -> bool:
     try:
-        text.encode(encoding)
+        character.encode(encoding)
     except UnicodeEncodeError:
         return False
     return True

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.render import numbers
-from memgen_eval.render.charts import SIGMA_LABEL, Chart, Line
+from memgen_eval.render.charts import SIGMA_LABEL, Chart
 from memgen_eval.render.headlines import baseline_words
 from memgen_eval.report import Report
 from memgen_eval.results import GREY_LEVELS, Curve, Estimate
@@ -65,7 +65,7 @@ Floats = NDArray[np.float64]
 
 def draw(chart: Chart, report: Report) -> str | None:
     """The chart as an ``<svg>`` element; None where none of its curves was measured."""
-    curves = [_measured_curve(report, line) for line in chart.lines]
+    curves = [_measured_curve(report, path) for path in chart.lines]
     measured = [curve for curve in curves if curve is not None]
     if not measured:
         return None
@@ -81,11 +81,10 @@ def draw(chart: Chart, report: Report) -> str | None:
         else:
             _prepare_sigmas(axes, chart, measured)
         axes.set_ylabel(chart.y_label + (" (log scale)" if chart.log_y else ""))
-        for i, curve in enumerate(curves):
+        for curve, label, colour, dashes in zip(curves, chart.lines.values(), COLOURS, DASHES, strict=False):
             if curve is not None:
-                label = chart.lines[i].label.format(baseline=baseline_words(report))
-                style = {"color": COLOURS[i], "linestyle": DASHES[i], "linewidth": 1.6, "label": label}
-                _draw_curve(axes, chart, curve, style)
+                style = {"color": colour, "linestyle": dashes, "linewidth": 1.6}
+                _draw_curve(axes, chart, curve, style | {"label": label.format(baseline=baseline_words(report))})
         _draw_marks(axes, chart, report)
         axes.legend(**LEGENDS[chart.form])
         stream = io.StringIO()
@@ -93,8 +92,8 @@ def draw(chart: Chart, report: Report) -> str | None:
     return _inline(stream.getvalue(), chart.title)
 
 
-def _measured_curve(report: Report, line: Line) -> Curve | None:
-    curve = report.figure(line.path)
+def _measured_curve(report: Report, path: str) -> Curve | None:
+    curve = report.figure(path)
     if not isinstance(curve, Curve) or curve.x is None or all(value is None for value in curve.value or ()):
         return None
     return curve
@@ -148,16 +147,9 @@ def _prepare_cdf(axes: Axes, curves: list[Curve], *, in_pixels: bool) -> None:
         axes.set_xlabel("distance in feature space")
         return
     axes.set_xlabel("distance, root mean square per value on [0, 1]")
-    top = axes.secondary_xaxis("top", functions=(_to_grey, _from_grey))
+    to_grey, from_grey = (lambda d: np.multiply(d, GREY_LEVELS)), (lambda grey: np.divide(grey, GREY_LEVELS))
+    top = axes.secondary_xaxis("top", functions=(to_grey, from_grey))
     top.set_xlabel("the same in grey levels")
-
-
-def _to_grey(distance: Any) -> Any:
-    return distance * GREY_LEVELS
-
-
-def _from_grey(grey_levels: Any) -> Any:
-    return grey_levels / GREY_LEVELS
 
 
 def _prepare_thresholds(axes: Axes, threshold: float) -> None:

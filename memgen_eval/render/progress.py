@@ -11,7 +11,6 @@ if TYPE_CHECKING:
     from rich.progress import Progress, TaskID
 
 LOGGER = "memgen_eval"
-PROFILE_NAMES = ("stage", "else", "all")
 
 
 class _Bars(logging.Handler):
@@ -63,9 +62,7 @@ def shown_on_terminal(stream: TextIO) -> Iterator[None]:
 
 def profile_table(seconds: Mapping[str, float], total: float) -> str:
     """A line for each stage with its seconds and share of `total`, in ASCII; the time outside all stages is "else"."""
-    rest = {PROFILE_NAMES[1]: max(total - sum(seconds.values()), 0.0), PROFILE_NAMES[2]: total}
-    width = max(map(len, (*PROFILE_NAMES, *seconds)))
-    lines = [f"{PROFILE_NAMES[0]:<{width}}  seconds  share"]
-    for name, value in (*seconds.items(), *rest.items()):
-        lines.append(f"{name:<{width}}  {value:7.2f}  {100 * value / total if total else 0:3.0f} %")
-    return "\n".join(lines)
+    rows = [*seconds.items(), ("else", max(total - sum(seconds.values()), 0.0)), ("all", total)]
+    width = max(map(len, ("stage", *seconds)))
+    lines = [f"{name:<{width}}  {value:7.2f}  {100 * value / total if total else 0:3.0f} %" for name, value in rows]
+    return "\n".join([f"{'stage':<{width}}  seconds  share", *lines])

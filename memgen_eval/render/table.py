@@ -145,19 +145,20 @@ def render_markdown(report: Report, *, full: bool = False) -> str:
 
     All figures too if `full`.
     """
+    families = [family for family in FAMILY_TITLES if full and getattr(report, family) is not None]
+    skips = [f"{', '.join(names)}: {why}" for names, why in skipped(report)]
     blocks = [
         f"## memgen-eval: {verdict_label(report)}",
         _markdown_list(f"Caution: {caution}" for caution in report.cautions),
+        escape_markdown(report.displayed_sentence),
+        _markdown_list(f"{name}: {account}" for name, account in accounts(report)),
+        _markdown_list(f"{name}: {found}" for name, found in evidence(report)),
+        _markdown_table(HEADLINE_COLUMNS, [line.cells for line in headlines(report)]),
+        _markdown_list(readings(report)),
+        *(_markdown_family(report, family) for family in families),
+        "### Skipped",
+        _markdown_list(skips or ["nothing"]),
     ]
-    blocks += [escape_markdown(report.displayed_sentence)]
-    blocks += [_markdown_list(f"{name}: {account}" for name, account in accounts(report))]
-    blocks += [_markdown_list(f"{name}: {found}" for name, found in evidence(report))]
-    blocks += [_markdown_table(HEADLINE_COLUMNS, [line.cells for line in headlines(report)])]
-    blocks += [_markdown_list(readings(report))]
-    if full:
-        blocks += [_markdown_family(report, family) for family in FAMILY_TITLES if getattr(report, family) is not None]
-    lines = [f"{', '.join(names)}: {why}" for names, why in skipped(report)]
-    blocks += ["### Skipped", _markdown_list(lines or ["nothing"])]
     return "\n\n".join(block for block in blocks if block) + "\n"
 
 

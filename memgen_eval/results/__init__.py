@@ -5,52 +5,47 @@ Frozen values only; `memgen_eval.report` puts them together and knows how they a
 
 from __future__ import annotations
 
-from memgen_eval.results.catalogue import CAPTIONS, FAMILIES, FAMILY_TYPES, figure_kinds
-from memgen_eval.results.figures import (
-    GREY_LEVELS,
-    LABELS,
-    Axis,
-    Caption,
-    Curve,
-    Estimate,
-    Evidence,
-    Family,
-    Gallery,
-    Label,
-    Match,
-    Provenance,
-    Settings,
-    Unit,
-    Verdict,
-    figure,
-)
-from memgen_eval.results.model_families import Denoiser, Gaussian
-from memgen_eval.results.sample_families import Fidelity, Memorization, Novelty
+from typing import get_type_hints
 
-__all__ = [
-    "CAPTIONS",
-    "FAMILIES",
-    "FAMILY_TYPES",
-    "GREY_LEVELS",
-    "LABELS",
-    "Axis",
-    "Caption",
-    "Curve",
-    "Denoiser",
-    "Estimate",
-    "Evidence",
-    "Family",
-    "Fidelity",
-    "Gallery",
-    "Gaussian",
-    "Label",
-    "Match",
-    "Memorization",
-    "Novelty",
-    "Provenance",
-    "Settings",
-    "Unit",
-    "Verdict",
-    "figure",
-    "figure_kinds",
-]
+from memgen_eval.results.figures import (
+    GREY_LEVELS as GREY_LEVELS,
+    LABELS as LABELS,
+    Axis as Axis,
+    Caption as Caption,
+    Curve as Curve,
+    Estimate as Estimate,
+    Evidence as Evidence,
+    Family as Family,
+    Gallery as Gallery,
+    Label as Label,
+    Match as Match,
+    Provenance as Provenance,
+    Settings as Settings,
+    Unit as Unit,
+    Verdict as Verdict,
+)
+from memgen_eval.results.model_families import Denoiser as Denoiser, Gaussian as Gaussian
+from memgen_eval.results.sample_families import (
+    Fidelity as Fidelity,
+    Memorization as Memorization,
+    Novelty as Novelty,
+)
+
+FAMILY_TYPES: dict[str, type[Family]] = {
+    "memorization": Memorization,
+    "novelty": Novelty,
+    "fidelity": Fidelity,
+    "denoiser": Denoiser,
+    "gaussian": Gaussian,
+}
+FAMILIES = tuple(FAMILY_TYPES)
+# of every figure that a report can hold, by its path: family and name
+CAPTIONS: dict[str, Caption] = {
+    f"{family}.{name}": caption for family, kind in FAMILY_TYPES.items() for name, caption in kind.captions().items()
+}
+
+
+def figure_kinds() -> dict[str, type[Estimate] | type[Curve]]:
+    """The kind of each figure, Estimate or Curve, by path."""
+    hints = {family: get_type_hints(kind) for family, kind in FAMILY_TYPES.items()}
+    return {path: hints[path.split(".")[0]][path.split(".")[1]] for path in CAPTIONS}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
-from typing import Any, ClassVar, Literal, Self, TypeVar, dataclass_transform, get_type_hints
+from typing import Any, Literal, Self, TypeVar, dataclass_transform, get_type_hints
 
 GREY_LEVELS = 255.0  # in which a distance of 1 is told too
 Unit = Literal["share", "points", "count", "distance", "feature distance", "number", "sigma"]
@@ -105,8 +105,6 @@ def figure(label: str, meaning: str, *, unit: Unit = "number", control: str = ""
 @dataclass(frozen=True)
 class Family:
     """Figures that belong together, and the images that stand out among the samples."""
-
-    title: ClassVar[str]
 
     @classmethod
     def captions(cls) -> dict[str, Caption]:

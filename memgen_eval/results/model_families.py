@@ -6,16 +6,12 @@ in [-1, 1].
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from memgen_eval.results.figures import Curve, Estimate, Family, family, figure
 
 
 @family
 class Denoiser(Family):
     """How far the model's denoiser is from the one that can only copy, at each noise level."""
-
-    title: ClassVar[str] = "Denoiser"
 
     error_train: Curve = figure(
         "denoising error, training images",
@@ -118,8 +114,6 @@ class Denoiser(Family):
 @family
 class Gaussian(Family):
     """How much of the model, or of its samples, the mean and covariance of the training set explain."""
-
-    title: ClassVar[str] = "Gaussian structure"
 
     nmse: Curve = figure(
         "distance from the Gaussian model",

@@ -5,16 +5,12 @@ Each meaning says what is counted, which way is bad, and what unseen images give
 
 from __future__ import annotations
 
-from typing import ClassVar
-
 from memgen_eval.results.figures import Curve, Estimate, Family, Match, family, figure
 
 
 @family
 class Memorization(Family):
     """Copies of training images among the samples, in pixels."""
-
-    title: ClassVar[str] = "Memorization"
 
     ratio: Estimate = figure(
         "memorization ratio",
@@ -135,8 +131,6 @@ class Memorization(Family):
 class Novelty(Family):
     """How far samples lie from the training set, beside how far unseen images lie."""
 
-    title: ClassVar[str] = "Novelty"
-
     distance_quantiles: Curve = figure(
         "distances to the nearest training image",
         "How far samples are from their nearest training image, quantile by quantile. Lower quantiles below those of "
@@ -225,8 +219,6 @@ def _gap(measure: str) -> tuple[str, str]:
 @family
 class Fidelity(Family):
     """How like the data the samples are: against train, against test, and train minus test."""
-
-    title: ClassVar[str] = "Fidelity"
 
     precision: Estimate = figure(*_against("train", "precision"), beside=("test_precision", "gap_precision"))
     recall: Estimate = figure(*_against("train", "recall"), beside=("test_recall", "gap_recall"))

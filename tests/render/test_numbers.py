@@ -7,6 +7,7 @@ import math
 import pytest
 from hypothesis import given, strategies as st
 
+from memgen_eval.errors import p_text
 from memgen_eval.render import numbers
 from memgen_eval.render.numbers import Unit, show
 from memgen_eval.results import Curve, Estimate
@@ -73,7 +74,7 @@ def test_no_minus_zero() -> None:
     ],
 )
 def test_p_values(value: float, text: str) -> None:
-    assert numbers.p_value(value) == text
+    assert p_text(value) == text
 
 
 def test_thresholds_and_sizes() -> None:
