@@ -60,7 +60,7 @@ class Ranks:
     group: Any = None
     _agreed: list[Exception] = field(default_factory=list, init=False, repr=False)  # errors that every rank knows of
 
-    def share(self, num_rows: int, block: int = 1) -> slice:
+    def shard(self, num_rows: int, block: int = 1) -> slice:
         """The rows, of `num_rows`, that are this rank's: whole blocks in a row; no rank has two more than another."""
         num_blocks = -(-num_rows // block)
         start, stop = (min(num_rows, block * (num_blocks * rank // self.size)) for rank in (self.rank, self.rank + 1))

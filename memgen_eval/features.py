@@ -49,7 +49,7 @@ def embed(
         If the extractor fails, or its features are not (B, F), of another width than before, or not finite.
     """
     num_rows = block_rows(images.num_values)
-    mine = ranks.share(len(images), num_rows)
+    mine = ranks.shard(len(images), num_rows)
     blocks = (images.read(at, min(at + num_rows, mine.stop)) for at in range(mine.start, mine.stop, num_rows))
     parts = [_embedded(block, features, argument) for block in blocks]
     widths = {part.shape[1] for part in parts}

@@ -108,7 +108,7 @@ def exchanges() -> list[str]:
                 for block, axis in ((1, 0), (3, 0), (1, 1), (20, 2)):
                     given = rows.astype(dtype)
                     at: list[Any] = [slice(None)] * 3
-                    at[axis] = ranks.share(given.shape[axis], block)
+                    at[axis] = ranks.shard(given.shape[axis], block)
                     found = ranks.gather(given[tuple(at)], axis=axis)
                     assert found.flags.c_contiguous and found.dtype == dtype
                     assert np.array_equal(found, given)
@@ -417,7 +417,7 @@ def test_processes_that_are_not_there(
 @pytest.mark.parametrize("block", [1, 4, 100])
 @pytest.mark.parametrize("num_rows", [0, 1, 3, 8, 37])
 def test_shares_are_whole_blocks_in_order(size: int, block: int, num_rows: int) -> None:
-    shares = [Ranks(rank, size).share(num_rows, block) for rank in range(size)]
+    shares = [Ranks(rank, size).shard(num_rows, block) for rank in range(size)]
     assert [row for share in shares for row in range(num_rows)[share]] == list(range(num_rows))
     assert all(share.start % block == 0 for share in shares if share.start < num_rows)
     counts = [-(-(share.stop - share.start) // block) for share in shares]

@@ -261,7 +261,7 @@ class Structure:
         linearity = Linearity(model, gaussian) if model.size else None
         if self.directions is None:
             return linearity, None
-        mine = self.run.ranks.share(self.num_images * self.num_draws, self.run.chunk)
+        mine = self.run.ranks.shard(self.num_images * self.num_draws, self.run.chunk)
         projected = self.run.ranks.gather(self.projected[:, :, mine], axis=2)
         _, num_sigmas, _, width = projected.shape
         by_draw = projected.reshape(2, num_sigmas, self.num_draws, self.num_images, width)

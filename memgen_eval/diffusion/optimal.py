@@ -257,7 +257,7 @@ def collapse_sigmas(
     found = np.where(passed == 0, 0.0, np.inf)
     inside = np.flatnonzero((passed > 0) & (passed < len(sigmas)))
     low, high = sigmas[passed[inside] - 1], sigmas[passed[inside]]
-    mine = ranks.share(len(inside))
+    mine = ranks.shard(len(inside))
     while inside.size and (high / low).max() > BRACKET_RATIO:
         tried = np.geomspace(low, high, NUM_SECTIONS + 2)  # (sections, N)
         weights = np.empty((NUM_SECTIONS, 0))

@@ -198,7 +198,7 @@ def _measure_set(
 ) -> NoisedSet:
     """Every figure of every input, (S, T); linearity and projections are added to `structure`."""
     mean = None if run.gaussian is None else run.gaussian.spectrum.mean
-    mine, parts = run.ranks.share(len(inputs), run.chunk), []
+    mine, parts = run.ranks.shard(len(inputs), run.chunk), []
     for start in range(mine.start, mine.stop, run.chunk):
         at, levels = slice(start, min(start + run.chunk, mine.stop)), []
         for found in _denoised(run, inputs, at, matched):
@@ -250,7 +250,7 @@ def _measure_path(sampler: Sampler, optimal: OptimalDenoiser, ranks: Ranks) -> P
             f"the sampler draws images of shape {tuple(sampler.shape)}, train holds {optimal.shape}: give one shape"
         )
     batches = []
-    mine = ranks.share(len(sampler.sigmas))
+    mine = ranks.shard(len(sampler.sigmas))
     for start in range(0, NUM_PATHS, sampler.batch_size):
         seeds = range(start, min(start + sampler.batch_size, NUM_PATHS))
         gaps = np.empty((len(sampler.sigmas), len(seeds)))

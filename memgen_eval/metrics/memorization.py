@@ -68,7 +68,7 @@ def patch_share(known: Copying, index: Index, rules: CopyRules) -> Estimate:
     """
     if rules.tolerance == 0:
         return Estimate.undefined(NO_TOLERANCE)
-    own, train = known.nearest[index.ranks.share(len(known))], index.rows
+    own, train = known.nearest[index.ranks.shard(len(known))], index.rows
     assert own.queries is not None
     rows, indices = neighbours_within(own, train, radius=rules.tolerance)
     num_values = int(np.prod(train.shape[1:]))

@@ -50,7 +50,7 @@ class Index:
     def search(self, queries: NDArray[Any], k: int, *, exclude: Rows | None = None, flip: bool = False) -> Neighbours:
         """`nearest_neighbours` of these queries, (N, ...)."""
         self._code_references(queries, k + (exclude is not None))
-        own = self.ranks.share(len(queries))
+        own = self.ranks.shard(len(queries))
         excluded = None if exclude is None else exclude[own]
         part = nearest_neighbours(
             queries[own], self.references, k, exclude=excluded, flip=flip, memory_budget=self.memory_budget
@@ -81,7 +81,7 @@ class Index:
         return self._of_each_rank(neighbours, lambda own: distinct_neighbours(own, self.rows, tolerance=tolerance))
 
     def _of_each_rank(self, table: Neighbours, widen: Callable[[Neighbours], Neighbours]) -> Neighbours:
-        return self._gathered(widen(table[self.ranks.share(len(table))]), table.queries, table.excluded)
+        return self._gathered(widen(table[self.ranks.shard(len(table))]), table.queries, table.excluded)
 
     def _gathered(self, part: Neighbours, queries: NDArray[Any] | None, excluded: Rows | None) -> Neighbours:
         """The whole table, of which each rank has its own rows."""

@@ -211,7 +211,7 @@ class References:
             return None
         coded = CodedReferences(self.rows, plan.kind, quantizer.with_products(plan.products))
         if plan.fits(len(self.rows), quantizer.width):
-            own = encode(coded.quantizer, self.rows, ranks.share(len(self.rows)), workers)
+            own = encode(coded.quantizer, self.rows, ranks.shard(len(self.rows)), workers)
             codes = Codes(*(ranks.gather(array) for array in (own.values, own.norms, own.errors)))
             parts = (codes[rows] for rows in blocks(len(self.rows), plan.tile_rows))
             coded = replace(coded, tiles=list(coded.make_tiles(parts, plan)))
