@@ -316,6 +316,11 @@ def test_what_cannot_be_used_is_one_line(name: str) -> None:
     assert "\n" not in str(caught.value)
 
 
+def test_a_pipeline_that_tells_its_network_no_class_is_one_line() -> None:
+    with pytest.raises(InputError, match=r"\(sampler DDPMPipeline\), call 1, .*class_labels should be provided"):
+        evaluate(Model(ddpm(unet(num_class_embeds=3)), num_steps=2), train=TRAIN, metrics="memorization", **FEW)
+
+
 def test_text_conditional_networks_are_refused() -> None:
     network = diffusers.UNet2DConditionModel(
         sample_size=8,
