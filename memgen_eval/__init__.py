@@ -9,6 +9,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from memgen_eval.adapters.model import Model as Model
     from memgen_eval.data.images import Images as Images
     from memgen_eval.diffusion.denoiser import (
         from_epsilon as from_epsilon,
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _NAMES = {
+    "adapters.model": ("Model",),
     "data.images": ("Images",),
     "diffusion.denoiser": ("from_epsilon", "from_flow", "from_score", "from_v", "from_x0"),
     "diffusion.gaussian": ("GaussianDenoiser",),

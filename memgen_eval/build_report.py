@@ -67,13 +67,17 @@ class Found:
 
 @dataclass(frozen=True)
 class Ran:
-    """How an evaluation ran: nothing that determines a figure; `drawn` says whether a sampler gave the samples."""
+    """How an evaluation ran: nothing that determines a figure.
+
+    `drawn` says whether a sampler gave the samples, `denoiser` what was assumed of a denoiser of another library.
+    """
 
     seconds: Mapping[str, float]
     device: str
     num_ranks: int
     batch_size: int
     drawn: bool
+    denoiser: str | None
 
 
 def build_report(found: Found, samples: ImageSet, known: Prepared, options: Options, ran: Ran) -> Report:
@@ -131,6 +135,7 @@ def _provenance(
 ) -> Provenance:
     """Everything that may differ between two runs of the same inputs."""
     train = sets["train"]
+    given_denoiser = {} if ran.denoiser is None else {"denoiser": {"account": ran.denoiser}}
     return Provenance(
         created=datetime.now(UTC).isoformat(timespec="seconds"),
         seconds={name: round(value, 3) for name, value in ran.seconds.items()},
@@ -143,7 +148,7 @@ def _provenance(
         ranks=ran.num_ranks,
         batch_size=ran.batch_size,
         memory_budget=str(options.memory_budget),
-        inputs={name: accounted(images) for name, images in sets.items()},
+        inputs={name: accounted(images) for name, images in sets.items()} | given_denoiser,
         names=names,
     )
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from memgen_eval.adapters.model import Guests
 from memgen_eval.build_report import Found, Ran, build_report
 from memgen_eval.compute.resources import unforked_threads
 from memgen_eval.data.images import ImageSet
@@ -33,13 +34,12 @@ from memgen_eval.reference import Prepared, Reference, for_denoisers, in_unit_ra
 from memgen_eval.report import Report
 from memgen_eval.resemblance import cautions
 from memgen_eval.results import Gaussian, Memorization, Novelty, Verdict
-from memgen_eval.runtime import Stages, check_denoiser, foreign
+from memgen_eval.runtime import Stages, foreign
 
 if TYPE_CHECKING:  # its module imports torch
     from memgen_eval.diffusion.measurements import Probe
 
-NO_DENOISER = "needs a denoiser: pass denoiser="
-DATA_ALONE = f"{NO_DENOISER}, or ask for denoiser in metrics for what the data alone tells"
+DATA_ALONE = "or ask for denoiser in metrics for what the data alone tells"
 NO_VERDICT = "it rests on the memorization family, which was not asked for"
 REPEATS_LEFT_OUT = "{:,} samples that repeat another sample exactly are left out"
 
@@ -52,7 +52,7 @@ def evaluate(
     *,
     train: object,
     test: object | None = None,
-    denoiser: Callable[..., Any] | None = None,
+    denoiser: object | None = None,
     metrics: str | Sequence[str] | None = None,
     features: str | Callable[..., Any] = Options.features,
     num_samples: int | None = None,
@@ -79,17 +79,19 @@ def evaluate(
 
     Parameters
     ----------
-    samples : callable, array, tensor, Images, Dataset, iterable of batches, or path
+    samples : callable, model, array, tensor, Images, Dataset, iterable of batches, or path
         A sampler, called as ``sampler(n)``, with ``generator=`` (a seeded `torch.Generator`) or ``seeds=`` (n integers,
         one per image) where its signature has such a parameter; or images: (N, H, W), (N, C, H, W) or (N, H, W, C) with
-        C = 1 or 3. uint8, or floats in a known range.
+        C = 1 or 3. uint8, or floats in a known range. Or a model in which a sampler and a denoiser are found: a
+        diffusers pipeline, a tuple (network, scheduler), an EDM network, a denoiser of k-diffusion; see `Model`.
     train : the same but no sampler, a known name ("cifar10", "digits"), or a Reference
         The whole training set: never a part of it.
     test : the same, optional
         Images that the model has not seen; a known name of `train` brings its own. Without one, training images left
         out of train one at a time serve as the baseline.
-    denoiser : callable, optional
-        ``denoiser(x, sigma)``, an estimate of ``E[x0 | x0 + sigma * epsilon = x]``.
+    denoiser : callable or model, optional
+        ``denoiser(x, sigma)``, an estimate of ``E[x0 | x0 + sigma * epsilon = x]``, or a model as in `samples`; it is
+        used instead of the one found there.
     metrics : str or sequence of str, optional
         Families or figures, such as "memorization" or "novelty.auc"; all by default.
     features : "pixels" or callable
@@ -145,29 +147,28 @@ def evaluate(
         seed=seed,
         memory_budget=memory_budget,
     )
-    check_denoiser(denoiser)
     count = None if num_samples is None else check_count("num_samples", num_samples)
     source = SampleSource(samples, count, check_count("batch_size", batch_size), value_range, data_dir, device)
-    return _evaluate(source, Reference.of(train, test, data_dir), denoiser, options)
+    return _evaluate(source, Reference.of(train, test, data_dir), Guests.of(samples, denoiser), options)
 
 
-def _evaluate(
-    source: SampleSource, reference: Reference, denoiser: Callable[..., Any] | None, options: Options
-) -> Report:
+def _evaluate(source: SampleSource, reference: Reference, guests: Guests, options: Options) -> Report:
     """Prepare the reference, load or draw the samples, measure family by family, build the report."""
-    stages, theirs = Stages(), (source.source, denoiser, options.features, reference.train, reference.test)
+    stages, theirs = Stages(), (guests, options.features, reference.train, reference.test)
     with joined() as ranks:
         with foreign(*theirs), unforked_threads():
             with stages.stage("reading the training set"):
                 known = reference.prepared(quantize=options.quantize, seed=options.seed)
             with ranks.together():  # before samples are drawn, which may take hours
-                device = _rehearse(denoiser, known.train, options, source.device)
+                met = guests.met(known.train.shape, reference.train)
+                device = _rehearse(met.denoiser, known.train, options, source.device)
+            source = replace(source, source=met.samples)
             with stages.stage("drawing samples" if source.drawn else "reading the samples"):
                 samples = source.load(known.train.shape, quantize=options.quantize, seed=options.seed, ranks=ranks)
-            run = _Run(samples, known, options, stages, ranks, source, denoiser)
+            run = _Run(samples, known, options, stages, ranks, source, met.denoiser, met.no_denoiser)
             ranks.same(_determining(run))
             found = _measure(run)
-        ran = Ran(stages.seconds, device, ranks.size, source.batch_size, source.drawn)
+        ran = Ran(stages.seconds, device, ranks.size, source.batch_size, source.drawn, met.account)
         return build_report(found, samples, known, options, ran)
 
 
@@ -185,6 +186,7 @@ class _Run:
     ranks: Ranks
     source: SampleSource
     denoiser: Callable[..., Any] | None
+    no_denoiser: str  # why there is none
     skipped: dict[str, str] = field(default_factory=dict)
 
     def bind(self, references: References) -> Index:
@@ -331,7 +333,7 @@ def _probe(run: _Run) -> Probe | None:
         if not (given and options.wants("gaussian")):
             return None
     elif not given and not options.named("denoiser"):  # D* of a large set takes minutes
-        run.skipped["denoiser"] = DATA_ALONE
+        run.skipped["denoiser"] = f"{run.no_denoiser}, {DATA_ALONE}"
         return None
     return _attempt("denoiser", run, lambda: _probed(run))
 
@@ -367,7 +369,7 @@ def _gaussian(run: _Run, probed: Probe | None) -> Gaussian:
     if sets is not None:
         with run.stages.stage("gaussian structure"):
             of_samples = measure_gaussian(sets, train_moments=known.moments, seed=seed, notes=run.repeats_note)
-    why = NO_DENOISER if run.denoiser is None else run.skipped.get("denoiser", "")
+    why = run.no_denoiser if run.denoiser is None else run.skipped.get("denoiser", "")
     of_denoiser = Gaussian.undefined(why) if probed is None else measure_gaussian_curves(probed, seed=seed)
     return with_sample_figures(of_denoiser, of_samples)
 

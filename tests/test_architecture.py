@@ -32,6 +32,7 @@ UPSTREAM: dict[str, set[str]] = {
     "features": {"data", "distributed", "runtime"},
     "neighbours": {"compute", "distributed"},
     "diffusion": {"compute", "distributed", "runtime"},
+    "adapters": {"diffusion", "runtime"},
     "metrics": {"compute", "diffusion", "neighbours"},
     "resemblance": {"compute", "data", "metrics", "neighbours"},
     "render": {"gates", "report", "shell"},
@@ -42,7 +43,17 @@ UPSTREAM: dict[str, set[str]] = {
     "reference": STAGES | {"distributed", "resemblance"},
     "build_report": {"compute", "data", "features", "metrics", "options", "reference", "report"},
     "evaluation": STAGES
-    | {"build_report", "compute", "distributed", "options", "reference", "report", "resemblance", "runtime"},
+    | {
+        "adapters",
+        "build_report",
+        "compute",
+        "distributed",
+        "options",
+        "reference",
+        "report",
+        "resemblance",
+        "runtime",
+    },
     # the doors
     "shell": set(),
     "arguments": {"options", "shell"},
@@ -59,7 +70,7 @@ UPSTREAM: dict[str, set[str]] = {
         "shell",
     },
     "__main__": {"cli"},
-    "__init__": STAGES | {"evaluation", "reference", "report"},
+    "__init__": STAGES | {"adapters", "evaluation", "reference", "report"},
 }
 WHEN_CALLED = {"report": {"render"}}  # Report.save and its page: the one way back, inside functions only
 
@@ -172,6 +183,18 @@ def forbidden_packages(module: Module) -> Iterator[str]:
             yield f"{module.name} imports torch"
         if module.in_library and module.room in NO_FILES and top in FILES:
             yield f"{module.name} imports {top}: metrics know arrays, not files"
+
+
+def foreign_packages(module: Module) -> Iterator[str]:
+    """Imports by the adapters of what they adapt: users who lack it, or have it broken, must not notice."""
+    for item in imports(module):
+        top = item.name.split(".")[0]
+        if (
+            module.in_library
+            and module.room == "adapters"
+            and top not in {*sys.stdlib_module_names, "memgen_eval", "numpy", "torch"}
+        ):
+            yield f"{module.name} imports {top}: models are recognised by their names"
 
 
 def called(node: ast.AST) -> str:
@@ -359,7 +382,17 @@ HouseRule = Callable[[list[Module]], Iterator[str]]
 HOUSE_RULES: list[HouseRule] = [named_twice, same_stem, too_full, in_circles]
 
 Rule = Callable[[Module], Iterator[str]]
-RULES: list[Rule] = [against_the_flow, forbidden_packages, prints, opens, swallows, unplaced, too_long, undeclared]
+RULES: list[Rule] = [
+    against_the_flow,
+    forbidden_packages,
+    foreign_packages,
+    prints,
+    opens,
+    swallows,
+    unplaced,
+    too_long,
+    undeclared,
+]
 
 
 def test_the_walk_finds_the_house() -> None:
@@ -422,7 +455,10 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (against_the_flow, "memgen_eval.evaluation", "from memgen_eval.cli import entry"),
     (against_the_flow, "memgen_eval.data.datasets", "import reference_models.demo"),
     (against_the_flow, "memgen_eval.diffusion.optimal", "from benchmarks.truth import optimal_denoiser"),
+    (against_the_flow, "memgen_eval.adapters.pipelines", "from memgen_eval.data.samplers import is_sampler"),
+    (against_the_flow, "memgen_eval.diffusion.sampling", "from memgen_eval.adapters.model import Model"),
     (against_the_flow, "memgen_eval.utils", ""),
+    (foreign_packages, "memgen_eval.adapters.schedulers", "def f():\n    import diffusers"),
     (forbidden_packages, "memgen_eval.metrics.copy_rules", "def f():\n    import torch"),
     (forbidden_packages, "memgen_eval.gates", "from torch import Tensor"),
     (forbidden_packages, "memgen_eval.metrics.gaussian_samples", "from pathlib import Path"),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import inspect
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import chain
@@ -71,7 +70,7 @@ class SampleSource:
             sampler and call.
         """
         if is_sampler(self.source):
-            value_range = checked_range(self.value_range or _own_range(self.source), argument="samples")
+            value_range = checked_range(self.value_range or _own(self.source, "value_range"), argument="samples")
             return self._draw(self.source, Expected("samples", value_range, like, quantize), seed, ranks)
         return load_images(
             self.source,
@@ -104,7 +103,8 @@ class SampleSource:
                 raise InputError(f"{here}: {problem}; expected exactly as many")
             return batch
 
-        given = Images(None, form=f"sampler {_name(sampler)}", notes=() if randomness else (UNSEEDED,))
+        notes = (*(() if randomness else (UNSEEDED,)), *(_own(sampler, "notes") or ()))
+        given = Images(None, form=f"sampler {_name(sampler)}", notes=notes)
         stream = _in_turn(call, range(0, len(asked), self.batch_size), ranks, shared=randomness == "seeds")
         return take_stream(stream, given, expected, label=label, unit="call")
 
@@ -130,10 +130,9 @@ def is_sampler(source: object) -> TypeGuard[Callable[..., object]]:
     return is_module(source) or (callable(source) and not is_collection)  # an nn.Sequential iterates
 
 
-def _own_range(sampler: object) -> tuple[float, float] | None:
-    """[-1, 1] for samplers of this library, whose excursions are clipped; None for others."""
-    own = sys.modules.get("memgen_eval.diffusion.sampling")  # imported by whoever made one
-    return (-1.0, 1.0) if own is not None and isinstance(sampler, own.Sampler) else None
+def _own(sampler: object, name: str) -> Any:
+    """What a sampler of this library says of itself, such as its value range; None for those of others."""
+    return getattr(sampler, name, None) if type(sampler).__module__.startswith("memgen_eval.") else None
 
 
 def _randomness(sampler: Callable[..., object]) -> str | None:
@@ -155,4 +154,4 @@ def _generator(seed: int, sampler: object, device: str | None) -> object:
 
 
 def _name(sampler: Callable[..., object]) -> str:
-    return str(member(sampler, "__qualname__") or type(sampler).__qualname__)
+    return str(_own(sampler, "name") or member(sampler, "__qualname__") or type(sampler).__qualname__)

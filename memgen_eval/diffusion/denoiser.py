@@ -110,6 +110,7 @@ class ConvertedDenoiser:
     row : of the table of conversions
     path : from sigma (B,) to a, the factor of x in the network's input, and its time
     schedule : of its timesteps; None where its time is continuous
+    sigma_range : the smallest and the largest noise level that it was trained on; None where all are
     """
 
     model: Network
@@ -117,6 +118,7 @@ class ConvertedDenoiser:
     row: Coefficients
     path: Callable[[Tensor], tuple[Tensor, Tensor]]
     schedule: Schedule | None = None
+    sigma_range: tuple[float, float] | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
         """From x (B, ...) and sigma (B,) to the clean images (B, ...)."""
@@ -155,13 +157,25 @@ class ConvertedDenoiser:
         return _like(skip, x), _like(out, x)
 
 
+@dataclass(frozen=True)
+class LimitedDenoiser:
+    """A denoiser with the smallest and the largest noise level that it can be asked for."""
+
+    denoiser: Denoiser
+    sigma_range: tuple[float, float]
+
+    def __call__(self, x: Tensor, sigma: Tensor, /) -> Tensor:
+        """From x (B, ...) and sigma (B,) to the clean images (B, ...)."""
+        return self.denoiser(x, sigma)
+
+
 def _like(coefficient: Tensor, x: Tensor) -> Tensor:
     """A coefficient (B,) in the type of x, to be multiplied with it."""
     return coefficient.to(x.dtype).reshape(-1, *[1] * (x.ndim - 1))
 
 
 def _stepped(model: Network, row: str, schedule: Schedule) -> ConvertedDenoiser:
-    return ConvertedDenoiser(model, f"from_{row}", CONVERSIONS[row], schedule.path, schedule)
+    return ConvertedDenoiser(model, f"from_{row}", CONVERSIONS[row], schedule.path, schedule, schedule.sigma_range)
 
 
 def from_epsilon(model: Network, *, alphas_cumprod: Any) -> ConvertedDenoiser:

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from memgen_eval.diffusion.calling import device_of
-from memgen_eval.diffusion.denoiser import ConvertedDenoiser
+from memgen_eval.diffusion.denoiser import ConvertedDenoiser, LimitedDenoiser
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
 from memgen_eval.diffusion.inputs import (
     NoisedImages,
@@ -150,12 +150,12 @@ def rehearse(
 
 
 def _grid(denoiser: Any) -> tuple[Floats, tuple[str, ...]]:
-    """The usual noise levels, those outside the schedule of a converted denoiser left out; and a note if any are."""
+    """The usual noise levels, those that a denoiser of ours does not know left out; and a note if any are."""
     grid = sigma_grid()
-    schedule = denoiser.schedule if isinstance(denoiser, ConvertedDenoiser) else None
-    if schedule is None:
+    limits = denoiser.sigma_range if isinstance(denoiser, ConvertedDenoiser | LimitedDenoiser) else None
+    if limits is None:
         return grid, ()
-    low, high = schedule.sigma_range
+    low, high = limits
     inside = grid[(grid >= low) & (grid <= high)]
     if len(inside) == len(grid):
         return grid, ()

@@ -127,6 +127,22 @@ class Sampler:
             )
 
     @property
+    def value_range(self) -> tuple[float, float]:
+        """Of the samples, up to excursions."""
+        return -1.0, 1.0
+
+    @property
+    def name(self) -> str:
+        """For messages."""
+        return type(self).__name__
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """How samples are drawn."""
+        ends = f"from noise level {self.sigma_max:.4g} to {self.sigma_min:.4g}"
+        return (f"drawn by following a denoiser: {self.num_steps} steps of {self.solver} {ends}",)
+
+    @property
     def sigmas(self) -> NDArray[np.float64]:
         """Noise levels of the path, falling, (T,)."""
         return karras_sigmas(self.num_steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho)
