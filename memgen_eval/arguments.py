@@ -48,6 +48,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("samples", help="npz, npy, pt, safetensors, a folder or zip of images, a CIFAR-10 batch")
     command.add_argument("--version", action="version", version=f"memgen-eval {__version__}")
+    command.add_argument("--doctor", action="store_true", help="say what is installed, found and missing, and exit")
     _add_sets(command)
     _add_outputs(command)
     _add_settings(command)
@@ -116,6 +117,7 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--memory-budget", default=Options.memory_budget, metavar="SIZE", help="for blocks (default: 512MiB)"
     )
+    group.add_argument("--engine", help="what searches for neighbours (default: $MEMGEN_ENGINE, then auto)")
 
 
 def parsed(typed: list[str]) -> argparse.Namespace:

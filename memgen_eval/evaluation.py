@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from memgen_eval.build_report import Found, Ran, build_report
+from memgen_eval.compute.engines import EngineName
 from memgen_eval.compute.resources import unforked_threads
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import SampleSource
@@ -69,6 +70,7 @@ def evaluate(
     seed: int = Options.seed,
     device: str | None = None,
     memory_budget: str | int = Options.memory_budget,
+    engine: EngineName | None = Options.engine,
     data_dir: str | Path | None = None,
 ) -> Report:
     """Measure whether samples copy the training set, how novel they are, and how much of them its moments explain.
@@ -116,6 +118,9 @@ def evaluate(
         Of everything drawn.
     memory_budget : str or int
         Bytes for blocks of the search, such as "512MiB"; it never changes a figure.
+    engine : {"auto", "numkong", "torch", "faiss", "numpy", "cuda"}, optional
+        What searches for neighbours, see `nearest_neighbours`; it never changes a figure. By default the environment's
+        MEMGEN_ENGINE, else "auto", which takes a GPU for large searches where there is one.
     data_dir : path, optional
         Where named sets lie; by default the environment's MEMGEN_DATA.
 
@@ -144,6 +149,7 @@ def evaluate(
         denoiser_batch_size=denoiser_batch_size,
         seed=seed,
         memory_budget=memory_budget,
+        engine=engine,
     )
     check_denoiser(denoiser)
     count = None if num_samples is None else check_count("num_samples", num_samples)
@@ -184,8 +190,8 @@ class _Run:
     denoiser: Callable[..., Any] | None
 
     def bind(self, references: References) -> Index:
-        """An index of rows with the budget and the ranks of this evaluation."""
-        return Index(references, self.options.memory_budget, self.ranks)
+        """An index of rows with the budget, the ranks and the engine of this evaluation."""
+        return Index(references, self.options.memory_budget, self.ranks, self.options.engine)
 
     @cached_property
     def index(self) -> Index:
@@ -291,17 +297,14 @@ def _novelty(run: _Run, plain: Neighbours | None) -> Novelty:
         space, found = known.pixel_space(run.index), plain.scaled(run.scale.unit)
     with run.stages.stage("novelty"):
         repeats, baseline = run.samples.survey.repeats, known.baseline
-        tables = [found[~repeats] if repeats.any() else found]
-        tables += [] if space.baseline is None else [space.baseline]
+        tables = [found[~repeats] if repeats.any() else found, *([] if space.baseline is None else [space.baseline])]
         wants_cells, wants_own = (
             any(options.wants_figure(f"novelty.{name}") for name in names)
             for names in (("ct", "relative_ct"), ("authenticity", "test_authenticity"))
         )
         partition = known.partition(space) if wants_cells else NOT_ASKED
-        distances = known_distances(tables, space.index, partition, skip_own=None if wants_own else NOT_ASKED)
-        family = measure_novelty(
-            distances[0], distances[1] if len(distances) > 1 else None, reason=NO_BASELINE, seed=options.seed
-        )
+        ours, *theirs = known_distances(tables, space.index, partition, skip_own=None if wants_own else NOT_ASKED)
+        family = measure_novelty(ours, theirs[0] if theirs else None, reason=NO_BASELINE, seed=options.seed)
         return with_notes(family, samples=run.repeats_note, baseline=() if baseline is None else baseline.notes)
 
 
