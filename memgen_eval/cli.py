@@ -29,9 +29,19 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _on_every_rank(typed: list[str]) -> int:
+    if "--doctor" in typed:  # whatever else is missing
+        return _doctor()
     from memgen_eval.distributed import on_every_rank
 
     return on_every_rank(lambda: run(PROGRAM, lambda: _run(typed)))
+
+
+def _doctor() -> int:
+    from memgen_eval.doctor import examine, lines_of
+    from memgen_eval.render.table import write_text
+
+    write_text("\n".join(lines_of(examine())) + "\n", sys.stdout)
+    return DONE
 
 
 def entry() -> NoReturn:
