@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -37,10 +38,12 @@ def _on_every_rank(typed: list[str]) -> int:
 
 
 def _doctor() -> int:
+    """Print what is here, with nothing but Python: any package may be broken."""
     from memgen_eval.doctor import examine, lines_of
-    from memgen_eval.render.table import write_text
 
-    write_text("\n".join(lines_of(examine())) + "\n", sys.stdout)
+    encoding = sys.stdout.encoding or "utf-8"
+    with suppress(OSError):  # nobody reads it
+        print("\n".join(lines_of(examine())).encode(encoding, "backslashreplace").decode(encoding), flush=True)
     return DONE
 
 

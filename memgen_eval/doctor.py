@@ -181,7 +181,7 @@ def _version(name: str) -> str | None:
 
 def import_error(name: str) -> str | None:
     """Why a distribution cannot be imported, found out in a process of its own, for some end it; None if it can."""
-    command = [sys.executable, "-c", f"import {IMPORTED_AS.get(name, name)}"]
+    command = [sys.executable, "-P", "-c", f"import {IMPORTED_AS.get(name, name)}"]
     try:
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=IMPORT_SECONDS)
     except subprocess.TimeoutExpired:

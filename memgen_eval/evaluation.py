@@ -223,7 +223,7 @@ def _determining(run: _Run) -> dict[str, str]:
     with run.stages.stage("checksums"):
         named = {"samples": run.samples, "train": run.known.train, "test": run.known.test}
         checksums = {name: "none" if images is None else images.checksum for name, images in named.items()}
-    return {f.name: str(getattr(run.options, f.name)) for f in fields(Options)} | {
+    return {f.name: str(getattr(run.options, f.name)) for f in fields(Options) if f.name != "engine"} | {
         "features": features_name(run.options.features),
         "denoiser": "none" if run.denoiser is None else "one",
         "reference": f"{run.known.num_kept} kept results",

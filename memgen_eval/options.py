@@ -63,7 +63,7 @@ class Options:
             "num_draws": check_count("num_draws", self.num_draws),
             "denoiser_batch_size": check_count("denoiser_batch_size", self.denoiser_batch_size),
             "seed": check_seed(self.seed),
-            "engine": None if self.engine is None else chosen_engine(self.engine),
+            "engine": chosen_engine(self.engine),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)
