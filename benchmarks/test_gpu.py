@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -48,7 +50,37 @@ def torch_float32(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, 
     return squared, indices
 
 
-SEARCHES: dict[str, Search] = {OURS: ours, "torch float32": torch_float32}
+def faiss_flat(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """FAISS's brute force in float32, with images and results on the device."""
+    faiss: Any = importlib.import_module("faiss")
+    importlib.import_module("faiss.contrib.torch_utils")  # so that FAISS takes tensors
+    squared, indices = faiss.knn_gpu(faiss.StandardGpuResources(), queries.float(), references.float(), k)
+    return squared, indices
+
+
+def cuvs_brute_force(queries: Tensor, references: Tensor, k: int) -> tuple[Tensor, Tensor]:
+    """NVIDIA's brute force in float32, its index made anew, as each of the others prepares its references."""
+    brute_force: Any = importlib.import_module("cuvs.neighbors.brute_force")
+    index = brute_force.build(references.float(), metric="sqeuclidean")
+    squared, indices = (torch.as_tensor(part, device="cuda") for part in brute_force.search(index, queries.float(), k))
+    return squared, indices
+
+
+SEARCHES: dict[str, Search] = {
+    OURS: ours,
+    "torch float32": torch_float32,
+    "FAISS GPU flat": faiss_flat,
+    "cuVS brute force": cuvs_brute_force,
+}
+NEEDED = {"FAISS GPU flat": "faiss", "cuVS brute force": "cuvs"}
+
+
+def skip_what_is_missing(method: str) -> None:
+    """Skip a peer whose package is not here; faiss-cpu finds no GPU."""
+    if method in NEEDED:
+        module = pytest.importorskip(NEEDED[method], reason=f"{NEEDED[method]} is not installed")
+        if method == "FAISS GPU flat" and module.get_num_gpus() == 0:
+            pytest.skip("faiss finds no GPU: install the extra faiss-gpu")
 
 
 @pytest.fixture(scope="module")
@@ -65,6 +97,7 @@ def test_training_set_against_itself(
     images: ImageSets, expected: Found, turn: int, method: str, stopwatch: Stopwatch
 ) -> None:
     """All with all, after a warm-up."""
+    skip_what_is_missing(method)
     rows = torch.from_numpy(images.train.reshape(len(images.train), -1)).cuda()
     name = torch.cuda.get_device_name()
 

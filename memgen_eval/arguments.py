@@ -61,6 +61,7 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {
         "--seed": {"type": int, "help": "of everything drawn (default: 0)"},
         "--device": {"help": "where the denoiser family is computed (default: cpu)"},
         "--memory-budget": {"metavar": "SIZE", "help": "for blocks (default: 512MiB)"},
+        "--engine": {"help": "what searches for neighbours (default: $MEMGEN_ENGINE, then auto)"},
     },
 }
 
@@ -79,6 +80,7 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("samples", help="npz, npy, pt, safetensors, a folder or zip of images, a CIFAR-10 batch")
     command.add_argument("--version", action="version", version=f"memgen-eval {__version__}")
+    command.add_argument("--doctor", action="store_true", help="say what is installed, found and missing, and exit")
     command.set_defaults(**{f.name: f.default for f in fields(Options)})
     for title, flags in FLAGS.items():
         group = command.add_argument_group(title)

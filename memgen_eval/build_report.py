@@ -9,17 +9,17 @@ from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.engines import describe_engine
+from memgen_eval.compute.resources import processor_name
 from memgen_eval.data.images import ImageSet
 from memgen_eval.errors import quoted, shape_text, which_image
 from memgen_eval.features import features_name
 from memgen_eval.metrics.baseline import Baseline
+from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Prepared
 from memgen_eval.report import Report
@@ -141,8 +141,10 @@ def _provenance(
         seconds={name: round(value, 3) for name, value in ran.seconds.items()},
         command=None,
         versions=installed_versions(PACKAGES),
-        host={"system": platform.platform(), "processor": _processor(), "python": platform.python_version()},
-        engine=describe_engine(train.dtype, train.num_values),
+        host={"system": platform.platform(), "processor": processor_name(), "python": platform.python_version()},
+        engine=Resources.of(options.engine, options.memory_budget).described(
+            train.dtype, len(sets["samples"]) * len(train), train.num_values
+        ),
         device=ran.device,
         threads=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
         ranks=ran.num_ranks,
@@ -160,14 +162,6 @@ def installed_versions(packages: Iterable[str]) -> dict[str, str]:
         with suppress(PackageNotFoundError):
             found[package] = version(package)
     return found
-
-
-def _processor() -> str:
-    try:
-        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
-            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def listed_names(

@@ -6,6 +6,7 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -30,11 +31,23 @@ def main(argv: Sequence[str] | None = None) -> int:
     typed = list(sys.argv[1:] if argv is None else argv)
 
     def command() -> int:
+        if "--doctor" in typed:  # whatever else is missing
+            return _doctor()
         from memgen_eval.distributed import on_every_rank
 
         return on_every_rank(lambda: run(PROGRAM, lambda: _run(typed)))
 
     return run(PROGRAM, command)
+
+
+def _doctor() -> int:
+    """Print what is here, with nothing but Python: any package may be broken."""
+    from memgen_eval.doctor import examine, lines_of
+
+    encoding = sys.stdout.encoding or "utf-8"
+    with suppress(OSError):  # nobody reads it
+        print("\n".join(lines_of(examine())).encode(encoding, "backslashreplace").decode(encoding), flush=True)
+    return DONE
 
 
 def entry() -> NoReturn:

@@ -1,6 +1,7 @@
 """Several processes at one evaluation: whose rows are whose, rows gathered in order, and errors that all of them raise.
 
-One process is rank 0 of 1 and runs the same code. Arrays travel between hosts, over gloo, wherever models run.
+One process is rank 0 of 1 and runs the same code. All that travels are arrays in the memory of hosts, over gloo, beside
+the caller's NCCL too: models and searches run on a GPU of each rank, and no rank needs a tensor of another's GPU.
 """
 
 from __future__ import annotations
@@ -235,6 +236,15 @@ def joined() -> Iterator[Ranks]:
             yield ranks
 
 
+def _use_own_gpu() -> None:
+    """Make one of the GPUs of this machine torch's current one: ranks take them in turn."""
+    import torch
+
+    place = os.environ.get("LOCAL_RANK", "")
+    if place.isdecimal() and torch.cuda.is_available():
+        torch.cuda.set_device(int(place) % torch.cuda.device_count())
+
+
 def on_every_rank(command: Callable[[], int]) -> int:
     """The exit status of a command that torchrun may have started several times: only rank 0 is heard, and decides.
 
@@ -256,6 +266,7 @@ def on_every_rank(command: Callable[[], int]) -> int:
         where = f"rank {named[0]} cannot reach the other processes at {named[2]}:{named[3]}"
         raise RankError(f"{where} ({reason}); unset RANK and WORLD_SIZE to run in one process") from error
     try:
+        _use_own_gpu()
         with ExitStack() as stack:
             if dist.get_rank() > 0:
                 nowhere = stack.enter_context(Path(os.devnull).open("w", encoding="utf-8"))

@@ -13,6 +13,7 @@ import numpy as np
 
 from memgen_eval.adapters.model import Guests
 from memgen_eval.build_report import Found, Ran, build_report
+from memgen_eval.compute.engines import EngineName
 from memgen_eval.compute.resources import unforked_threads
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import SampleSource
@@ -69,6 +70,7 @@ def evaluate(
     seed: int = Options.seed,
     device: str | None = None,
     memory_budget: str | int = Options.memory_budget,
+    engine: EngineName | None = Options.engine,
     data_dir: str | Path | None = None,
 ) -> Report:
     """Measure whether samples copy the training set, how novel they are, and how much of them its moments explain.
@@ -118,6 +120,9 @@ def evaluate(
         Of everything drawn.
     memory_budget : str or int
         Bytes for blocks of the search, such as "512MiB"; it never changes a figure.
+    engine : {"auto", "numkong", "torch", "faiss", "numpy", "cuda"}, optional
+        What searches for neighbours, see `nearest_neighbours`; it never changes a figure. By default the environment's
+        MEMGEN_ENGINE, else "auto", which takes a GPU for large searches where there is one.
     data_dir : path, optional
         Where named sets lie; by default the environment's MEMGEN_DATA.
 
@@ -146,6 +151,7 @@ def evaluate(
         denoiser_batch_size=denoiser_batch_size,
         seed=seed,
         memory_budget=memory_budget,
+        engine=engine,
     )
     count = None if num_samples is None else check_count("num_samples", num_samples)
     source = SampleSource(samples, count, check_count("batch_size", batch_size), value_range, data_dir, device)
@@ -190,8 +196,8 @@ class _Run:
     skipped: dict[str, str] = field(default_factory=dict)
 
     def bind(self, references: References) -> Index:
-        """An index of rows with the budget and the ranks of this evaluation."""
-        return Index(references, self.options.memory_budget, self.ranks)
+        """An index of rows with the budget, the ranks and the engine of this evaluation."""
+        return Index(references, self.options.memory_budget, self.ranks, self.options.engine)
 
     @cached_property
     def index(self) -> Index:
@@ -223,7 +229,7 @@ def _determining(run: _Run) -> dict[str, str]:
     with run.stages.stage("checksums"):
         named = {"samples": run.samples, "train": run.known.train, "test": run.known.test}
         checksums = {name: "none" if images is None else images.checksum for name, images in named.items()}
-    return {f.name: str(getattr(run.options, f.name)) for f in fields(Options)} | {
+    return {f.name: str(getattr(run.options, f.name)) for f in fields(Options) if f.name != "engine"} | {
         "features": features_name(run.options.features),
         "denoiser": "none" if run.denoiser is None else "one",
         "reference": f"{run.known.num_kept} kept results",

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from memgen_eval.compute.engines import EngineName, chosen_engine
 from memgen_eval.errors import InputError, check_count
 from memgen_eval.gates import did_you_mean
 from memgen_eval.metrics.statistics import check_fraction
@@ -47,6 +48,7 @@ class Options:
     denoiser_batch_size: int = 64
     seed: int = 0
     memory_budget: str | int = "512MiB"
+    engine: EngineName | None = None
 
     def __post_init__(self) -> None:
         """Check and convert each."""
@@ -61,6 +63,7 @@ class Options:
             "num_draws": check_count("num_draws", self.num_draws),
             "denoiser_batch_size": check_count("denoiser_batch_size", self.denoiser_batch_size),
             "seed": check_seed(self.seed),
+            "engine": chosen_engine(self.engine),
         }
         for name, value in checked.items():
             object.__setattr__(self, name, value)

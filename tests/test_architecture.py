@@ -39,9 +39,9 @@ UPSTREAM: dict[str, set[str]] = {
     # the corridor and its steps
     "distributed": set(),
     "runtime": set(),
-    "options": {"diffusion", "gates", "metrics", "report"},
+    "options": {"compute", "diffusion", "gates", "metrics", "report"},
     "reference": STAGES | {"distributed", "resemblance"},
-    "build_report": {"compute", "data", "features", "metrics", "options", "reference", "report"},
+    "build_report": {"compute", "data", "features", "metrics", "neighbours", "options", "reference", "report"},
     "evaluation": STAGES
     | {
         "adapters",
@@ -56,11 +56,13 @@ UPSTREAM: dict[str, set[str]] = {
     },
     # the doors
     "shell": set(),
+    "doctor": {"compute", "data", "neighbours"},
     "arguments": {"options", "shell"},
     "cli": {
         "arguments",
         "data",
         "distributed",
+        "doctor",
         "evaluation",
         "gates",
         "options",

@@ -22,7 +22,7 @@ import pytest
 from scipy.stats import binomtest
 
 import memgen_eval.evaluation
-from checking import run, strict_json
+from checking import figures, run, strict_json
 from conftest import Kit, noise_images
 from memgen_eval import GateError, InputError, Report
 from memgen_eval.render.progress import shown_on_terminal
@@ -175,6 +175,21 @@ def test_gates(
     assert "copies" in out
     assert err.startswith("memgen-eval: wrote gated.json\n") and err.count("\n") == (2 if status else 1)
     assert [words for words in said if words not in err] == []
+
+
+def test_an_engine_is_chosen_by_a_flag_or_a_variable_and_alters_no_figure(
+    folder: Path, b0: dict[str, Any], capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert run(*B0, "--engine", "numpy", "--json", "one.json") == 0
+    capsys.readouterr()
+    one = strict_json(Path("one.json").read_text(encoding="utf-8"))
+    assert figures(one) == figures(b0) and one["provenance"]["engine"].startswith("numpy ")
+    assert run(*B0, "--engine", "fast") == 2
+    words = "is unknown: choose one of auto, numkong, torch, faiss, numpy, cuda"
+    assert capsys.readouterr().err == f"memgen-eval: engine='fast' {words}\n"
+    monkeypatch.setenv("MEMGEN_ENGINE", "faster")
+    assert run(*B0) == 2
+    assert capsys.readouterr().err == f"memgen-eval: MEMGEN_ENGINE='faster' {words}\n"
 
 
 @pytest.mark.parametrize("bound", ["nan", "inf", "1e999", "-nan", "-inf", "NaN", "", "0x1", "1_0", "one"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import importlib.util
 import os
 import subprocess
@@ -16,9 +15,8 @@ import pytest
 from checking import evaluated, figures
 from conftest import Pixels, noise_images
 from memgen_eval import Report
-from memgen_eval.neighbours import duplicates, index
+from memgen_eval.compute.engines import EngineName
 from memgen_eval.neighbours.candidates import ENGINES
-from memgen_eval.neighbours.search import nearest_neighbours
 
 ROOT = Path(__file__).parent.parent
 SHAPE = (8, 8, 3)
@@ -59,13 +57,14 @@ def test_memory_budgets(budget: str | int, expected: Report) -> None:
 
 
 @pytest.mark.parametrize("engine", sorted(ENGINES.keys() - {"auto", "cuda"}))
-def test_engines(engine: str, expected: Report, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("by", ["keyword", "variable"])
+def test_engines(engine: EngineName, by: str, expected: Report, monkeypatch: pytest.MonkeyPatch) -> None:
     if importlib.util.find_spec(engine) is None:
         pytest.skip(f"{engine} is not installed")
-    search = functools.partial(nearest_neighbours, engine=engine)
-    monkeypatch.setattr(index, "nearest_neighbours", search)
-    monkeypatch.setattr(duplicates, "nearest_neighbours", search)
-    assert figures(evaluated(SAMPLES, train=TRAIN, test=TEST)) == figures(expected)
+    monkeypatch.setenv("MEMGEN_ENGINE", engine if by == "variable" else "nothing")
+    report = evaluated(SAMPLES, train=TRAIN, test=TEST, engine=engine if by == "keyword" else None)
+    assert figures(report) == figures(expected)
+    assert report.provenance.engine.split()[0] in (engine, "numpy")  # where torch is inexact, numpy multiplies
 
 
 def test_without_a_test_set_and_twice() -> None:

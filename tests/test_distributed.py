@@ -17,6 +17,7 @@ import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -31,9 +32,10 @@ from checking import evaluated, figures, run, strict_json
 from conftest import Pixels, noise_images
 from hard_rows import smooth
 from memgen_eval import InputError, RankError, Reference, Sampler, distributed, evaluate, nearest_neighbours
+from memgen_eval.compute import engines
 from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import Ranks, joined
-from memgen_eval.neighbours import pruning
+from memgen_eval.neighbours import candidates, cuda, pruning
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.quantizers import ProjectedQuantizer
@@ -138,6 +140,26 @@ def codes() -> list[str]:
     return told
 
 
+def accelerated() -> list[str]:
+    """An evaluation whose searches run on a GPU, for which the processor stands in; the last rank has none."""
+    rank, size = (dist.get_rank(), dist.get_world_size()) if dist.is_initialized() else (0, 1)
+    with ExitStack() as patched:
+        for module, name, value in EVERYTHING_CODED:
+            patched.enter_context(mock.patch.object(module, name, value))
+        searched = patched.enter_context(mock.patch.object(cuda, "smallest_keys", side_effect=cuda.smallest_keys))
+        if size > 1 and rank < size - 1:
+            automatic = replace(candidates.ENGINES["auto"], least_work=1)
+            patched.enter_context(mock.patch.dict(candidates.ENGINES, auto=automatic))
+            patched.enter_context(mock.patch.object(engines, "gpu", return_value=torch.device("cpu")))
+            patched.enter_context(mock.patch.object(candidates, "may_have_gpu", return_value=True))
+        report = evaluated(
+            NOISE[:40], train=NOISE, test=noise_images(2, 30, SHAPE), metrics=["memorization", "novelty"]
+        )
+        assert (searched.call_count > 0) == (size > 1 and rank < size - 1)
+        assert ("torch" in report.provenance.engine and "GPU" in report.provenance.engine) == (searched.call_count > 0)
+    return [figures(report)]
+
+
 def failures() -> list[str]:
     """What is raised in all ranks, or told in their reports, when something goes wrong in one."""
     rank, told = dist.get_rank(), []
@@ -211,7 +233,7 @@ def killed() -> list[str]:
     return []
 
 
-JOBS = {job.__name__: job for job in (reports, exchanges, codes, failures, notices, killed)}
+JOBS = {job.__name__: job for job in (reports, exchanges, codes, accelerated, failures, notices, killed)}
 
 
 def work(job: str, store: str, rank: int, size: int) -> list[str]:
@@ -304,6 +326,25 @@ def test_references_are_coded_by_all_and_once(tmp_path: Path) -> None:
     ]
     for told in on_ranks("codes", 3, tmp_path):
         assert told == [*alone[:-1], "[(1, [300]), (0, [300]), (0, [300])]"]
+
+
+def test_ranks_with_and_without_a_gpu_give_the_report_of_one_process(tmp_path: Path) -> None:
+    alone = accelerated()
+    for told in on_ranks("accelerated", 3, tmp_path):
+        assert told == alone
+
+
+@pytest.mark.parametrize(("place", "count", "expected"), [("3", 4, [3]), ("3", 2, [1]), ("", 2, []), ("1", 0, [])])
+def test_the_command_gives_each_process_a_gpu(
+    place: str, count: int, expected: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: list[int] = []
+    monkeypatch.setenv("LOCAL_RANK", place)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: count > 0)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    monkeypatch.setattr(torch.cuda, "set_device", taken.append)
+    distributed._use_own_gpu()
+    assert taken == expected
 
 
 def test_all_fail_alike(tmp_path: Path) -> None:

@@ -1,4 +1,7 @@
-"""Which library multiplies: by name, or the fastest that passes its self-test here. It never alters a result."""
+"""Which library multiplies: by name, or the fastest that passes its self-test here. It never alters a result.
+
+Looking for a GPU imports nothing: a file of its driver has to be there first.
+"""
 
 from __future__ import annotations
 
@@ -6,8 +9,10 @@ import functools
 import importlib.metadata
 import logging
 import math
+import os
 import sys
 import time
+from pathlib import Path
 from typing import Any, Literal, get_args
 
 import numpy as np
@@ -20,6 +25,9 @@ from memgen_eval.errors import InputError
 EngineName = Literal["auto", "numkong", "torch", "faiss", "numpy", "cuda"]
 SMALL_WORK = 2e8  # operations below which threads and measurements cost more than they save
 _WORTH_IMPORTING_TORCH = 2e11
+WORTH_A_GPU = 2e11  # operations below which starting CUDA costs more than it saves
+ENGINE_VARIABLE = "MEMGEN_ENGINE"
+_DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, that of Windows seen from WSL, AMD's
 _PROBE_QUERIES, _PROBE_REFERENCES = 512, 4096  # the shapes of a search: which library is faster depends on them
 _PROBE_WIDTH = 4096  # the widest rows that are measured
 _PIECE_QUERIES, _PIECE_REFERENCES = 16, 256  # a piece of the probe, which rules out libraries that are
@@ -28,16 +36,40 @@ _PROBE_TURNS, _PROBE_SECONDS = 5, 0.1  # the probe ends when it reaches either
 _logger = logging.getLogger("memgen_eval.neighbours")
 
 
-def check_engine(engine: str) -> None:
-    """Refuse a name that is unknown or not installed."""
-    if engine not in get_args(EngineName):
-        raise InputError(f"engine={engine!r} is unknown: choose one of {', '.join(get_args(EngineName))}")
-    if engine == "cuda" and gpu() is None:
-        raise InputError('engine="cuda" needs torch and a GPU that it can use, and finds none: use engine="auto"')
-    if engine not in ("auto", "cuda") and not installed(engine):
-        raise InputError(
-            f'engine={engine!r} needs the package {engine}, which is not installed: install it or use engine="auto"'
-        )
+def chosen_engine(engine: str | None) -> EngineName:
+    """The engine given; where none is, that of the environment's MEMGEN_ENGINE; else "auto".
+
+    Raises
+    ------
+    InputError
+        For a name that is unknown, or that of an engine which is not installed or finds no GPU.
+    """
+    variable = os.environ.get(ENGINE_VARIABLE, "") if engine is None else ""
+    what = f"{ENGINE_VARIABLE}={variable!r}" if variable else f"engine={engine!r}"
+    wanted = engine if engine is not None else variable or "auto"
+    names: tuple[EngineName, ...] = get_args(EngineName)
+    if wanted not in names:
+        raise InputError(f"{what} is unknown: choose one of {', '.join(names)}")
+    name = names[names.index(wanted)]
+    if name == "cuda" and gpu() is None:
+        raise InputError(f'{what} needs torch and a GPU that it can use, and finds none: use engine="auto"')
+    if name not in ("auto", "cuda") and not installed(name):
+        raise InputError(f'{what} needs the package {name}, which is not installed: install it or use engine="auto"')
+    return name
+
+
+def may_have_gpu() -> bool:
+    """Whether a driver is there, and this process may see its GPUs. In a fork CUDA cannot be used."""
+    hidden = os.environ.get("CUDA_VISIBLE_DEVICES", "all").strip() in ("", "-1")
+    return not hidden and not is_forked() and any(Path(name).exists() for name in _DRIVERS)
+
+
+def own_gpus(count: int) -> list[int]:
+    """Those of the `count` GPUs that are this process's: its share of them, where torchrun started several here."""
+    place, size = (os.environ.get(name, "") for name in ("LOCAL_RANK", "LOCAL_WORLD_SIZE"))
+    if not (place.isdecimal() and size.isdecimal() and count):
+        return list(range(count))
+    return list(range(count))[int(place) :: max(1, int(size))] or [int(place) % count]
 
 
 def gpu() -> Any:
@@ -46,7 +78,10 @@ def gpu() -> Any:
         return None
     import torch
 
-    return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
+    try:
+        return torch.device("cuda", torch.cuda.current_device()) if torch.cuda.is_available() else None
+    except RuntimeError:  # a driver that does not fit
+        return None
 
 
 def integer_products(engine: str, *, work: float, width: int) -> Products:
@@ -80,9 +115,10 @@ def float_products(engine: str) -> Products:
     return chosen
 
 
-def describe_engine(dtype: DTypeLike, width: int) -> str:
-    """Name and version of the library that ``engine="auto"`` takes for large arrays of this type, (N, width)."""
-    products = _automatic(SMALL_WORK, width) if np.dtype(dtype) == np.uint8 else float_products("auto")
+def describe_engine(dtype: DTypeLike, width: int, *, library: str = "auto") -> str:
+    """Name and version of the library that multiplies large arrays of this type, (N, width), on the processor."""
+    integers = np.dtype(dtype) == np.uint8
+    products = integer_products(library, work=SMALL_WORK, width=width) if integers else float_products(library)
     return f"{products.name} {importlib.metadata.version(products.name)}"
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import multiprocessing
 import numbers
 import os
+import platform
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -15,6 +16,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
+from pathlib import Path
 from typing import Any, TypeVar
 
 from memgen_eval.errors import InputError
@@ -74,6 +76,15 @@ def num_threads() -> int:
         limits.append(int(wanted))
     limits += [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
     return min(limits)
+
+
+def processor_name() -> str:
+    """As the system calls it."""
+    try:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
 
 
 @contextmanager

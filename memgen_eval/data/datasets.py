@@ -109,9 +109,7 @@ def _digits(split: Split) -> Images:
 def _cifar10(split: Split, data_dir: str | Path | None, argument: str) -> Images:
     named = data_dir or os.environ.get("MEMGEN_DATA") or None
     folder = as_path(named) if named else cache_folder()
-    places = (folder / PYTHON_FOLDER, folder, folder / BINARY_FOLDER)
-    found = next(filter(is_batch_folder, places), None)
-    found = found or next((folder / name for name in ARCHIVES if (folder / name).is_file()), None)
+    found = find_batches(folder)
     if found is None and named:
         raise InputError(
             f"{argument}: no CIFAR-10 in {quoted(folder)}; expected {PYTHON_FOLDER}/, {BINARY_FOLDER}/ or "
@@ -156,6 +154,13 @@ def _writable(folder: Path) -> Path:
 
 def _temporary_folder() -> Path:
     return Path(tempfile.gettempdir()) / f"memgen-eval-{os.getuid() if hasattr(os, 'getuid') else 'cache'}"
+
+
+def find_batches(folder: Path) -> Path | None:
+    """The batches in or below a folder: a folder of batches or an archive; None if there are none."""
+    places = (folder / PYTHON_FOLDER, folder, folder / BINARY_FOLDER)
+    archives = (folder / name for name in ARCHIVES if (folder / name).is_file())
+    return next(filter(is_batch_folder, places), None) or next(archives, None)
 
 
 def is_batch_folder(folder: Path) -> bool:

@@ -27,7 +27,9 @@ from memgen_eval.diffusion.inputs import (
     centred_rows,
     check_noisy,
     check_sigmas,
+    padded,
     unit_scale,
+    working_device,
 )
 from memgen_eval.diffusion.posterior import Posterior, PosteriorSum, add_integer_tile
 from memgen_eval.diffusion.tiles import (
@@ -72,9 +74,11 @@ class OptimalDenoiser:
 
     Notes
     -----
-    Computed on the processor. Cost of B noisy images: about 20 B N D int8 operations, fewer at low sigma (4 B N D in
-    float64 for float sets); the training set is read in blocks of 12 MiB. The result of an image does not depend on the
-    images next to it.
+    For a uint8 training set, and in `curve`, computed on the processor wherever x is: integers give the same bits on
+    every machine. For a float one D*(x) is computed where x is, in float64; on the processor where the device knows no
+    float64 (mps). Cost of B noisy images: about 20 B N D int8 operations, fewer at low sigma (4 B N D in float64 for
+    float sets); the training set is read in blocks of 12 MiB. The result of an image does not depend on the images next
+    to it.
     """
 
     train: Any
@@ -90,9 +94,12 @@ class OptimalDenoiser:
 
     def __call__(self, x: Tensor, sigma: float | Tensor) -> Tensor:
         """D*(x; sigma) for x float (B, ...), sigma a number or (B,); float32 on the device of x."""
-        scale = unit_scale(self.train)
+        levels, scale = check_noisy(x, sigma, self.shape), unit_scale(self.train)
+        device = working_device(x.device)
+        if device.type != "cpu" and self.train.dtype != np.uint8:
+            return device_mean(self.train, x.detach().to(device).double().flatten(1), levels).float().reshape(x.shape)
         with unforked_threads():
-            sigmas = check_noisy(x, sigma, self.shape)[None].numpy() * scale
+            sigmas = levels[None].numpy() * scale
             rows = x.detach().to("cpu", torch.float64).flatten(1).numpy() * scale
             found = self._posterior(rows, None, sigmas, with_mean=True)
             assert found.mean is not None
@@ -217,6 +224,30 @@ def add_float_tile(sums: PosteriorSum, x0: Floats, eps: Floats | None, tile: Flo
 def _padded(rows: Floats) -> Floats:
     """64 rows, so that no product depends on their number."""
     return np.concatenate([rows, np.zeros((BLOCK_ROWS - len(rows), rows.shape[1]))])
+
+
+def device_mean(train: NDArray[Any], x: Tensor, sigmas: Tensor) -> Tensor:
+    """``softmax(-|x - y|^2 / (2 sigma^2)) @ y`` of a float training set y (N, ...), where x is.
+
+    x (B, D) is float64, sigmas (B,). Tiles travel to the device one by one, and weights are relative to the largest so
+    far; blocks of 64 rows, so that no sum depends on their number.
+    """
+    scale = 0.5 / sigmas.to(x.device).square()[:, None]  # (B, 1)
+    norms, total = x.square().sum(dim=1, keepdim=True), torch.zeros_like(x)
+    top, mass = torch.full_like(scale, -torch.inf, device=x.device), torch.zeros_like(scale)
+    for _, block in row_blocks(train, tile_rows(train, value_bytes=8)):
+        y = torch.tensor(block, dtype=torch.float64, device=x.device)  # (T, D)
+        y_norms = y.square().sum(dim=1)
+        for start in range(0, len(x), BLOCK_ROWS):
+            at, num_rows = slice(start, start + BLOCK_ROWS), min(BLOCK_ROWS, len(x) - start)
+            products = (padded(x[at]) @ y.T)[:num_rows]  # (64, T)
+            logits = -(norms[at] + y_norms - 2 * products) * scale[at]
+            new_top = torch.maximum(top[at], logits.amax(dim=1, keepdim=True))
+            kept, weights = (top[at] - new_top).exp(), (logits - new_top).exp()
+            mass[at] = kept * mass[at] + weights.sum(dim=1, keepdim=True)
+            total[at] = kept * total[at] + (padded(weights) @ y)[:num_rows]
+            top[at] = new_top
+    return total / mass
 
 
 def _rows_per_block(num_rows: int, num_sigmas: int, num_threads: int) -> int:

@@ -70,7 +70,7 @@ def patch_share(known: Copying, index: Index, rules: CopyRules) -> Estimate:
         return Estimate.undefined(NO_TOLERANCE)
     own, train = known.nearest[index.ranks.shard(len(known))], index.rows
     assert own.queries is not None
-    rows, indices = neighbours_within(own, train, radius=rules.tolerance)
+    rows, indices = neighbours_within(own, train, radius=rules.tolerance, engine=index.engine)
     num_values = int(np.prod(train.shape[1:]))
     grey = rules.tolerance / np.sqrt(num_values)
     hits = np.zeros(len(own), dtype=bool)

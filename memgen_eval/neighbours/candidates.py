@@ -6,6 +6,7 @@ A key, ``|y|^2 - 2 q.y``, is a squared distance less ``|q|^2``. Keys of uint8 ro
 from __future__ import annotations
 
 import importlib
+import logging
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from functools import partial
@@ -14,15 +15,27 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.engines import EngineName, check_engine, float_products, integer_products, threads_for
+from memgen_eval.compute.engines import (
+    WORTH_A_GPU,
+    EngineName,
+    chosen_engine,
+    describe_engine,
+    float_products,
+    integer_products,
+    may_have_gpu,
+    threads_for,
+)
 from memgen_eval.compute.products import PRODUCTS, Products, multiply_slices, pack_slices
 from memgen_eval.compute.resources import BlockPlan, blocks, budget_bytes, plan_blocks, start_workers
 from memgen_eval.compute.rows import FloatTransform, Transform, chunk_rows, dimension, read_rows
+from memgen_eval.errors import one_line
 from memgen_eval.neighbours.topk import TopK
 
 # float32 queries (B, D), references (T, D) and K to squared distances and rows of references, (B, K), nearest first
 Knn = Callable[[NDArray[Any], NDArray[Any], int], tuple[NDArray[Any], NDArray[Any]]]
 Candidates = Iterator[tuple[slice, NDArray[np.int64], NDArray[Any]]]  # rows of queries, indices, lower bounds
+FindCandidates = Callable[["Scan", NDArray[Any]], Candidates]
+_logger = logging.getLogger("memgen_eval.neighbours")
 
 
 def _by_products(scan: Scan, queries: NDArray[Any]) -> Candidates:
@@ -89,16 +102,34 @@ def prepare(array: NDArray[Any], rows: slice, transform: Transform) -> tuple[NDA
 
 
 def _by_cuda(scan: Scan, queries: NDArray[Any]) -> Candidates:
-    """Products and selection on the GPU; on the processor where the GPU is not exact."""
+    """Products and selection on the current GPU of torch."""
     from memgen_eval.neighbours.cuda import smallest_keys, usable_device  # imports torch
 
     device = usable_device(scan.transform.dtype, width=dimension(queries))
-    if device is None:
-        yield from _by_products(scan, queries)
-        return
+    assert device is not None
     for rows in blocks(len(queries), scan.plan(value_bytes=4).resident_rows):
         indices, keys, norms = smallest_keys(read_rows(queries, rows), scan, device)
         yield rows, indices, scan.transform.bounds_of_keys(keys, norms)
+
+
+def _cuda_serves(dtype: np.dtype[Any], width: int) -> bool:
+    from memgen_eval.neighbours.cuda import usable_device  # imports torch
+
+    return usable_device(dtype, width=width) is not None
+
+
+def _by_faiss_on_gpus(scan: Scan, queries: NDArray[Any]) -> Candidates:
+    """All GPUs of this process; FAISS takes no more candidates there than its largest number."""
+    from memgen_eval.neighbours.faiss_gpu import MOST_KEPT, proposals
+
+    yield from proposals(scan, queries) if scan.keep <= MOST_KEPT else _by_knn(_faiss_knn, scan, queries)
+
+
+def _faiss_serves(dtype: np.dtype[Any], width: int) -> bool:
+    from memgen_eval.neighbours.faiss_gpu import is_usable
+
+    del dtype, width
+    return may_have_gpu() and is_usable()  # what was found out before a fork is not true in it
 
 
 def _by_knn(knn: Knn, scan: Scan, queries: NDArray[Any]) -> Candidates:
@@ -133,12 +164,16 @@ class Engine:
     candidates : yields the candidates of all queries, block by block
     takes_codes : whether large searches multiply codes first, see `pruning`
     exact_integers : whether keys of uint8 rows are exact
+    gpus : what is used instead, the first that serves
+    least_work : operations of a search below which none of them is
     """
 
     library: str
-    candidates: Callable[[Scan, NDArray[Any]], Candidates]
+    candidates: FindCandidates
     takes_codes: bool = True
     exact_integers: bool = True
+    gpus: tuple[Gpu, ...] = ()
+    least_work: float = 0
 
     def products(self, transform: Transform, work: float, width: int) -> Products:
         """The library that multiplies transformed rows of `width` values in `work` operations."""
@@ -149,10 +184,68 @@ class Engine:
         return integer_products(self.library, work=work, width=width)
 
 
+class GpuError(Exception):
+    """A library failed on a GPU; its own error is the cause."""
+
+
+_given_up: set[str] = set()  # packages that failed in this process
+
+
+@dataclass(frozen=True)
+class Gpu:
+    """A way to find candidates on GPUs, until something fails there.
+
+    Attributes
+    ----------
+    package : what is imported
+    engine : how; its candidates raise GpuError
+    serves : whether rows of a type, int8 or float32, and a width can be searched there: a GPU is found, and passes its
+        self-test
+    """
+
+    package: str
+    engine: Engine
+    serves: Callable[[np.dtype[Any], int], bool]
+
+    def is_usable(self, dtype: np.dtype[Any], width: int) -> bool:
+        """Whether it serves, and has not failed before."""
+        try:
+            return self.package not in _given_up and self.serves(dtype, width)
+        except Exception as error:  # noqa: BLE001 - a broken package or driver raises anything at all
+            self.give_up(error)
+            return False
+
+    def give_up(self, error: Exception) -> None:
+        """Use the processor from now on, and say so once."""
+        if self.package not in _given_up:
+            what = "%s failed on the GPU (%s); the processor is used from now on"
+            _logger.warning(what, self.package, one_line(error.__cause__ or error))
+        _given_up.add(self.package)
+
+
+def _failing_as_one(by: FindCandidates) -> FindCandidates:
+    """The same candidates; whatever a library raises becomes the cause of a GpuError."""
+
+    def find(scan: Scan, queries: NDArray[Any]) -> Candidates:
+        try:
+            yield from by(scan, queries)
+        except Exception as error:
+            raise GpuError from error
+
+    return find
+
+
+TORCH_GPU = Gpu("torch", Engine("auto", _failing_as_one(_by_cuda), takes_codes=False), _cuda_serves)
+FAISS_GPU = Gpu(
+    "faiss",
+    Engine("auto", _failing_as_one(_by_faiss_on_gpus), takes_codes=False, exact_integers=False),
+    _faiss_serves,
+)
 ENGINES: dict[str, Engine] = {
-    **{library: Engine(library, _by_products) for library in ("auto", *PRODUCTS)},
-    "faiss": Engine("auto", partial(_by_knn, _faiss_knn), takes_codes=False, exact_integers=False),
-    "cuda": Engine("auto", _by_cuda, takes_codes=False),
+    "auto": Engine("auto", _by_products, gpus=(TORCH_GPU, FAISS_GPU), least_work=WORTH_A_GPU),
+    **{library: Engine(library, _by_products) for library in PRODUCTS},
+    "faiss": Engine("auto", partial(_by_knn, _faiss_knn), takes_codes=False, exact_integers=False, gpus=(FAISS_GPU,)),
+    "cuda": Engine("auto", _by_products, gpus=(TORCH_GPU,)),
 }
 
 
@@ -164,10 +257,39 @@ class Resources:
     budget: int
 
     @staticmethod
-    def of(engine: EngineName, memory_budget: str | int) -> Resources:
+    def of(engine: EngineName | None, memory_budget: str | int) -> Resources:
         """Resources as users name them."""
-        check_engine(engine)
-        return Resources(ENGINES[engine], budget_bytes(memory_budget))
+        return Resources(ENGINES[chosen_engine(engine)], budget_bytes(memory_budget))
+
+    def gpus_for(self, queries: NDArray[Any], references: NDArray[Any]) -> Iterator[Gpu]:
+        """What can search on GPUs, where the search is worth it."""
+        both_uint8, num_pairs = queries.dtype == references.dtype == np.uint8, len(queries) * len(references)
+        return self._gpus(np.dtype(np.uint8 if both_uint8 else np.float32), num_pairs, dimension(references))
+
+    def _gpus(self, dtype: np.dtype[Any], num_pairs: int, width: int) -> Iterator[Gpu]:
+        """The same by the type, number and width of rows; nothing is imported to look for a GPU without a driver."""
+        least = self.engine.least_work
+        if least and (2.0 * num_pairs * width < least or not may_have_gpu()):
+            return
+        dtype = np.dtype(np.int8) if dtype == np.uint8 else np.dtype(np.float32)
+        yield from (gpu for gpu in self.engine.gpus if gpu.is_usable(dtype, width))
+
+    def takes_codes_for(self, queries: NDArray[Any], references: NDArray[Any]) -> bool:
+        """Whether a search will multiply codes, if these pay."""
+        gpu = next(self.gpus_for(queries, references), None)
+        return (self.engine if gpu is None else gpu.engine).takes_codes
+
+    def described(self, dtype: np.dtype[Any], num_pairs: int, width: int) -> str:
+        """Name and version of what searches this number of pairs of rows of a type, uint8 or float."""
+        gpu = next(self._gpus(dtype, num_pairs, width), None)
+        if gpu is not None:
+            return f"{_versioned(gpu.package)} on the GPU"
+        on_faiss = self.engine is ENGINES["faiss"]
+        return _versioned("faiss") if on_faiss else describe_engine(dtype, width, library=self.engine.library)
+
+
+def _versioned(package: str) -> str:
+    return f"{package} {importlib.import_module(package).__version__}"
 
 
 @dataclass(frozen=True, eq=False)
@@ -205,7 +327,7 @@ class Proposal:
 
 
 def propose(queries: NDArray[Any], scan: Scan) -> Proposal:
-    """`keep` candidates of each query, and a rigorous bound on the rest."""
+    """`keep` candidates of each query, and a rigorous bound on the rest. Raises GpuError if a GPU fails."""
     indices = np.empty((len(queries), scan.keep), dtype=np.int64)
     lower = np.empty(indices.shape, dtype=scan.transform.distance_dtype)
     for rows, *found in scan.resources.engine.candidates(scan, queries):

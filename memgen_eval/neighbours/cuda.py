@@ -17,8 +17,8 @@ from torch import Tensor
 from memgen_eval.compute import engines
 from memgen_eval.compute.products import SLICE, Products
 from memgen_eval.compute.resources import blocks
-from memgen_eval.compute.rows import FloatTransform, Transform, dimension, row_blocks
-from memgen_eval.neighbours.candidates import Scan
+from memgen_eval.compute.rows import FloatTransform, IntegerTransform, Transform, dimension, row_blocks
+from memgen_eval.neighbours.candidates import ENGINES, Resources, Scan
 
 _GROUP = 64  # columns, whose smallest key is looked at first
 _MULTIPLE = 8  # of which lengths of rows are multiples: int8 products on CUDA take no others
@@ -29,6 +29,7 @@ _ROW_BYTES = 32  # of a value while it is prepared, as float64 or int32, and of 
 _LARGEST_KEY = torch.iinfo(torch.int32).max
 _LOWER_HALF = 2**32 - 1  # the bits of an int64 that hold an index
 _IN_USE = 2  # blocks whose work may be unfinished when another one is sent
+_TEST_SHAPE, _TEST_KEEP, _TEST_BUDGET = (1500, 24), 70, 2**20  # tiles of 640 rows
 _logger = logging.getLogger("memgen_eval.neighbours")
 
 
@@ -135,8 +136,31 @@ def usable_device(dtype: DTypeLike, *, width: int) -> torch.device | None:
     if not (engines.is_exact(products) if integers else engines.is_float32(products)):
         _logger.warning("%s multiplies in lower precision; the processor is used instead", products.name)
         return None
+    if not finds_all(device, dtype):
+        _logger.warning("%s finds wrong neighbours; the processor is used instead", products.name)
+        return None
     _logger.debug("products: %s", products.name)
     return device
+
+
+def finds_all(device: torch.device, dtype: DTypeLike) -> bool:
+    """Self-test of the selection: several tiles, black against white images, copies and many ties."""
+    generator, integers = np.random.default_rng(0), np.dtype(dtype) == np.int8
+    references = generator.choice(np.array([0, 1, 255], np.uint8), _TEST_SHAPE)
+    references[0], references[1], references[700:900] = 0, 255, references[500:700]
+    queries = np.concatenate([references[:20], references[690:710], references[-3:]])
+    true = np.square(queries[:, None].astype(np.int64) - references).sum(axis=2)
+    transform: Transform = IntegerTransform() if integers else FloatTransform(np.zeros(_TEST_SHAPE[1]), -9)
+    rows = references if integers else references.astype(np.float32)
+    scan = Scan(rows, transform, _TEST_KEEP, Resources(ENGINES["cuda"], _TEST_BUDGET))
+    found, keys, norms = smallest_keys(queries.astype(rows.dtype), scan, device)
+    bounds, distances = transform.bounds_of_keys(keys, norms), np.take_along_axis(true, found, axis=1)
+    if integers:
+        first = np.argsort(true, axis=1, kind="stable")[:, :_TEST_KEEP]
+        return np.array_equal(found, first) and np.array_equal(bounds, distances)
+    np.put_along_axis(true, found, np.iinfo(np.int64).max, axis=1)
+    each_once = (np.diff(np.sort(found, axis=1), axis=1) > 0).all()
+    return bool(each_once and (bounds <= distances).all() and (true.min(axis=1) >= bounds[:, -1]).all())
 
 
 def products_on(device: torch.device) -> Products:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.compute.engines import EngineName
 from memgen_eval.compute.resources import blocks
 from memgen_eval.compute.rows import as_array, check_pair, dimension, largest_of
 from memgen_eval.errors import InputError
@@ -74,7 +75,9 @@ class SecondNeighbours:
             self.indices[rows[better]] = start + columns[nearest[better]]
 
 
-def distinct_neighbours(neighbours: Neighbours, references: Any, *, tolerance: float) -> Neighbours:
+def distinct_neighbours(
+    neighbours: Neighbours, references: Any, *, tolerance: float, engine: EngineName | None = None
+) -> Neighbours:
     """The nearest reference, and the nearest one that does not duplicate it.
 
     Column 0 is column 0 of the table. Column 1 is the nearest reference whose distance to the first neighbour is above
@@ -91,6 +94,8 @@ def distinct_neighbours(neighbours: Neighbours, references: Any, *, tolerance: f
         Those that were searched.
     tolerance : float
         In the units of ``neighbours.distances``, finite, not negative. 0 merges exact duplicates only.
+    engine : str, optional
+        For wider searches; see `nearest_neighbours`.
 
     Returns
     -------
@@ -113,7 +118,7 @@ def distinct_neighbours(neighbours: Neighbours, references: Any, *, tolerance: f
     second = SecondNeighbours(neighbours, references, limit)
     open_rows = second.settle(neighbours, np.arange(len(neighbours)))
     if len(open_rows) and _is_worth_widening(neighbours, references):
-        open_rows = second.settle(_wider(_searchable(neighbours)[open_rows], references), open_rows)
+        open_rows = second.settle(_wider(_searchable(neighbours)[open_rows], references, engine), open_rows)
     if len(open_rows) and neighbours.indices.shape[1] < _available(neighbours, references):
         open_rows = second.exhaust(_searchable(neighbours)[open_rows], open_rows)
     first = neighbours.squared_distances[open_rows, 0]
@@ -127,7 +132,9 @@ def distinct_neighbours(neighbours: Neighbours, references: Any, *, tolerance: f
     )
 
 
-def neighbours_within(neighbours: Neighbours, references: Any, *, radius: float) -> tuple[Rows, Rows]:
+def neighbours_within(
+    neighbours: Neighbours, references: Any, *, radius: float, engine: EngineName | None = None
+) -> tuple[Rows, Rows]:
     """All references nearer to a query than a radius: ``distance < radius``, strictly.
 
     Parameters
@@ -159,7 +166,7 @@ def neighbours_within(neighbours: Neighbours, references: Any, *, radius: float)
     pairs = [(rows, neighbours.indices[rows, columns])]
     open_rows = np.flatnonzero(neighbours.squared_distances[:, -1] < limit)
     if len(open_rows) and _is_worth_widening(neighbours, references):
-        table = _wider(_searchable(neighbours)[open_rows], references)
+        table = _wider(_searchable(neighbours)[open_rows], references, engine)
         rows, columns = np.nonzero(table.squared_distances < limit)
         pairs.append((open_rows[rows], table.indices[rows, columns]))
         open_rows = open_rows[table.squared_distances[:, -1] < limit]
@@ -207,11 +214,11 @@ def _is_worth_widening(neighbours: Neighbours, references: NDArray[Any]) -> bool
     return num_columns < min(_WIDER // 2, _available(neighbours, references))
 
 
-def _wider(neighbours: Neighbours, references: NDArray[Any]) -> Neighbours:
+def _wider(neighbours: Neighbours, references: NDArray[Any], engine: EngineName | None) -> Neighbours:
     """The same queries with 64 neighbours, or all there are."""
     k = min(_WIDER, _available(neighbours, references))
     flip = neighbours.flipped is not None
-    return nearest_neighbours(neighbours.queries, references, k, exclude=neighbours.excluded, flip=flip)
+    return nearest_neighbours(neighbours.queries, references, k, exclude=neighbours.excluded, flip=flip, engine=engine)
 
 
 def _all_within(

@@ -8,6 +8,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from memgen_eval.compute.engines import EngineName
 from memgen_eval.compute.resources import num_threads, start_workers
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.neighbours.candidates import Resources
@@ -29,11 +30,14 @@ class Index:
         Bytes held at once beyond references and tables; it never changes a result.
     ranks : Ranks
         Processes that search together: all of them call, with the same queries.
+    engine : str, optional
+        See `nearest_neighbours`; it never changes a result.
     """
 
     references: References
     memory_budget: str | int = "512MiB"
     ranks: Ranks = ALONE
+    engine: EngineName | None = None
 
     @property
     def rows(self) -> NDArray[Any]:
@@ -44,7 +48,7 @@ class Index:
         return len(self.rows)
 
     def among(self, rows: NDArray[Any]) -> Index:
-        """Other rows with the same budget and ranks."""
+        """Other rows with the same budget, ranks and engine."""
         return replace(self, references=References.of(rows))
 
     def search(self, queries: NDArray[Any], k: int, *, exclude: Rows | None = None, flip: bool = False) -> Neighbours:
@@ -53,18 +57,29 @@ class Index:
         own = self.ranks.shard(len(queries))
         excluded = None if exclude is None else exclude[own]
         part = nearest_neighbours(
-            queries[own], self.references, k, exclude=excluded, flip=flip, memory_budget=self.memory_budget
+            queries[own],
+            self.references,
+            k,
+            exclude=excluded,
+            flip=flip,
+            engine=self.engine,
+            memory_budget=self.memory_budget,
         )
         return self._gathered(part, queries, exclude)
 
     def _code_references(self, queries: NDArray[Any], k: int) -> None:
-        """Code the references together, unless all ranks have kept codes that serve; the search asks no rank then."""
+        """Code the references together, unless all ranks have kept codes that serve; the search asks no rank then.
+
+        Ranks that search on a GPU need no codes, but help those that do.
+        """
         if self.ranks.size == 1:
             return
-        plan = plan_search(queries, self.rows, k, Resources.of("auto", self.memory_budget))
+        resources = Resources.of(self.engine, self.memory_budget)
+        plan = plan_search(queries, self.rows, k, resources)
         if plan is None:
             return
-        answers = self.ranks.exchange("codes", (self.references.kept(plan) is None, plan.budget))
+        missing = resources.takes_codes_for(queries, self.rows) and self.references.kept(plan) is None
+        answers = self.ranks.exchange("codes", (missing, plan.budget))
         if any(missing for missing, _ in answers):
             plan = replace(plan, budget=min(budget for _, budget in answers))  # so that all keep the codes, or none
             with start_workers(num_threads()) as workers:
@@ -73,12 +88,15 @@ class Index:
     def both_orientations(self, plain: Neighbours) -> Neighbours:
         """The neighbours by the smaller distance of both orientations, of a table of one."""
         return self._of_each_rank(
-            plain, lambda own: both_orientations(own, self.references, memory_budget=self.memory_budget)
+            plain,
+            lambda own: both_orientations(own, self.references, engine=self.engine, memory_budget=self.memory_budget),
         )
 
     def distinct(self, neighbours: Neighbours, *, tolerance: float) -> Neighbours:
         """`distinct_neighbours` of a table."""
-        return self._of_each_rank(neighbours, lambda own: distinct_neighbours(own, self.rows, tolerance=tolerance))
+        return self._of_each_rank(
+            neighbours, lambda own: distinct_neighbours(own, self.rows, tolerance=tolerance, engine=self.engine)
+        )
 
     def _of_each_rank(self, table: Neighbours, widen: Callable[[Neighbours], Neighbours]) -> Neighbours:
         return self._gathered(widen(table[self.ranks.shard(len(table))]), table.queries, table.excluded)

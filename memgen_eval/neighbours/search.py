@@ -21,7 +21,7 @@ from memgen_eval.compute.rows import (
     mirrored,
 )
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours.candidates import Proposal, Resources, Scan, propose
+from memgen_eval.neighbours.candidates import GpuError, Proposal, Resources, Scan, propose
 from memgen_eval.neighbours.distances import block_distances, distance_dtype, pair_distances, squared_distances
 from memgen_eval.neighbours.pruning import References, nearest_by_codes
 from memgen_eval.neighbours.topk import Neighbours, TopK
@@ -42,7 +42,7 @@ def nearest_neighbours(
     exclude_self: bool = False,
     exclude: Any = None,
     flip: bool = False,
-    engine: EngineName = "auto",
+    engine: EngineName | None = None,
     memory_budget: str | int = "512MiB",
 ) -> Neighbours:
     """The K nearest references of every query, by exact Euclidean distance.
@@ -66,9 +66,11 @@ def nearest_neighbours(
     flip : bool
         The last axis is the width; the distance to a reference is the smaller of both orientations. `flipped` says
         where the mirrored one is strictly smaller. A left-out reference is left out in both.
-    engine : {"auto", "numkong", "torch", "faiss", "numpy", "cuda"}
-        Who proposes candidates. "auto" takes the fastest measured on this machine's processor; "cuda" is torch on the
-        current GPU.
+    engine : {"auto", "numkong", "torch", "faiss", "numpy", "cuda"}, optional
+        Who proposes candidates: "cuda" is torch on the current GPU, "faiss" its GPUs where it has any. "auto" takes
+        these two, in this order, for large searches where there is a GPU that passes a self-test, and otherwise the
+        fastest measured on this machine's processor. By default the environment's MEMGEN_ENGINE, else "auto". What
+        fails on a GPU is done on the processor, with one warning.
     memory_budget : str or int
         Bytes held at once beyond the arguments and the result, such as "512MiB"; at least 16 rows of each are held.
 
@@ -100,7 +102,7 @@ def nearest_neighbours(
 
 
 def both_orientations(
-    plain: Neighbours, references: Any, *, engine: EngineName = "auto", memory_budget: str | int = "512MiB"
+    plain: Neighbours, references: Any, *, engine: EngineName | None = None, memory_budget: str | int = "512MiB"
 ) -> Neighbours:
     """The K nearest references by the smaller distance of both orientations, given those of one.
 
@@ -219,15 +221,24 @@ class Search:
         return merge_orientations(plain, replace(plain, squared_distances=squared, indices=indices))
 
     def _nearest(self, queries: NDArray[Any], k: int, within: NDArray[Any] | None) -> SquaredAndIndices:
+        """On a GPU where one serves; where it fails, all over again on the processor."""
+        if len(queries) == 0:
+            dtype = distance_dtype(queries, self.references.rows)
+            return np.empty((0, k), dtype=dtype), np.empty((0, k), dtype=np.int64)
+        for gpu in self.resources.gpus_for(queries, self.references.rows):
+            try:
+                return replace(self, resources=replace(self.resources, engine=gpu.engine))._found(queries, k, within)
+            except GpuError as error:
+                gpu.give_up(error)
+        return self._found(queries, k, within)
+
+    def _found(self, queries: NDArray[Any], k: int, within: NDArray[Any] | None) -> SquaredAndIndices:
         """By codes where these pay; else the candidates themselves where keys are exact; else by proof."""
         references, engine = self.references.rows, self.resources.engine
-        dtype = distance_dtype(queries, references)
-        if len(queries) == 0:
-            return np.empty((0, k), dtype=dtype), np.empty((0, k), dtype=np.int64)
         found = nearest_by_codes(queries, self.references, k, self.resources, within) if engine.takes_codes else None
         if found is not None:
             return found
-        if dtype == np.int64 and engine.exact_integers:
+        if distance_dtype(queries, references) == np.int64 and engine.exact_integers:
             proposal = propose(queries, Scan(references, IntegerTransform(), k, self.resources))
             return proposal.lower, proposal.indices
         return self._decide(queries, k)

@@ -5,10 +5,12 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 
 import denoiser_oracles as oracles
 from memgen_eval.compute.products import NUMKONG, NUMPY, TORCH
-from memgen_eval.diffusion import optimal as module, tiles
+from memgen_eval.diffusion import gaussian, optimal as module, tiles
+from memgen_eval.diffusion.gaussian import GaussianDenoiser
 from memgen_eval.diffusion.optimal import OptimalDenoiser
 from memgen_eval.errors import InputError
 
@@ -214,6 +216,37 @@ def test_inputs_are_left_as_they_were(digits: Any) -> None:
 
 def test_no_noisy_images_give_none(digits: Any) -> None:
     assert OptimalDenoiser(digits[:10])(torch.zeros(0, 1, 8, 8), 1.0).shape == (0, 1, 8, 8)
+
+
+@pytest.mark.parametrize("sigma", SIGMAS)
+def test_on_a_device_it_is_the_plain_formula(digits: Any, sigma: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What runs where x is, run on the processor: several tiles, several blocks of rows, and one sigma an image."""
+    monkeypatch.setattr(tiles, "TILE_BYTES", 2**16)
+    train = (digits[:300] / 127.5 - 1).astype(np.float32)
+    x = np.concatenate([noisy(digits[:60], sigma, 0), noisy(digits[1500:1540], sigma, 1)])
+    levels = sigma * (1 + torch.arange(100, dtype=torch.float64) % 3)
+    found = module.device_mean(train, torch.from_numpy(rows(x)), levels)
+    expected = np.concatenate([oracles.optimal(train, rows(x)[i : i + 1], float(levels[i])) for i in range(100)])
+    assert found.dtype == torch.float64
+    assert oracles.relative_errors(found, expected).max() < 1e-9
+    some = module.device_mean(train, torch.from_numpy(rows(x))[70:75], levels[70:75])
+    assert torch.allclose(some, found[70:75], rtol=0, atol=1e-12)
+    assert module.device_mean(train, torch.zeros(0, 64, dtype=torch.float64), levels[:0]).shape == (0, 64)
+
+
+def on_a_gpu(denoiser: Any, monkeypatch: pytest.MonkeyPatch) -> torch.Tensor:
+    """Its answer for images on a GPU that holds no values: every operation refuses operands on different devices."""
+    for used in (module, gaussian):
+        monkeypatch.setattr(used, "check_noisy", lambda x, sigma, shape: torch.full((len(x),), sigma).double())
+    with FakeTensorMode(allow_non_fake_inputs=True):
+        answer: torch.Tensor = denoiser(torch.empty(70, 1, 8, 8, device="cuda", dtype=torch.float16), 0.5)
+    return answer
+
+
+@pytest.mark.parametrize("made", [OptimalDenoiser, GaussianDenoiser])
+def test_every_tensor_is_where_x_is(made: Any, digits: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    answer = on_a_gpu(made((digits[:300] / 127.5 - 1).astype(np.float32)), monkeypatch)
+    assert (answer.device.type, answer.dtype, answer.shape) == ("cuda", torch.float32, (70, 1, 8, 8))
 
 
 IMAGES = np.zeros((4, 1, 2, 2), dtype=np.float32)

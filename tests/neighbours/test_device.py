@@ -17,7 +17,7 @@ from memgen_eval.compute import engines
 from memgen_eval.compute.products import SLICE
 from memgen_eval.compute.rows import FloatTransform, IntegerTransform, Transform
 from memgen_eval.errors import InputError
-from memgen_eval.neighbours import cuda
+from memgen_eval.neighbours import candidates, cuda
 from memgen_eval.neighbours.candidates import ENGINES, Resources, Scan
 from memgen_eval.neighbours.search import nearest_neighbours
 from neighbour_checks import same
@@ -124,6 +124,46 @@ def test_a_device_of_lower_precision_is_not_used(
     assert same(found, nearest_neighbours(images[:5], images, 3, engine="numpy"))
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("slip", ["a tile", "an index", "the nearest"])
+def test_a_device_that_selects_wrongly_is_not_used(
+    dtype: Any, slip: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    searched = cuda._smallest
+
+    def wrong(keys: torch.Tensor, first: int, keep: int) -> torch.Tensor:
+        if slip == "a tile" and first:
+            return searched(keys, 0, keep)  # the rows of the first
+        found = searched(keys, first, keep)
+        return found + (found & 1 == 0) if slip == "an index" else found[:, 1:]
+
+    monkeypatch.setattr(cuda, "_smallest", wrong)
+    width = {"a tile": 51, "an index": 52, "the nearest": 53}[slip]  # a result is kept for each width
+    images = np.random.default_rng(0).integers(0, 256, (80, width)).astype(dtype)
+    with caplog.at_level(logging.WARNING, logger="memgen_eval.neighbours"):
+        found = nearest_neighbours(images[:5], images, 3, engine="cuda")
+    assert "finds wrong neighbours; the processor is used instead" in caplog.text
+    assert same(found, nearest_neighbours(images[:5], images, 3, engine="numpy"))
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.float64])
+def test_a_device_that_fails_is_given_up_with_one_warning(
+    dtype: Any, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*given: Any) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
+
+    images = np.random.default_rng(0).integers(0, 256, (80, 54)).astype(dtype)
+    expected = nearest_neighbours(images[:5], images, 3, engine="numpy")
+    assert same(nearest_neighbours(images[:5], images, 3, engine="cuda"), expected)
+    monkeypatch.setattr(candidates, "_given_up", set())
+    monkeypatch.setattr(cuda, "smallest_keys", fail)
+    with caplog.at_level(logging.WARNING, logger="memgen_eval.neighbours"):
+        for _ in range(2):
+            assert same(nearest_neighbours(images[:5], images, 3, engine="cuda"), expected)
+    assert caplog.text.count("torch failed on the GPU (OutOfMemoryError: CUDA out of memory. Tried to allocate") == 1
+
+
 def test_rows_whose_sums_int32_cannot_hold_are_left_to_the_processor(caplog: pytest.LogCaptureFixture) -> None:
     images = np.random.default_rng(0).integers(0, 256, (20, SLICE + 1), dtype=np.uint8)
     with caplog.at_level(logging.WARNING, logger="memgen_eval.neighbours"):
@@ -134,7 +174,7 @@ def test_rows_whose_sums_int32_cannot_hold_are_left_to_the_processor(caplog: pyt
 
 def test_no_gpu_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "gpu", lambda: None)
-    with pytest.raises(InputError, match='engine="cuda" needs torch and a GPU that it can use, and finds none'):
+    with pytest.raises(InputError, match="engine='cuda' needs torch and a GPU that it can use, and finds none"):
         nearest_neighbours(np.zeros((1, 2), np.uint8), np.zeros((3, 2), np.uint8), 1, engine="cuda")
 
 
