@@ -7,9 +7,13 @@ import re
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from memgen_eval.errors import InputError
 from memgen_eval.shell import Parser, as_path, is_stream
+
+if TYPE_CHECKING:
+    from memgen_eval.features.spaces import FeatureNet
 
 PROGRAM = "memgen-eval"
 RANGES = ("--range", "--train-range", "--test-range")
@@ -111,11 +115,45 @@ def _add_settings(command: argparse.ArgumentParser) -> None:
         help="images that are noised",
     )
     group.add_argument("--num-draws", type=int, default=Options.num_draws, metavar="N", help="noise draws an image")
+    group.add_argument(
+        "--features",
+        default=Options.features,
+        metavar="NAME",
+        help="space of novelty and feature similarity: pixels (default), inception, sscd, dinov2, clip, or a .pt "
+        "(TorchScript) or .onnx file",
+    )
+    group.add_argument("--weights", metavar="FILE", help="of inception, sscd or clip (default: where they are kept)")
+    group.add_argument("--feature-size", type=int, metavar="S", help="side to which a network's images are resized")
+    group.add_argument("--feature-mean", metavar="M[,M,M]", help="taken off their values on [0, 1]")
+    group.add_argument("--feature-std", metavar="S[,S,S]", help="by which they are divided then")
     group.add_argument("--seed", type=int, default=Options.seed, help="of everything drawn (default: 0)")
     group.add_argument("--device", help="where the denoiser family is computed (default: cpu)")
     group.add_argument(
         "--memory-budget", default=Options.memory_budget, metavar="SIZE", help="for blocks (default: 512MiB)"
     )
+
+
+def feature_space(arguments: argparse.Namespace) -> str | FeatureNet:
+    """The space of the features, out of its flags. Raises InputError for one that is of no use."""
+    from memgen_eval.features.spaces import PIXELS, FeatureNet
+
+    own = {name: getattr(arguments, f"feature_{name}") for name in ("size", "mean", "std")}
+    given = {"weights": arguments.weights, **own}
+    if arguments.features == PIXELS:
+        if any(value is not None for value in given.values()):
+            raise InputError("--weights and --feature-size, -mean and -std belong to a network: name it by --features")
+        return PIXELS
+    for name in ("mean", "std"):
+        given[name] = None if given[name] is None else _numbers(f"--feature-{name}", given[name])
+    return FeatureNet(arguments.features, **given)
+
+
+def _numbers(flag: str, text: str) -> list[float]:
+    """Numbers with commas between them. Raises InputError naming the flag."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{flag} is {text!r}, expected a number, or three such as {flag} 0.5,0.5,0.5") from None
 
 
 def parsed(typed: list[str]) -> argparse.Namespace:
@@ -211,4 +249,6 @@ def _outputs(arguments: argparse.Namespace) -> dict[str, str]:
 def input_files(arguments: argparse.Namespace) -> dict[str, Path]:
     """What is read, by the names of its arguments; names of known sets are among them."""
     named = {"the samples": arguments.samples, "--train": arguments.train, "--test": arguments.test}
+    net = arguments.features
+    named |= {} if isinstance(net, str) else {"--features": net.path, "--weights": net.weights}
     return {name: as_path(path) for name, path in named.items() if path is not None}

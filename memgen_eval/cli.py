@@ -10,7 +10,16 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from memgen_eval.arguments import PROGRAM, input_files, output_files, parsed, parser, printed_output, value_range
+from memgen_eval.arguments import (
+    PROGRAM,
+    feature_space,
+    input_files,
+    output_files,
+    parsed,
+    parser,
+    printed_output,
+    value_range,
+)
 from memgen_eval.errors import GateError, InputError
 from memgen_eval.shell import DONE, GATE_FAILED, as_path, check_outputs, is_stream, run, say, tell, whole_process
 
@@ -45,6 +54,7 @@ def _run(typed: list[str]) -> int:
 
     stages, start = Stages(), time.perf_counter()
     arguments = parsed(typed)
+    arguments.features = feature_space(arguments)
     files, gates = output_files(arguments), _gates(arguments)
     with joined() as ranks:
         if ranks.rank == 0:
@@ -69,9 +79,9 @@ def _gates(arguments: argparse.Namespace) -> list[Gate]:
 
     gates = [parse_gate(text) for text in arguments.fail_if]
     for path in chosen_metrics(arguments.metrics) or ():
-        check_measurable(path, f"--metrics {path}")
+        check_measurable(path, f"--metrics {path}", features=arguments.features)
     for gate in gates:
-        check_measurable(gate.path, f"gate {gate.text!r}")
+        check_measurable(gate.path, f"gate {gate.text!r}", features=arguments.features)
     return gates
 
 

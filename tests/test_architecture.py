@@ -29,7 +29,7 @@ UPSTREAM: dict[str, set[str]] = {
     # the flow
     "compute": set(),
     "data": {"distributed", "runtime", "shell"},
-    "features": {"data", "distributed", "runtime"},
+    "features": {"compute", "data", "distributed", "runtime"},
     "neighbours": {"compute", "distributed"},
     "diffusion": {"compute", "distributed", "runtime"},
     "metrics": {"compute", "diffusion", "neighbours"},
@@ -38,14 +38,16 @@ UPSTREAM: dict[str, set[str]] = {
     # the corridor and its steps
     "distributed": set(),
     "runtime": set(),
-    "options": {"diffusion", "gates", "metrics", "report"},
+    "options": {"diffusion", "features", "gates", "metrics", "report"},
     "reference": STAGES | {"distributed", "resemblance"},
     "build_report": {"compute", "data", "features", "metrics", "options", "reference", "report"},
+    "embedding": {"data", "distributed", "features", "metrics", "neighbours", "options", "reference", "runtime"},
     "evaluation": STAGES
-    | {"build_report", "compute", "distributed", "options", "reference", "report", "resemblance", "runtime"},
+    | {"build_report", "compute", "distributed", "embedding", "options", "reference", "report"}
+    | {"resemblance", "runtime"},
     # the doors
     "shell": set(),
-    "arguments": {"options", "shell"},
+    "arguments": {"features", "options", "shell"},
     "cli": {
         "arguments",
         "data",

@@ -54,6 +54,24 @@ class Moments:
     def _kept(self) -> Floats:
         return leading_directions(self.covariance, min(KEPT_DIRECTIONS, len(self.mean)))[1]
 
+    @property
+    def principal(self) -> Principal:
+        """What is left of them without the covariance, which takes D^2 float64."""
+        return Principal(self.mean, self._kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Principal:
+    """Mean (D,) of a set of images and its leading directions, (D, min(256, D))."""
+
+    mean: Floats
+    kept: Floats
+
+    def directions(self, num_directions: int) -> Floats:
+        """The leading directions, (D, K), up to 256."""
+        assert num_directions <= self.kept.shape[1]
+        return np.ascontiguousarray(self.kept[:, :num_directions])
+
 
 def moments(images: NDArray[Any]) -> Moments:
     """Mean and 1/n covariance of images, (N, ...) uint8 or float, N >= 1.

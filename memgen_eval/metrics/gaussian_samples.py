@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import threads_for
 from memgen_eval.compute.resources import single_thread
-from memgen_eval.diffusion.moments import Moments, leading_directions, moments, project
+from memgen_eval.diffusion.moments import Moments, Principal, leading_directions, moments, project
 from memgen_eval.metrics.statistics import Z, bootstrap, permutation
 from memgen_eval.results import Estimate, Gaussian
 
@@ -171,13 +171,37 @@ def _overlap(images: NDArray[Any], reference: Floats, *, seed: int) -> Estimate:
 
 
 @dataclass(frozen=True, eq=False)
+class Drawn:
+    """Some images of a set, copied only where and as long as they are used."""
+
+    images: NDArray[Any]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the images drawn."""
+        return (len(self.rows), *self.images.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The images, (M, C, H, W)."""
+        assert dtype is None and copy is not False
+        return self.images[self.rows]
+
+
+ImageRows = NDArray[Any] | Drawn
+
+
+@dataclass(frozen=True, eq=False)
 class MatchedSets:
     """Images of one number M: samples, test (None without one) and two halves of train, (M, C, H, W) uint8 or float."""
 
-    samples: NDArray[Any]
-    test: NDArray[Any] | None
-    train: NDArray[Any]
-    other_train: NDArray[Any]
+    samples: ImageRows
+    test: ImageRows | None
+    train: ImageRows
+    other_train: ImageRows
 
 
 def match_sets(
@@ -192,15 +216,15 @@ def match_sets(
         return None
     halves = permutation(len(train), seed=seed)
     return MatchedSets(
-        samples=samples[permutation(len(samples), seed=seed)[:size]],
-        test=None if test is None else test[permutation(len(test), seed=seed)[:size]],
-        train=train[halves[:size]],
-        other_train=train[halves[size : 2 * size]],
+        samples=Drawn(samples, permutation(len(samples), seed=seed)[:size]),
+        test=None if test is None else Drawn(test, permutation(len(test), seed=seed)[:size]),
+        train=Drawn(train, halves[:size]),
+        other_train=Drawn(train, halves[size : 2 * size]),
     )
 
 
 def measure_gaussian(
-    sets: MatchedSets, *, train_moments: Moments, grey_levels: float, seed: int, notes: tuple[str, ...] = ()
+    sets: MatchedSets, *, train_moments: Moments | Principal, grey_levels: float, seed: int, notes: tuple[str, ...] = ()
 ) -> Gaussian:
     """D.5: Wasserstein distance and subspace overlap of samples, of test images, and of two halves of train.
 
@@ -208,7 +232,7 @@ def measure_gaussian(
     ----------
     sets : MatchedSets
         All of one size M >= 2.
-    train_moments : Moments
+    train_moments : Moments or Principal
         Of the whole training set: its leading K = min(256, M/4) directions are used.
     grey_levels : float
         What one unit of a report is in the units of the images: 255.
@@ -222,8 +246,8 @@ def measure_gaussian(
     directions = train_moments.directions(num_directions)
     scale = 1 / (grey_levels * math.sqrt(dimension))
 
-    def sketched(images: NDArray[Any]) -> Sketch:
-        return sketch(images, mean=train_moments.mean, directions=directions)
+    def sketched(images: ImageRows) -> Sketch:
+        return sketch(np.asarray(images), mean=train_moments.mean, directions=directions)
 
     reference, halves = sketched(sets.train), sketched(sets.other_train)
     between_halves = gaussian_wasserstein(halves, reference) * scale
@@ -257,7 +281,7 @@ def with_sample_figures(family: Gaussian, of_samples: Gaussian) -> Gaussian:
     )
 
 
-def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int) -> tuple[Estimate, Estimate]:
+def _overlaps(sets: MatchedSets, control: ImageRows, *, size: int, seed: int) -> tuple[Estimate, Estimate]:
     num_directions, dimension = min(OVERLAP_DIRECTIONS, size // 4), int(np.prod(sets.train.shape[1:]))
     if num_directions == 0 or num_directions >= dimension:
         few = (
@@ -265,6 +289,6 @@ def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int)
         )
         undefined = Estimate.undefined(few, count=size)
         return undefined, undefined
-    reference = _directions(sets.train, num_directions).leading
-    first, second = (_overlap(images, reference, seed=seed) for images in (sets.samples, control))
+    reference = _directions(np.asarray(sets.train), num_directions).leading
+    first, second = (_overlap(np.asarray(images), reference, seed=seed) for images in (sets.samples, control))
     return first, second

@@ -18,6 +18,8 @@ from memgen_eval.render.contents import (
     compare,
     evidence,
     figure_rows,
+    of_denoiser,
+    of_features,
     readings,
     skipped,
     verdict_label,
@@ -90,7 +92,8 @@ def render_html(report: Report, *, images: bool = True) -> str:
         "images": images,
         "drawings": {family: _drawings(charts, report) for family, charts in CHARTS.items()},
         "comparisons": {family: compare(report, family) for family in COMPARED},
-        "readings": readings(report),
+        "of_denoiser": of_denoiser(report),
+        "of_features": of_features(report),
         "rows": {family: figure_rows(report, family) for family in FAMILY_TITLES},
         "skipped": [(", ".join(names), why) for names, why in skipped(report)],
         "titles": FAMILY_TITLES,
@@ -196,7 +199,14 @@ def render_summary(report: Report) -> str:
         _list(f"Caution: {caution}" for caution in report.cautions),
         f"<p>{_escaped(report.displayed_sentence)}</p>",
         _table(line.cells for line in headlines(report)),
-        _list([*(f"{name}: {account}" for name, account in accounts(report)), *readings(report), *skips]),
+        _list(
+            [
+                *(f"{name}: {account}" for name, account in accounts(report)),
+                *of_features(report),
+                *readings(report),
+                *skips,
+            ]
+        ),
         f"<p>{_escaped(MORE)}</p>",
     ]
     return f'<div style="max-width: 60em">{"".join(parts)}</div>'
