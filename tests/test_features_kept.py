@@ -170,6 +170,13 @@ def test_large_features_lie_in_a_file(net: FeatureNet, monkeypatch: pytest.Monke
     assert isinstance(rows, np.memmap) and np.allclose(np.linalg.norm(rows, axis=1), 1)
 
 
+def test_features_without_room_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(store, "HELD_BYTES", 0)
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(InputError, match=r"features of 90 images take 0\.0 GiB, .*set TMPDIR to a folder with room"):
+        evaluate(SAMPLES, train=TRAIN, features=lambda x: x.flatten(1).float(), metrics="novelty")
+
+
 def test_a_reference_keeps_features_too(net: FeatureNet, computed: Counter[str], cache: Path) -> None:
     reference = Reference(TRAIN, TEST)
     first = evaluated(SAMPLES, train=reference, features=net)

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.data.datasets import cache_folder
 from memgen_eval.data.files import scratch
-from memgen_eval.errors import one_line, quoted
+from memgen_eval.errors import InputError, one_line, quoted
 
 log = logging.getLogger("memgen_eval")
 HELD_BYTES = 2**26  # larger features lie in a temporary file
@@ -117,7 +117,11 @@ def feature_room(shape: tuple[int, ...]) -> Rows:
     """An array to be filled: in memory up to 64 MiB, beyond in a temporary file. Raises InputError if it has none."""
     if prod(shape) * 4 <= HELD_BYTES:
         return np.empty(shape, dtype=np.float32)
-    return scratch(shape, np.dtype(np.float32), label="features")
+    try:
+        return scratch(shape, np.dtype(np.float32), label="features")
+    except InputError as error:
+        size = f"features of {shape[0]:,} images take {prod(shape) * 4 / 2**30:.1f} GiB"
+        raise InputError(f"{size}, which no temporary file could hold; set TMPDIR to a folder with room") from error
 
 
 @cache
