@@ -41,6 +41,8 @@ class Stages:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time what is inside; tell the log that it begins (the record carries `stage`), and how long it took."""
+        from memgen_eval.compute.resources import give_memory_back
+
         log.info("%s", name, extra={"stage": name})
         start = time.perf_counter()
         try:
@@ -50,15 +52,6 @@ class Stages:
             self.seconds[name] = self.seconds.get(name, 0.0) + taken
             log.debug("%s: %.3f seconds", name, taken)
             give_memory_back()
-
-
-def give_memory_back() -> None:
-    """Let the system have what was freed: glibc keeps arrays of up to 32 MiB for itself, 100 MiB after some stages."""
-    import ctypes
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def report_progress(done: int, total: int) -> None:

@@ -37,7 +37,7 @@ UPSTREAM: dict[str, set[str]] = {
     "render": {"gates", "report", "shell"},
     # the corridor and its steps
     "distributed": set(),
-    "runtime": set(),
+    "runtime": {"compute"},
     "options": {"diffusion", "features", "gates", "metrics", "report"},
     "reference": STAGES | {"distributed", "resemblance"},
     "build_report": {"compute", "data", "features", "metrics", "options", "reference", "report"},

@@ -158,7 +158,8 @@ def project(images: NDArray[Any], mean: Floats, directions: Floats) -> tuple[Flo
     def fill(start: int) -> None:
         mine = slice(start, start + FLOAT_ROWS)
         rows = images[mine]
-        centred = rows.reshape(len(rows), -1).astype(np.float64) - mean  # (B, D)
+        centred = rows.reshape(len(rows), -1).astype(np.float64)  # (B, D)
+        centred -= mean
         inside = coordinates[mine] = centred @ directions  # (B, K)
         rest = np.einsum("bd,bd->b", centred, centred) - np.einsum("bk,bk->b", inside, inside)
         outside[mine] = np.maximum(rest, 0.0)

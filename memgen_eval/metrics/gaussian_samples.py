@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import threads_for
-from memgen_eval.compute.resources import single_thread
+from memgen_eval.compute.resources import give_memory_back, single_thread
 from memgen_eval.diffusion.moments import Moments, Principal, leading_directions, moments, project
 from memgen_eval.metrics.statistics import Z, bootstrap, permutation
 from memgen_eval.results import Estimate, Gaussian
@@ -145,6 +145,7 @@ def _threads(rows: Floats) -> int:
 
 def _directions(images: NDArray[Any], num_directions: int) -> Directions:
     known = moments(images)
+    give_memory_back()
     num_basis = min(2 * num_directions, len(known.mean))
     _, basis = leading_directions(known.covariance, num_basis)
     return Directions(basis[:, :num_directions], basis)
@@ -249,13 +250,15 @@ def measure_gaussian(
     def sketched(images: ImageRows) -> Sketch:
         return sketch(np.asarray(images), mean=train_moments.mean, directions=directions)
 
-    reference, halves = sketched(sets.train), sketched(sets.other_train)
-    between_halves = gaussian_wasserstein(halves, reference) * scale
+    reference = sketched(sets.train)
+    between_halves = gaussian_wasserstein(sketched(sets.other_train), reference) * scale
+    give_memory_back()
     of_all = f"{num_directions} directions"
     own_notes = (of_all, f"two halves of train: {between_halves:.4g}", *notes)
     control = sets.other_train if sets.test is None else sets.test
     control_notes = ("the other half of train: no test set was given",) if sets.test is None else ()
     overlap, test_overlap = _overlaps(sets, control, size=size, seed=seed)
+    give_memory_back()  # before other arrays of this size
     wasserstein, test_wasserstein = (
         _wasserstein(sketched(images), reference, scale=scale, seed=seed, notes=more)
         for images, more in ((sets.samples, own_notes), (control, (of_all, *control_notes)))
