@@ -28,6 +28,7 @@ if TYPE_CHECKING:
         RankError as RankError,
     )
     from memgen_eval.evaluation import evaluate as evaluate
+    from memgen_eval.features.spaces import FeatureNet as FeatureNet
     from memgen_eval.metrics.copy_rules import memorization_ratio as memorization_ratio
     from memgen_eval.metrics.data_copying import data_copying_test as data_copying_test, partition as partition
     from memgen_eval.metrics.novelty import authenticity as authenticity
@@ -49,6 +50,7 @@ _NAMES = {
     "diffusion.sampling": ("Sampler", "sample"),
     "errors": ("GateError", "InputError", "MemgenError", "RankError"),
     "evaluation": ("evaluate",),
+    "features.spaces": ("FeatureNet",),
     "metrics.copy_rules": ("memorization_ratio",),
     "metrics.data_copying": ("data_copying_test", "partition"),
     "metrics.novelty": ("authenticity",),

@@ -7,10 +7,13 @@ import re
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memgen_eval.errors import InputError
 from memgen_eval.shell import Parser
+
+if TYPE_CHECKING:
+    from memgen_eval.features.spaces import FeatureNet
 
 PROGRAM = "memgen-eval"
 RANGES = ("--range", "--train-range", "--test-range")
@@ -28,6 +31,8 @@ exit status: 0 done, 1 a gate failed, 2 unusable input or arguments, 3 a fault o
 """
 GATE_HELP = """exit with 1 if it holds, or rests on something not measured: "verdict == copies", \
 "memorization.ratio.low > 0.01"; may be repeated"""
+FEATURES_HELP = """space of novelty and feature similarity: pixels (default), inception, sscd, dinov2, clip, or a .pt \
+(TorchScript) or .onnx file"""
 ON_OR_OFF = argparse.BooleanOptionalAction
 # by group and flag, what argparse is told of each; defaults of settings are those of `Options`
 FLAGS: dict[str, dict[str, dict[str, Any]]] = {
@@ -58,6 +63,11 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {
         "--sigmas": {"type": float, "nargs": "+", "metavar": "SIGMA", "help": "noise levels of the denoiser family"},
         "--num-denoiser-images": {"type": int, "metavar": "N", "help": "images that are noised"},
         "--num-draws": {"type": int, "metavar": "N", "help": "noise draws an image"},
+        "--features": {"metavar": "NAME", "help": FEATURES_HELP},
+        "--weights": {"metavar": "FILE", "help": "of inception, sscd or clip (default: where they are kept)"},
+        "--feature-size": {"type": int, "metavar": "S", "help": "side to which a network's images are resized"},
+        "--feature-mean": {"metavar": "M[,M,M]", "help": "taken off their values on [0, 1]"},
+        "--feature-std": {"metavar": "S[,S,S]", "help": "by which they are divided then"},
         "--seed": {"type": int, "help": "of everything drawn (default: 0)"},
         "--device": {"help": "where the denoiser family is computed (default: cpu)"},
         "--memory-budget": {"metavar": "SIZE", "help": "for blocks (default: 512MiB)"},
@@ -87,6 +97,29 @@ def parser() -> argparse.ArgumentParser:
         for flag, keywords in flags.items():
             group.add_argument(flag, **keywords)
     return command
+
+
+def feature_space(arguments: argparse.Namespace) -> str | FeatureNet:
+    """The space of the features, out of its flags. Raises InputError for one that is of no use."""
+    from memgen_eval.features.spaces import PIXELS, FeatureNet
+
+    own = {name: getattr(arguments, f"feature_{name}") for name in ("size", "mean", "std")}
+    given = {"weights": arguments.weights, **own}
+    if arguments.features == PIXELS:
+        if any(value is not None for value in given.values()):
+            raise InputError("--weights and --feature-size, -mean and -std belong to a network: name it by --features")
+        return PIXELS
+    for name in ("mean", "std"):
+        given[name] = None if given[name] is None else _numbers(f"--feature-{name}", given[name])
+    return FeatureNet(arguments.features, **given)
+
+
+def _numbers(flag: str, text: str) -> list[float]:
+    """Numbers with commas between them. Raises InputError naming the flag."""
+    try:
+        return [float(part) for part in text.split(",")]
+    except ValueError:
+        raise InputError(f"{flag} is {text!r}, expected a number, or three such as {flag} 0.5,0.5,0.5") from None
 
 
 def parsed(typed: list[str]) -> argparse.Namespace:

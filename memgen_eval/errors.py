@@ -61,6 +61,24 @@ def reading(label: str, problem: str, remedy: str) -> Iterator[None]:
         raise InputError(f"{label}: {problem} ({one_line(error)}); {remedy}") from error
 
 
+def optional_package(name: str, *, extra: str, otherwise: str = "") -> Any:
+    """A module of a package that an extra brings. Raises InputError naming the extra where it cannot be imported.
+
+    A package may be installed and still fail, with any error at all: torchvision beside another build of torch raises
+    RuntimeError, and takes with it whatever imports it. What it warns of while it is imported is nobody's concern here.
+    """
+    import warnings
+    from importlib import import_module
+
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            return import_module(name)
+    except Exception as error:
+        package = name.partition(".")[0].replace("_", "-")
+        remedy = f"install it: pip install 'memgen-eval[{extra}]'{f', {otherwise}' if otherwise else ''}"
+        raise InputError(f"{package} cannot be imported ({one_line(error)}); {remedy}") from error
+
+
 def check_count(name: str, value: Any, *, least: int = 1) -> int:
     """An integer of any type (numpy's too) as int. Raises InputError naming it if it is none, or below `least`."""
     try:

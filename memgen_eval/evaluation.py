@@ -18,8 +18,9 @@ from memgen_eval.compute.resources import unforked_threads
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import Ranks, joined
+from memgen_eval.embedding import Embedder, Opened, opened_extractor
 from memgen_eval.errors import InputError, RankError, check_count
-from memgen_eval.features import embed, features_name
+from memgen_eval.features.spaces import Features, features_name
 from memgen_eval.metrics.baseline import Scale
 from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.denoiser import measure_denoiser
@@ -55,7 +56,7 @@ def evaluate(
     test: object | None = None,
     denoiser: object | None = None,
     metrics: str | Sequence[str] | None = None,
-    features: str | Callable[..., Any] = Options.features,
+    features: Features = Options.features,
     num_samples: int | None = None,
     batch_size: int = 64,
     value_range: tuple[float, float] | None = None,
@@ -96,8 +97,9 @@ def evaluate(
         used instead of the one found there.
     metrics : str or sequence of str, optional
         Families or figures, such as "memorization" or "novelty.auc"; all by default.
-    features : "pixels" or callable
-        The space of novelty: from a uint8 tensor (B, C, H, W) to features (B, F).
+    features : "pixels", "inception", "sscd", "dinov2", "clip", FeatureNet, path of a .pt or .onnx file, or callable
+        The space of novelty, fidelity and feature similarity. A callable makes features (B, F) of a uint8 tensor
+        (B, C, H, W).
     num_samples : int, optional
         How many images to ask of a sampler (10,000 by default), or to take of the images given (all by default).
     batch_size : int
@@ -168,10 +170,11 @@ def _evaluate(source: SampleSource, reference: Reference, guests: Guests, option
             with ranks.together():  # before samples are drawn, which may take hours
                 met = guests.met(known.train.shape, reference.train)
                 device = _rehearse(met.denoiser, known.train, options, source.device)
+                extractor = opened_extractor(options, source.device, ranks)
             source = replace(source, source=met.samples)
             with stages.stage("drawing samples" if source.drawn else "reading the samples"):
                 samples = source.load(known.train.shape, quantize=options.quantize, seed=options.seed, ranks=ranks)
-            run = _Run(samples, known, options, stages, ranks, source, met.denoiser, met.no_denoiser)
+            run = _Run(samples, known, options, stages, ranks, source, met.denoiser, met.no_denoiser, extractor)
             ranks.same(_determining(run))
             found = _measure(run)
         ran = Ran(stages.seconds, device, ranks.size, source.batch_size, source.drawn, met.account)
@@ -193,6 +196,7 @@ class _Run:
     source: SampleSource
     denoiser: Callable[..., Any] | None
     no_denoiser: str  # why there is none
+    extractor: Opened
     skipped: dict[str, str] = field(default_factory=dict)
 
     def bind(self, references: References) -> Index:
@@ -217,6 +221,12 @@ class _Run:
             tolerance = self.known.tolerance(self.index) if given is None else given / self.scale.unit
         return CopyRules(options.threshold, tolerance, options.flip)
 
+    @cached_property
+    def embedder(self) -> Embedder:
+        """Samples, train and test in the space of the features."""
+        given = (self.samples, self.known, self.extractor, self.options)
+        return Embedder(*given, self.bind, self.ranks, self.stages, keep=not self.source.drawn)
+
     @property
     def repeats_note(self) -> tuple[str, ...]:
         """How many samples repeat an earlier one, where some do."""
@@ -230,7 +240,7 @@ def _determining(run: _Run) -> dict[str, str]:
         named = {"samples": run.samples, "train": run.known.train, "test": run.known.test}
         checksums = {name: "none" if images is None else images.checksum for name, images in named.items()}
     return {f.name: str(getattr(run.options, f.name)) for f in fields(Options) if f.name != "engine"} | {
-        "features": features_name(run.options.features),
+        "features": f"{features_name(run.options.features)} {getattr(run.extractor, 'identity', '')}",
         "denoiser": "none" if run.denoiser is None else "one",
         "reference": f"{run.known.num_kept} kept results",
         **checksums,
@@ -270,6 +280,7 @@ def _measure(run: _Run) -> Found:
         gaussian=_attempt("gaussian", run, lambda: _gaussian(run, probed)),
         sigmas=options.sigmas if probed is None else tuple(probed.sigmas.tolist()),
         tolerance=run.rules.tolerance * run.scale.unit if options.wants("memorization") else None,
+        extractor=run.extractor,
         cautions=warned,
         skipped=skipped,
     )
@@ -289,20 +300,13 @@ def _memorization(run: _Run, plain: Neighbours, warned: tuple[str, ...]) -> tupl
             images, seed = run.samples.array(), run.options.seed
             own, others = repetition(images, baseline.images, index, rules, originals=survey.originals, seed=seed)
             family = replace(family, repetition=own, test_repetition=others)
-    return family, verdict
+    return run.embedder.with_similarity(family), verdict
 
 
 def _novelty(run: _Run, plain: Neighbours | None) -> Novelty:
     """The novelty family: in pixels with the search made already, else in the space of the features."""
-    options, known, features = run.options, run.known, run.options.features
-    if callable(features):
-        with run.stages.stage("features"):
-            space = known.feature_space(features, run.bind, run.ranks)
-            own = embed(run.samples, features, argument="samples", ranks=run.ranks)
-            found = space.index.search(own, min(2, len(space.index)))
-    else:
-        assert plain is not None
-        space, found = known.pixel_space(run.index), plain.scaled(run.scale.unit)
+    options, known, space = run.options, run.known, run.embedder.embedding.space
+    found = run.embedder.neighbours() if plain is None or run.extractor else plain.scaled(run.scale.unit)
     with run.stages.stage("novelty"):
         repeats = run.samples.survey.repeats
         tables = [found[~repeats] if repeats.any() else found]

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import numbers
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from memgen_eval.compute.engines import EngineName, chosen_engine
 from memgen_eval.errors import InputError, check_count
+from memgen_eval.features.spaces import PIXELS, Features, chosen_features
 from memgen_eval.gates import did_you_mean
 from memgen_eval.metrics.statistics import check_fraction
 from memgen_eval.results import FAMILIES, Curve, figure_kinds
@@ -37,7 +37,7 @@ class Options:
     """
 
     metrics: str | Sequence[str] | None = None
-    features: str | Callable[..., Any] = "pixels"
+    features: Features = "pixels"
     threshold: float = 1 / 3
     duplicate_tolerance: float | None = None
     flip: bool = True
@@ -58,7 +58,7 @@ class Options:
             "sigmas": None if self.sigmas is None else _check_sigmas(self.sigmas),
             "threshold": check_fraction("threshold", self.threshold),
             "duplicate_tolerance": None if tolerance is None else _check_tolerance(tolerance),
-            "features": _check_features(self.features),
+            "features": chosen_features(self.features),
             "num_denoiser_images": check_count("num_denoiser_images", self.num_denoiser_images),
             "num_draws": check_count("num_draws", self.num_draws),
             "denoiser_batch_size": check_count("denoiser_batch_size", self.denoiser_batch_size),
@@ -107,15 +107,17 @@ def _path(name: str) -> str:
     return matches[0]
 
 
-def check_measurable(path: str, where: str) -> None:
+def check_measurable(path: str, where: str, *, features: Features = "pixels") -> None:
     """Raise InputError, naming `where` it was asked for, for what no evaluation without a denoiser can measure."""
     family, name = (*path.split("."), "")[:2]
     figure = f"{family}.{name}"
     of_denoiser = family == "denoiser" and name != "" and figure not in OF_DATA_ALONE
     if of_denoiser or (family == "gaussian" and figure_kinds().get(figure) is Curve):
         raise InputError(f"{where} needs the model's denoiser, which only Python can give: evaluate(..., denoiser=)")
-    if family == "fidelity" or name.endswith("feature_similarity"):
+    if family == "fidelity":
         raise InputError(f"{where}: {NOT_BUILT}; leave it out")
+    if family == "memorization" and "feature_" in name and features == PIXELS:
+        raise InputError(f"{where} needs the features of a network: add --features sscd, or another one")
 
 
 def _check_sigmas(sigmas: Sequence[float]) -> tuple[float, ...]:
@@ -129,12 +131,6 @@ def _check_tolerance(value: object) -> float:
     if not 0 <= number < 1:
         raise InputError(f"duplicate_tolerance is {value!r}, expected a number from 0 to below 1 (units of [0, 1])")
     return number
-
-
-def _check_features(features: str | Callable[..., Any]) -> str | Callable[..., Any]:
-    if isinstance(features, str) and features != "pixels":
-        raise InputError(f"features is {features!r}, expected 'pixels' or a callable from images to features")
-    return features
 
 
 def check_seed(value: object, *, name: str = "seed") -> int:

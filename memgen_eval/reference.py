@@ -18,10 +18,11 @@ from memgen_eval.data.datasets import is_known, test_split
 from memgen_eval.data.images import Images, ImageSet
 from memgen_eval.data.sources import load_images
 from memgen_eval.data.tensors import TensorRows, is_tensor, to_numpy
-from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, Moments, moments
+from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, Principal, moments
 from memgen_eval.distributed import Ranks
 from memgen_eval.errors import InputError
-from memgen_eval.features import embed, extractor_checksum
+from memgen_eval.features.embed import embed, extractor_checksum, unit_rows
+from memgen_eval.features.networks import Extractor
 from memgen_eval.metrics.baseline import MAX_BASELINE, Baseline, Scale, draw_rows, duplicate_tolerance
 from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.data_copying import Partition, partition
@@ -108,21 +109,28 @@ def _keep(kept: dict[Hashable, Any], key: Hashable, compute: Callable[[], Kept],
 
 @dataclass(frozen=True, eq=False)
 class FeatureSpace:
-    """The training images in the space of the features.
+    """Training and test images in the space of the features.
 
     Attributes
     ----------
     index : Index
-        The features of the training images.
+        The features of the training images, or the images themselves.
     baseline : Neighbours or None
         The baseline's neighbours there, in the units of a report.
+    test : array, (m, ...), or None
+        The test images there, those that repeat an earlier one left out; None without a test set.
     extractor : Hashable
         What the features rest on: "pixels", or the checksum of the extractor on each rank.
     """
 
     index: Index
     baseline: Neighbours | None
+    test: NDArray[Any] | None
     extractor: Hashable
+
+    def bound(self, bind: Callable[[References], Index]) -> FeatureSpace:
+        """The same with the budget and the ranks of another evaluation."""
+        return replace(self, index=bind(self.index.references))
 
 
 @dataclass(frozen=True, eq=False)
@@ -151,9 +159,9 @@ class Prepared:
         return appearance_of(self.train)
 
     @cached_property
-    def moments(self) -> Moments:
-        """Mean and covariance of the training images."""
-        return moments(self.train.array())
+    def moments(self) -> Principal:
+        """Mean and leading directions of the training images."""
+        return moments(self.train.array()).principal
 
     @cached_property
     def optimal(self) -> OptimalDenoiser:
@@ -215,35 +223,55 @@ class Prepared:
         return replace(baseline, copying=known)
 
     def pixel_space(self, index: Index) -> FeatureSpace:
-        """The training images as they are."""
-        plain = self.baseline_neighbours(index)
-        return FeatureSpace(index, None if plain is None else plain.scaled(Scale.of(index.rows).unit), "pixels")
+        """The sets as they are."""
+        plain, baseline = self.baseline_neighbours(index), self.baseline
+        scaled = None if plain is None else plain.scaled(Scale.of(index.rows).unit)
+        return FeatureSpace(index, scaled, None if self.test is None or baseline is None else baseline.images, "pixels")
 
     def feature_space(
-        self, features: Callable[..., Any], bind: Callable[[References], Index], ranks: Ranks
+        self, extractor: Extractor, bind: Callable[[References], Index], ranks: Ranks, *, keep: bool = True
     ) -> FeatureSpace:
-        """The training images in a space of features; computed anew once the extractor changes.
+        """The sets in a space of features; computed anew once the extractor changes.
 
-        `bind` makes an index of rows with the budget and the ranks of this evaluation.
+        `bind` makes an index of rows with the budget and the ranks of this evaluation; `keep`: features are kept on
+        disk too.
         """
-        extractor = tuple(ranks.exchange("extractor", extractor_checksum(features, self.train)))
+        known_by = tuple(ranks.exchange("extractor", extractor_checksum(extractor, self.train)))
 
         def compute() -> FeatureSpace:
-            space = bind(References(embed(self.train, features, argument="train", ranks=ranks)))
-            return FeatureSpace(space, self._baseline_in(space, features), extractor)
+            index = bind(References(embed(self.train, extractor, argument="train", ranks=ranks, keep=keep)))
+            test = None
+            if self.test is not None and self.baseline is not None:
+                test = embed(self.test, extractor, argument="test", ranks=ranks, keep=keep)
+                test = test[self.baseline.rows] if len(self.baseline.rows) < len(test) else test
+            return FeatureSpace(index, self._baseline_in(index, test), test, known_by)
 
-        kept = _keep(self._kept, "features", compute, bound_to=extractor)
-        return replace(kept, index=bind(kept.index.references))
+        return _keep(self._kept, "features", compute, bound_to=known_by).bound(bind)
 
-    def _baseline_in(self, space: Index, features: Callable[..., Any]) -> Neighbours | None:
+    def directions(self, space: FeatureSpace, bind: Callable[[References], Index]) -> FeatureSpace:
+        """The same space with rows of length 1, where the nearest are the most similar by cosine.
+
+        Training images that repeat an earlier one are left out: their copies have a second neighbour then. Raises
+        InputError for features of zeros.
+        """
+
+        def compute() -> FeatureSpace:
+            distinct = np.flatnonzero(~self.train.survey.repeats)
+            index = bind(References(unit_rows(space.index.rows, distinct, argument="train")))
+            test = None if space.test is None else unit_rows(space.test, argument="test")
+            return FeatureSpace(index, self._baseline_in(index, test, distinct), test, space.extractor)
+
+        return _keep(self._kept, "directions", compute, bound_to=space.extractor).bound(bind)
+
+    def _baseline_in(
+        self, index: Index, test: NDArray[Any] | None, rows: NDArray[np.int64] | None = None
+    ) -> Neighbours | None:
+        """The baseline's two neighbours in an index of all training images, or of those of the ascending `rows`."""
         baseline = self.baseline
-        if baseline is None:
-            return None
-        if baseline.excluded is not None:
-            return space.search(space.rows[baseline.rows], min(2, len(space) - 1), exclude=baseline.excluded)
-        assert self.test is not None
-        test = embed(self.test, features, argument="test", ranks=space.ranks)
-        return space.search(test[baseline.rows], min(2, len(space)))
+        if baseline is None or baseline.excluded is None:
+            return None if test is None else index.search(test, min(2, len(index)))
+        excluded = baseline.excluded if rows is None else np.searchsorted(rows, baseline.excluded)
+        return index.search(index.rows[excluded], min(2, len(index) - 1), exclude=excluded)
 
     def partition(self, space: FeatureSpace) -> Partition | str:
         """Cells of the space of the features, or why there are none."""

@@ -41,6 +41,8 @@ class Stages:
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
         """Time what is inside; tell the log that it begins (the record carries `stage`), and how long it took."""
+        from memgen_eval.compute.resources import give_memory_back
+
         log.info("%s", name, extra={"stage": name})
         start = time.perf_counter()
         try:
@@ -49,6 +51,7 @@ class Stages:
             taken = time.perf_counter() - start
             self.seconds[name] = self.seconds.get(name, 0.0) + taken
             log.debug("%s: %.3f seconds", name, taken)
+            give_memory_back()
 
 
 def report_progress(done: int, total: int) -> None:

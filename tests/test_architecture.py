@@ -29,7 +29,7 @@ UPSTREAM: dict[str, set[str]] = {
     # the flow
     "compute": set(),
     "data": {"distributed", "runtime", "shell"},
-    "features": {"data", "distributed", "runtime"},
+    "features": {"compute", "data", "distributed", "runtime"},
     "neighbours": {"compute", "distributed"},
     "diffusion": {"compute", "distributed", "runtime"},
     "adapters": {"diffusion", "runtime"},
@@ -38,26 +38,18 @@ UPSTREAM: dict[str, set[str]] = {
     "render": {"gates", "report", "shell"},
     # the corridor and its steps
     "distributed": set(),
-    "runtime": set(),
-    "options": {"compute", "diffusion", "gates", "metrics", "report"},
+    "runtime": {"compute"},
+    "options": {"compute", "diffusion", "features", "gates", "metrics", "report"},
     "reference": STAGES | {"distributed", "resemblance"},
     "build_report": {"compute", "data", "features", "metrics", "neighbours", "options", "reference", "report"},
+    "embedding": {"data", "distributed", "features", "metrics", "neighbours", "options", "reference", "runtime"},
     "evaluation": STAGES
-    | {
-        "adapters",
-        "build_report",
-        "compute",
-        "distributed",
-        "options",
-        "reference",
-        "report",
-        "resemblance",
-        "runtime",
-    },
+    | {"adapters", "build_report", "compute", "distributed", "embedding", "options", "reference", "report"}
+    | {"resemblance", "runtime"},
     # the doors
     "shell": set(),
     "doctor": {"compute", "data", "neighbours"},
-    "arguments": {"options", "shell"},
+    "arguments": {"features", "options", "shell"},
     "cli": {
         "arguments",
         "data",

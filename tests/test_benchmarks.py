@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 import oracles
-from benchmarks import summary, truth
+from benchmarks import sscd_similarity, summary, truth
 from benchmarks.data import features, made_sets
+from benchmarks.evaluation_probe import of_features
 from benchmarks.memory_probe import STATUS, watched
 from benchmarks.peers import DENOISERS, OURS, SEARCHES
 from denoiser_oracles import in_model_units, optimal
@@ -50,6 +51,23 @@ def test_replicated_neighbours_are_those_in_the_replicated_set() -> None:
     expected = truth.nearest_integers(queries, np.concatenate([references] * 3), 6)
     assert np.array_equal(found.squared, expected.squared)
     assert np.array_equal(found.indices, expected.indices)
+
+
+def test_the_evaluation_whose_memory_is_watched_measures_what_it_should(tmp_path: Path) -> None:
+    for _ in range(2):  # the second time the files are there
+        report = of_features(60, 16, tmp_path)()
+    for path in ("novelty.auc", "memorization.calibrated_feature_margin", "memorization.ratio"):
+        figure = report.figure(path)
+        assert figure is not None and figure.value is not None
+    assert (report.settings.num_samples, report.settings.num_train, report.settings.num_test) == (60, 60, 60)
+
+
+def test_copies_are_disguised_as_their_kinds_say() -> None:
+    images = np.random.default_rng(0).integers(0, 200, (12, 3, 32, 32), dtype=np.uint8)
+    copies, kinds = sscd_similarity.disguised(images), sscd_similarity.KINDS
+    assert np.array_equal(copies[kinds["exact"]], images[:6])
+    assert np.array_equal(copies[kinds["shifted"]][..., 2:], images[6:9, ..., :-2])
+    assert np.array_equal(copies[kinds["brightened"]], np.rint(images[9:12] * 1.1))
 
 
 def test_rows_count_as_right_only_with_the_true_neighbours() -> None:

@@ -20,6 +20,7 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 from unittest import mock
 
@@ -40,6 +41,7 @@ from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.quantizers import ProjectedQuantizer
 from neighbour_checks import EVERYTHING_CODED
+from small_networks import scripted
 
 ROOT = Path(__file__).parent.parent
 SHAPE = (8, 8, 3)
@@ -95,6 +97,12 @@ def reports() -> list[str]:
         found.append(
             evaluated(Counting(), train=NOISE, features=means, num_samples=30, batch_size=7, metrics="novelty")
         )
+    with TemporaryDirectory() as name, mock.patch.dict(os.environ, MEMGEN_CACHE=name):
+        file = scripted(Path(name) / "net.pt", size=8, mean=(0.5, 0.4, 0.3), std=(1, 1, 1))
+        metrics = ["memorization", "novelty"]
+        given = {"train": NOISE, "test": noise_images(4, 200, SHAPE), "features": file, "metrics": metrics}
+        found += [evaluated(NOISE[60:], **given) for _ in range(2)]  # the second time features are kept
+    assert found[-1].to_dict()["memorization"] == found[-2].to_dict()["memorization"]
     assert net.training
     assert {report.provenance.ranks for report in found} == {dist.get_world_size() if dist.is_initialized() else 1}
     return [figures(report) for report in found]

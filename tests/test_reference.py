@@ -57,7 +57,7 @@ def test_features_of_a_changed_extractor_are_computed_anew(change: Any) -> None:
     net.num_images = 0
     again = evaluated(SAMPLES, train=reference, features=lambda x: net(x), metrics="novelty")  # noqa: PLW0108
     assert again.novelty == first.novelty
-    assert net.num_images == len(SAMPLES) + 32  # the samples, and a few training images by which it is known again
+    assert net.num_images == 128 + 64  # the 70 samples, and a few training images by which it is known again
     change(net)
     after = evaluated(SAMPLES, train=reference, features=net, metrics="novelty")
     assert figures(after) == figures(evaluated(SAMPLES, train=TRAIN, test=TEST, features=net, metrics="novelty"))

@@ -125,6 +125,15 @@ def unforked_threads() -> Iterator[None]:
         yield
 
 
+def give_memory_back() -> None:
+    """Let the system have what was freed: glibc keeps arrays of up to 32 MiB for itself, 100 MiB after some stages."""
+    import ctypes
+
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 def single_thread() -> Any:
     """A context in which BLAS and OpenMP use one thread, since their sums depend on the number of threads."""
     from threadpoolctl import threadpool_limits

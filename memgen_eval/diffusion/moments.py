@@ -54,6 +54,24 @@ class Moments:
     def _kept(self) -> Floats:
         return leading_directions(self.covariance, min(KEPT_DIRECTIONS, len(self.mean)))[1]
 
+    @property
+    def principal(self) -> Principal:
+        """What is left of them without the covariance, which takes D^2 float64."""
+        return Principal(self.mean, self._kept)
+
+
+@dataclass(frozen=True, eq=False)
+class Principal:
+    """Mean (D,) of a set of images and its leading directions, (D, min(256, D))."""
+
+    mean: Floats
+    kept: Floats
+
+    def directions(self, num_directions: int) -> Floats:
+        """The leading directions, (D, K), up to 256."""
+        assert num_directions <= self.kept.shape[1]
+        return np.ascontiguousarray(self.kept[:, :num_directions])
+
 
 def moments(images: NDArray[Any]) -> Moments:
     """Mean and 1/n covariance of images, (N, ...) uint8 or float, N >= 1.
@@ -140,7 +158,8 @@ def project(images: NDArray[Any], mean: Floats, directions: Floats) -> tuple[Flo
     def fill(start: int) -> None:
         mine = slice(start, start + FLOAT_ROWS)
         rows = images[mine]
-        centred = rows.reshape(len(rows), -1).astype(np.float64) - mean  # (B, D)
+        centred = rows.reshape(len(rows), -1).astype(np.float64)  # (B, D)
+        centred -= mean
         inside = coordinates[mine] = centred @ directions  # (B, K)
         rest = np.einsum("bd,bd->b", centred, centred) - np.einsum("bk,bk->b", inside, inside)
         outside[mine] = np.maximum(rest, 0.0)

@@ -13,14 +13,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.errors import InputError
-from memgen_eval.metrics.statistics import NO_IMAGES, check_fraction, proportion
+from memgen_eval.metrics.statistics import (
+    NO_IMAGES,
+    check_fraction,
+    exceedance_p_value,
+    proportion,
+    upper_quantile,
+)
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Axis, Curve, Estimate
 
 CARLINI_ALPHA = 0.5
 CARLINI_NEIGHBOURS = 50
 CURVE_THRESHOLDS = tuple(j / 30 for j in range(1, 30))  # holds 1/3
+CALIBRATED_RATE = 0.001  # of unseen images pass a calibrated threshold
+MOST_LISTED = 100  # samples that a note names
 PATCH_GRID = 4  # tiles a side, 16 in all, as Carlini et al. cut their images
+Floats = NDArray[np.float64]
 UNDEFINED = "{} images have no training neighbour beside duplicates of the first: undefined, counted as not copied"
 Bools = NDArray[np.bool_]
 
@@ -230,3 +239,47 @@ def repeated(
     """
     near, far = to_others.squared_distances[:, 0], to_baseline.squared_distances[:, 0]
     return proportion(ratio_below(near, far, threshold), repeats=repeats)
+
+
+def cosine_similarities(neighbours: Neighbours) -> Floats:
+    """Cosines of each image with its nearest training images, (N, K), of a table of rows of length 1."""
+    cosines: Floats = 1 - neighbours.squared_distances / 2
+    return cosines
+
+
+def calibrated_share(
+    samples: Floats, baseline: Floats, *, largest: float, repeats: Bools | None = None
+) -> tuple[Estimate, Estimate, Estimate]:
+    """The value that 0.1 % of a baseline exceeds, the share of samples that exceed it, and the chance of so many.
+
+    Strictly. The p-value is exact if samples and baseline are exchangeable, as unseen images are; samples that repeat
+    another one count once in it. With fewer than 1,000 baseline images the value is their largest.
+
+    Parameters
+    ----------
+    samples, baseline : float64, (N,) and (m,)
+        Of each image; larger is more suspicious.
+    largest : float
+        The largest value that there can be.
+    repeats : bool, (N,), optional
+        Samples that repeat an earlier one exactly.
+
+    Returns
+    -------
+    Estimate, Estimate, Estimate
+        Threshold, share and p-value, which is 1 where no sample exceeds the threshold. Undefined without a baseline.
+    """
+    threshold = upper_quantile(baseline, CALIBRATED_RATE, largest=largest)
+    if threshold.value is None or len(samples) == 0:
+        undefined = Estimate.undefined(NO_IMAGES)
+        return threshold, undefined, undefined
+    hits = samples > threshold.value
+    single = np.ones(len(samples), dtype=bool) if repeats is None else ~repeats
+    num_allowed = int(CALIBRATED_RATE * len(baseline))
+    num_above, num_single = int(np.count_nonzero(hits & single)), int(np.count_nonzero(single))
+    expected = f"{(num_allowed + 1) / (len(baseline) + 1):.2%} are expected if nothing is copied"
+    found = np.flatnonzero(hits)
+    named = ", ".join(str(i) for i in found[:MOST_LISTED]) + (", ..." if len(found) > MOST_LISTED else "")
+    share = proportion(hits, repeats=repeats, notes=(expected, *((f"samples {named}",) if len(found) else ())))
+    p_value = exceedance_p_value(num_above, num_single, num_allowed, len(baseline))
+    return threshold, share, Estimate(p_value, method="exact, of exceedances", count=num_single)

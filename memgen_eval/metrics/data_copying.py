@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memgen_eval.compute.resources import single_thread
-from memgen_eval.diffusion.moments import Moments, moments, project
+from memgen_eval.diffusion.moments import Moments, Principal, moments, project
 from memgen_eval.errors import InputError
 from memgen_eval.metrics.statistics import auc
 from memgen_eval.results import Estimate
@@ -44,7 +44,7 @@ def partition(
     num_cells: int = 3,
     num_components: int = 64,
     seed: int = 0,
-    reference_moments: Moments | None = None,
+    reference_moments: Moments | Principal | None = None,
 ) -> Partition:
     """k-means cells on the first principal components of the training images.
 
@@ -56,7 +56,7 @@ def partition(
         Cut to the number of images and of values.
     seed : int
         Of the k-means initialisation.
-    reference_moments : Moments or None
+    reference_moments : Moments, Principal or None
         Where they are known already.
 
     Returns

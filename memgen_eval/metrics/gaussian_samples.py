@@ -14,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import threads_for
-from memgen_eval.compute.resources import single_thread
-from memgen_eval.diffusion.moments import Moments, leading_directions, moments, project
+from memgen_eval.compute.resources import give_memory_back, single_thread
+from memgen_eval.diffusion.moments import Moments, Principal, leading_directions, moments, project
 from memgen_eval.metrics.statistics import Z, bootstrap, permutation
 from memgen_eval.results import GREY_LEVELS, Estimate, Gaussian
 
@@ -139,6 +139,7 @@ def _threads(rows: Floats) -> int:
 def _basis(images: NDArray[Any], num_directions: int) -> Floats:
     """The leading directions of a set, and as many more to bootstrap in, (D, R)."""
     known = moments(images)
+    give_memory_back()
     _, basis = leading_directions(known.covariance, min(2 * num_directions, len(known.mean)))
     return basis
 
@@ -165,13 +166,37 @@ def _overlap(images: NDArray[Any], reference: Floats, *, seed: int) -> Estimate:
 
 
 @dataclass(frozen=True, eq=False)
+class Drawn:
+    """Some images of a set, copied only where and as long as they are used."""
+
+    images: NDArray[Any]
+    rows: NDArray[np.int64]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """That of the images drawn."""
+        return (len(self.rows), *self.images.shape[1:])
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> NDArray[Any]:
+        """The images, (M, C, H, W)."""
+        assert dtype is None and copy is not False
+        return self.images[self.rows]
+
+
+ImageRows = NDArray[Any] | Drawn
+
+
+@dataclass(frozen=True, eq=False)
 class MatchedSets:
     """Images of one number M: samples, test (None without one) and two halves of train, (M, C, H, W) uint8 or float."""
 
-    samples: NDArray[Any]
-    test: NDArray[Any] | None
-    train: NDArray[Any]
-    other_train: NDArray[Any]
+    samples: ImageRows
+    test: ImageRows | None
+    train: ImageRows
+    other_train: ImageRows
 
 
 def match_sets(
@@ -186,17 +211,17 @@ def match_sets(
         return None
     halves = permutation(len(train), seed=seed)
     return MatchedSets(
-        samples=samples[permutation(len(samples), seed=seed)[:size]],
-        test=None if test is None else test[permutation(len(test), seed=seed)[:size]],
-        train=train[halves[:size]],
-        other_train=train[halves[size : 2 * size]],
+        samples=Drawn(samples, permutation(len(samples), seed=seed)[:size]),
+        test=None if test is None else Drawn(test, permutation(len(test), seed=seed)[:size]),
+        train=Drawn(train, halves[:size]),
+        other_train=Drawn(train, halves[size : 2 * size]),
     )
 
 
 def measure_gaussian(
     sets: MatchedSets,
     *,
-    train_moments: Moments,
+    train_moments: Moments | Principal,
     grey_levels: float = GREY_LEVELS,
     seed: int,
     notes: tuple[str, ...] = (),
@@ -207,7 +232,7 @@ def measure_gaussian(
     ----------
     sets : MatchedSets
         All of one size M >= 2.
-    train_moments : Moments
+    train_moments : Moments or Principal
         Of the whole training set: its leading K = min(256, M/4) directions are used.
     grey_levels : float
         What one unit of a report is in the units of the images.
@@ -221,16 +246,18 @@ def measure_gaussian(
     directions = train_moments.directions(num_directions)
     scale = 1 / (grey_levels * math.sqrt(dimension))
 
-    def sketched(images: NDArray[Any]) -> Sketch:
-        return sketch(images, mean=train_moments.mean, directions=directions)
+    def sketched(images: ImageRows) -> Sketch:
+        return sketch(np.asarray(images), mean=train_moments.mean, directions=directions)
 
-    reference, halves = sketched(sets.train), sketched(sets.other_train)
-    between_halves = gaussian_wasserstein(halves, reference) * scale
+    reference = sketched(sets.train)
+    between_halves = gaussian_wasserstein(sketched(sets.other_train), reference) * scale
+    give_memory_back()
     of_all = f"{num_directions} directions"
     own_notes = (of_all, f"two halves of train: {between_halves:.4g}", *notes)
     control = sets.other_train if sets.test is None else sets.test
     control_notes = ("the other half of train: no test set was given",) if sets.test is None else ()
     overlap, test_overlap = _overlaps(sets, control, size=size, seed=seed)
+    give_memory_back()  # before other arrays of this size
     wasserstein, test_wasserstein = (
         _wasserstein(sketched(images), reference, scale=scale, seed=seed, notes=more)
         for images, more in ((sets.samples, own_notes), (control, (of_all, *control_notes)))
@@ -250,7 +277,7 @@ def with_sample_figures(family: Gaussian, of_samples: Gaussian) -> Gaussian:
     return replace(family, **{name: getattr(of_samples, name) for name in SAMPLE_FIGURES})
 
 
-def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int) -> tuple[Estimate, Estimate]:
+def _overlaps(sets: MatchedSets, control: ImageRows, *, size: int, seed: int) -> tuple[Estimate, Estimate]:
     num_directions, dimension = min(OVERLAP_DIRECTIONS, size // 4), int(np.prod(sets.train.shape[1:]))
     if num_directions == 0 or num_directions >= dimension:
         why = (
@@ -258,6 +285,6 @@ def _overlaps(sets: MatchedSets, control: NDArray[Any], *, size: int, seed: int)
         )
         undefined = Estimate.undefined(why, count=size)
         return undefined, undefined
-    reference = _basis(sets.train, num_directions)[:, :num_directions]
-    first, second = (_overlap(images, reference, seed=seed) for images in (sets.samples, control))
+    reference = _basis(np.asarray(sets.train), num_directions)[:, :num_directions]
+    first, second = (_overlap(np.asarray(images), reference, seed=seed) for images in (sets.samples, control))
     return first, second

@@ -13,8 +13,10 @@ from memgen_eval.metrics.copy_rules import (
     CARLINI_NEIGHBOURS,
     Copying,
     CopyRules,
+    calibrated_share,
     carlini_ratio,
     copied,
+    cosine_similarities,
     distance_ratios,
     largest_patch_distances,
     memorization_ratio,
@@ -32,7 +34,9 @@ from memgen_eval.results import Estimate, Match, Memorization, Verdict
 MAX_COPIES = 10_000
 NUM_CLOSEST = 32
 PAIR_VALUES = 2**20  # of the images whose patches are compared at once, in float64
-NO_FEATURES = "needs a feature extractor for copy detection; none is measured here"
+NO_FEATURES = "needs the features of a network: choose features='sscd' or another one (--features sscd)"
+NOT_PUBLISHED = "a threshold is published for SSCD alone; the calibrated figures are for every network"
+NO_SECOND = "needs two distinct training images"
 NO_TOLERANCE = "the duplicate tolerance is 0: no distance is below it"
 
 Bools = NDArray[np.bool_]
@@ -147,16 +151,13 @@ def measure_memorization(
     verdict = _verdict(samples, baseline, rules, scale, cautions)
     distinct = len({match.train_index for match in flagged_matches})
     cut = (f"only the first {MAX_COPIES:,} of {len(flagged_matches):,} copies are listed",)
-    without_features = Estimate.undefined(NO_FEATURES)
     family = replace(
-        Memorization.undefined(NO_BASELINE),
+        without_features(Memorization.undefined(NO_BASELINE), NO_FEATURES),
         ratio=memorization_ratio(samples.distinct, threshold=rules.threshold, repeats=repeats),
         plain_ratio=_plain_ratio(samples, rules.threshold),
         ratio_curve=ratio_curve(samples.distinct, repeats=repeats),
         carlini=carlini_ratio(samples.nearest, repeats=repeats),
         carlini_absolute=_absolute(samples, rules.tolerance, scale),
-        feature_similarity=without_features,
-        test_feature_similarity=without_features,
         num_distinct_copied=count_estimate(
             distinct, count=len(flagged_matches), notes=cut if len(flagged_matches) > MAX_COPIES else ()
         ),
@@ -167,6 +168,82 @@ def measure_memorization(
         closest=tuple(matches[i] for i in order[:NUM_CLOSEST]),
     )
     return family if baseline is None else _with_control(family, baseline, rules.threshold, scale), verdict
+
+
+def is_of_features(name: str) -> bool:
+    """Whether a figure of the family rests on the features of a network, and not on pixels."""
+    return "feature_" in name
+
+
+def without_features(family: Memorization, reason: str) -> Memorization:
+    """The family with its figures of features undefined, for this reason."""
+    undefined: dict[str, Any] = dict.fromkeys(filter(is_of_features, family.captions()), Estimate.undefined(reason))
+    return replace(family, **undefined)
+
+
+def with_feature_similarity(
+    family: Memorization,
+    samples: Neighbours,
+    baseline: Neighbours | None,
+    *,
+    published: float | None,
+    repeats: Bools,
+    name: str,
+    reason: str = NO_BASELINE,
+) -> Memorization:
+    """The family with the share of samples whose features nearly point where a training image's do.
+
+    A cosine similarity grows with the number of training images, and is large for flat and common images [1]_ [2]_: a
+    threshold tells nothing without the share of images that cannot have been copied. The margin, the largest cosine
+    less the second, loses less as the training set grows.
+
+    Parameters
+    ----------
+    samples : Neighbours, (N, K)
+        The two nearest of distinct training images, among features of length 1; one where there are no more.
+    baseline : Neighbours or None, (m, K)
+        The same for images that cannot have been copied.
+    published : float or None
+        The threshold of the literature for these features, if there is one.
+    repeats : bool, (N,)
+        Samples that repeat an earlier one exactly.
+    name : str
+        What baseline images are called, in the plural.
+    reason : str
+        Why there is no baseline, where there is none.
+
+    References
+    ----------
+    .. [1] Somepalli et al., "Diffusion Art or Digital Forgery?", CVPR 2023.
+    .. [2] Pizzi et al., "A Self-Supervised Descriptor for Image Copy Detection", CVPR 2022.
+    """
+    family = without_features(family, reason)
+    cosines, others = (None if table is None else cosine_similarities(table) for table in (samples, baseline))
+    assert cosines is not None
+    share = own = Estimate.undefined(NOT_PUBLISHED)
+    if published is not None:
+        share = proportion(cosines[:, 0] > published, repeats=repeats)
+        own = Estimate.undefined(reason) if others is None else proportion(others[:, 0] > published)
+        share = replace(share, notes=(*share.notes, *_beside_unseen(published, share, own, name)))
+    found: dict[str, Any] = {"feature_similarity": share, "test_feature_similarity": own}
+    if others is not None:
+        names = ("feature_threshold", "calibrated_feature_similarity", "feature_p_value")
+        found |= zip(names, calibrated_share(cosines[:, 0], others[:, 0], largest=1.0, repeats=repeats), strict=True)
+        names = ("feature_margin_threshold", "calibrated_feature_margin", "feature_margin_p_value")
+        margins = [table[:, 0] - table[:, 1] for table in (cosines, others) if table.shape[1] > 1]
+        if len(margins) == 2:
+            found |= zip(names, calibrated_share(*margins, largest=2.0, repeats=repeats), strict=True)
+        else:
+            found |= dict.fromkeys(names, Estimate.undefined(NO_SECOND))
+    return replace(family, **found)
+
+
+def _beside_unseen(threshold: float, share: Estimate, unseen: Estimate, name: str) -> tuple[str, ...]:
+    """Why a published threshold tells nothing alone, with this data set's own figures."""
+    if share.value is None or unseen.value is None:
+        return ()
+    passed = f"{share.value:.1%} of the samples pass it here, and {unseen.value:.1%} of the {name}"
+    return (f"the published threshold {threshold:g} alone says nothing: {passed}, which cannot have been copied",)
 
 
 def _counted(known: Copying, rules: CopyRules) -> Counted:

@@ -22,6 +22,7 @@ from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Axis, Curve, Estimate, Novelty
 
 QUANTILES = tuple(j / 100 for j in range(1, 100))
+COPIED_BYTES = 2**26  # of training rows that are searched for at once
 ONE_IMAGE = "an interval needs two images"
 NO_OTHERS = "needs another training image beside the nearest"
 Floats = NDArray[np.float64]
@@ -85,7 +86,9 @@ def _own_distances(tables: Sequence[Neighbours], index: Index) -> list[Floats]:
     An image left out of train may be that other one: both distances are then equal, and only a larger one is authentic.
     """
     firsts = np.unique(np.concatenate([table.indices[:, 0] for table in tables]))
-    own = index.search(index.rows[firsts], 1, exclude=firsts).distances[:, 0]
+    step = max(1, COPIED_BYTES // index.rows[:1].nbytes)
+    pieces = [firsts[start : start + step] for start in range(0, len(firsts), step)]
+    own = np.concatenate([index.search(index.rows[rows], 1, exclude=rows).distances[:, 0] for rows in pieces])
     return [own[np.searchsorted(firsts, table.indices[:, 0])] * table.factor for table in tables]
 
 

@@ -109,6 +109,46 @@ def fisher_greater(successes: int, trials: int, base_successes: int, base_trials
     return float(hypergeom.sf(successes - 1, trials + base_trials, total, trials))
 
 
+def exceedance_p_value(num_above: int, num_samples: int, num_allowed: int, num_baseline: int) -> float:
+    """The exact chance that so many samples exceed all but `num_allowed` values of a baseline, if none is special.
+
+    The values of both sets are then in any order with the same chance. At least `num_above` samples exceed the baseline
+    value of that rank exactly if at least so many of the first ``num_above + num_allowed`` values, the largest first,
+    are samples'. Where values are equal and only larger ones count, the chance is smaller still.
+
+    References
+    ----------
+    .. [1] Gumbel & von Schelling, "The distribution of the number of exceedances", Annals of Mathematical Statistics
+       21, 1950.
+    """
+    from scipy.stats import hypergeom
+
+    return float(hypergeom.sf(num_above - 1, num_samples + num_baseline, num_samples, num_above + num_allowed))
+
+
+def upper_quantile(values: Floats, rate: float, *, largest: float) -> Estimate:
+    """The smallest of the values that at most the share `rate` of them exceeds, with the interval of order statistics.
+
+    It holds the quantile of whatever the values were drawn from, of any distribution; it ends at `largest`, beyond
+    which there is none, where too few values were drawn to bound it. Undefined for no values.
+    """
+    from scipy.stats import binom
+
+    if len(values) == 0:
+        return Estimate.undefined(NO_IMAGES)
+    descending, tail = np.sort(values)[::-1], (1 - LEVEL) / 2
+    above = int(rate * len(values))
+    high = int(binom.ppf(tail, len(values), rate))  # so many values exceed the quantile, at least
+    low = int(binom.isf(tail, len(values), rate))  # at most
+    return Estimate(
+        float(descending[above]),
+        float(descending[min(low, len(values) - 1)]),
+        float(descending[high - 1]) if high > 0 else largest,
+        "order statistics 95 %",
+        len(values),
+    )
+
+
 def smallest_significant(trials: int, base_successes: int, base_trials: int, *, p_value: float) -> int | None:
     """The fewest successes of `trials` at which `fisher_greater` is at most `p_value`; None where none suffices."""
     suffices = lambda successes: fisher_greater(successes, trials, base_successes, base_trials) <= p_value  # noqa: E731

@@ -21,6 +21,8 @@ COMPARED = {
         "num_near_identical",
         "carlini",
         "feature_similarity",
+        "calibrated_feature_similarity",
+        "calibrated_feature_margin",
         "repetition",
         "num_distinct_copied",
     ),
@@ -137,8 +139,19 @@ class ComparedFigure:
 
 
 def compare(report: Report, family: str) -> list[ComparedFigure]:
-    """The lines of a family's short table, under its `columns`; none where it was skipped."""
-    return [_compared(report, family, name) for name in COMPARED[family] if getattr(report, family) is not None]
+    """The lines of a family's short table, under its `columns`; none where it was skipped.
+
+    Calibrated figures are left out where they were not measured.
+    """
+    if getattr(report, family) is None:
+        return []
+    names = (name for name in COMPARED[family] if not (name.startswith("calibrated_") and _lacks(report, family, name)))
+    return [_compared(report, family, name) for name in names]
+
+
+def _lacks(report: Report, family: str, name: str) -> bool:
+    figure = report.figure(f"{family}.{name}")
+    return figure is None or figure.value is None
 
 
 def _compared(report: Report, family: str, name: str) -> ComparedFigure:
@@ -159,6 +172,29 @@ def accounts(report: Report) -> list[tuple[str, str]]:
 
 
 def readings(report: Report) -> list[str]:
+    """Sentences on figures that are easily misread: those of features, and of the denoiser."""
+    return [*of_features(report), *of_denoiser(report)]
+
+
+def of_features(report: Report) -> list[str]:
+    """Why a published threshold tells nothing without the baseline, and what a calibrated one finds.
+
+    None where features are pixels.
+    """
+    family = report.memorization
+    if family is None:
+        return []
+    notes = family.feature_similarity.notes if family.feature_similarity.value is not None else ()
+    sentences = [f"{note[0].upper()}{note[1:]}." for note in notes if "threshold" in note]
+    threshold, found, p_value = family.feature_threshold, family.calibrated_feature_similarity, family.feature_p_value
+    if threshold.value is not None and found.value is not None and p_value.value is not None:
+        passed = f"{numbers.show(found, 'share').value} of the samples ({p_text(p_value.value)})"
+        place = f"a cosine similarity of {numbers.number(threshold.value)}, calibrated on {baseline_words(report)}"
+        sentences.append(f"Above {place}, are {passed}. None of this enters the verdict.")
+    return sentences
+
+
+def of_denoiser(report: Report) -> list[str]:
     """Sentences on the charts of the denoiser; none without one."""
     if report.denoiser is None:
         return []

@@ -173,6 +173,8 @@ class Settings:
     seed: int
     metrics: tuple[str, ...] | None
     features: str
+    feature_weights: str | None
+    feature_preparation: str | None
     threshold: float
     duplicate_tolerance: float | None
     flip: bool

@@ -70,13 +70,49 @@ class Memorization(Family):
     )
     feature_similarity: Estimate = figure(
         "feature similarity",
-        "Share of samples whose features are more similar to those of a training image than a threshold. More than "
-        "in the baseline is bad; it grows with the size of the training set.",
+        "Share of samples whose features have a cosine similarity above 0.6, the published threshold for SSCD, to "
+        "those of a training image. More than in the baseline is bad; flat and common images pass without being "
+        "copies, and the share grows with the size of the training set.",
         unit="share",
         beside=("test_feature_similarity",),
     )
     test_feature_similarity: Estimate = figure(
         "feature similarity, baseline", "The same share of baseline images: what unseen images give.", unit="share"
+    )
+    feature_threshold: Estimate = figure(
+        "calibrated threshold of feature similarity",
+        "The largest cosine similarity to the training set that 1 of 1,000 baseline images exceeds (of fewer images, "
+        "the largest of all). The nearer to 1, the less can be told of copies on this data.",
+    )
+    calibrated_feature_similarity: Estimate = figure(
+        "calibrated feature similarity",
+        "Share of samples above that threshold. It sees crops, shifts and changed colours, which pixels miss, and "
+        "misses noise and blur. More than in the baseline is bad.",
+        unit="share",
+        control="about 0.1 % if nothing is copied",
+    )
+    feature_p_value: Estimate = figure(
+        "p-value of calibrated feature similarity",
+        "Chance that at least this many samples exceed the threshold if nothing is copied: then samples and baseline "
+        "images are exchangeable. Near 0 is bad.",
+        control="above 0.05 in 19 of 20 sets without copies",
+    )
+    feature_margin_threshold: Estimate = figure(
+        "calibrated threshold of the feature margin",
+        "The same for the margin: the largest cosine similarity less the second largest, of distinct training images. "
+        "1 of 1,000 baseline images has a larger one.",
+    )
+    calibrated_feature_margin: Estimate = figure(
+        "calibrated feature margin",
+        "Share of samples whose margin is above that threshold. It loses less than the similarity itself as the "
+        "training set grows, and does not see copies of images that the training set holds in several versions.",
+        unit="share",
+        control="about 0.1 % if nothing is copied",
+    )
+    feature_margin_p_value: Estimate = figure(
+        "p-value of the calibrated feature margin",
+        "Chance that at least this many samples have such a margin if nothing is copied. Near 0 is bad.",
+        control="above 0.05 in 19 of 20 sets without copies",
     )
     repetition: Estimate = figure(
         "repetition",

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from memgen_eval.render.contents import against_gaussian, readings
+from memgen_eval.render.contents import against_gaussian, of_denoiser, of_features, readings
 from memgen_eval.render.html import render_html
 from memgen_eval.render.table import plain_table, render_markdown
 from memgen_eval.report import Report
@@ -73,7 +73,7 @@ def test_without_a_test_set_it_is_of_training_images(full_report: Report) -> Non
 @pytest.mark.parametrize("curve", [Curve.undefined("why"), relative("nnn")])
 def test_nothing_is_said_where_nothing_was_compared(curve: Curve, full_report: Report) -> None:
     report = reported(full_report, test=curve, train=curve)
-    assert readings(report) == []
+    assert of_denoiser(report) == []
     assert "the model is" not in plain_table(report) and "noised test images the model is" not in render_html(report)
 
 
@@ -88,7 +88,8 @@ def test_sentences_stand_in_every_form_of_the_report(full_report: Report) -> Non
     report = replace(full_report, denoiser=replace(full_report.denoiser, error_train=errors))
     sentence = sentence_of(report)
     shown = f"Denoising error, training images: {odd}.".replace("\x1b", r"\x1b")
-    assert sentence is not None and readings(report)[0] == sentence
+    assert sentence is not None and of_denoiser(report)[0] == sentence
+    assert readings(report) == [*of_features(report), *of_denoiser(report)]
     for full in (False, True):
         lines = plain_table(report, full=full).splitlines()
         assert sentence in lines and shown in lines
@@ -98,3 +99,12 @@ def test_sentences_stand_in_every_form_of_the_report(full_report: Report) -> Non
     section = page[page.index('<section id="denoiser">') : page.index('<section id="gaussian">')]
     assert f"<p>{sentence}</p>" in section and f"<p>{shown}</p>" in html.unescape(section)
     assert "<sigma>" not in page
+
+
+def test_a_calibrated_share_is_read_with_its_threshold_and_p_value(full_report: Report) -> None:
+    (sentence,) = of_features(full_report)
+    place = "Above a cosine similarity of 0.910, calibrated on test images, are 2.0 % of the samples (p = 3.2e-15)."
+    assert sentence == f"{place} None of this enters the verdict."
+    page = render_html(full_report)
+    section = page[page.index('<section id="memorization">') : page.index('<section id="novelty">')]
+    assert sentence in section and sentence in plain_table(full_report)

@@ -41,7 +41,7 @@ def test_verdict_then_headlines_then_what_was_skipped(full_report: Report) -> No
     assert lines[2].split() == ["figure", "value", "95", "%", "interval", "compare", "with"]
     assert lines[3].split("  ")[0] == "memorization ratio"
     assert lines[3].endswith("3.2 %   2.1 to 4.3 %      test images: 0.11 % (0.04 to 0.18 %)")
-    assert len([line for line in lines[3:] if line.strip()]) == 14  # headlines, a reading, skipped
+    assert len([line for line in lines[3:] if line.strip()]) == 15  # headlines, two readings, skipped
     assert lines[-1] == "Skipped: memorization.feature_similarity (needs a feature extractor for copy detection)"
 
 

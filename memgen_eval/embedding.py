@@ -1,0 +1,147 @@
+"""Samples in the space of the features beside train and test: computed once, for every family that measures there."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+from numpy.typing import NDArray
+
+from memgen_eval.data.images import ImageSet
+from memgen_eval.distributed import Ranks
+from memgen_eval.errors import InputError, RankError, one_line
+from memgen_eval.features.embed import embed, unit_rows
+from memgen_eval.features.networks import Extractor
+from memgen_eval.features.published import open_features
+from memgen_eval.features.spaces import chosen_features
+from memgen_eval.metrics.memorization import is_of_features, with_feature_similarity, without_features
+from memgen_eval.neighbours.index import Index
+from memgen_eval.neighbours.pruning import References
+from memgen_eval.neighbours.topk import Neighbours
+from memgen_eval.options import Options
+from memgen_eval.reference import FeatureSpace, Prepared
+from memgen_eval.results import Memorization
+from memgen_eval.runtime import Stages
+
+log = logging.getLogger("memgen_eval")
+Opened = Extractor | InputError | None  # what makes the features, why nothing can, None for pixels
+USERS = ("memorization", "novelty", "fidelity")  # the families that measure there
+
+
+@dataclass(frozen=True, eq=False)
+class Embedding:
+    """Samples, train and test in the space of the features.
+
+    Attributes
+    ----------
+    samples : array, (N, F), or the images where features are pixels
+    space : FeatureSpace
+        Of train, `space.index.rows`, and of test, `space.test`.
+    """
+
+    samples: NDArray[Any]
+    space: FeatureSpace
+
+
+def opened_extractor(options: Options, device: str | None, ranks: Ranks) -> Opened:
+    """The network of the features, before samples are drawn for hours; why it cannot be used; None for pixels.
+
+    Raises InputError where a family that needs it was asked for by name.
+    """
+    features = chosen_features(options.features)
+    if isinstance(features, str):
+        return None
+    try:
+        with ranks.together():
+            return open_features(features, device=device)
+    except InputError as error:
+        if any(options.named(family) for family in USERS):
+            raise
+        return error
+
+
+@dataclass(eq=False)
+class Embedder:
+    """Puts the sets of one evaluation into the space of the features, once.
+
+    Attributes
+    ----------
+    extractor : Opened
+    bind : callable
+        From rows to an index with the budget and the ranks of the evaluation.
+    keep : bool
+        Whether the features of samples are kept on disk, as those of train and test are.
+    """
+
+    samples: ImageSet
+    known: Prepared
+    extractor: Opened
+    options: Options
+    bind: Callable[[References], Index]
+    ranks: Ranks
+    stages: Stages
+    keep: bool
+
+    @property
+    def embedding(self) -> Embedding:
+        """All sets there. Raises InputError, the same to every family that asks."""
+        if isinstance(self._embedding, InputError):
+            raise self._embedding
+        return self._embedding
+
+    @cached_property
+    def _embedding(self) -> Embedding | InputError:
+        extractor = self.extractor
+        if extractor is None:
+            return Embedding(self.samples.array(), self.known.pixel_space(self.bind(self.known.references)))
+        if isinstance(extractor, InputError):
+            return extractor
+        try:
+            with self.stages.stage("features"), self.ranks.together():
+                space = self.known.feature_space(extractor, self.bind, self.ranks)
+                own = embed(self.samples, extractor, argument="samples", ranks=self.ranks, keep=self.keep)
+                return Embedding(own, space)
+        except InputError as error:
+            return error
+
+    def neighbours(self) -> Neighbours:
+        """The two nearest training images of each sample in a space of features."""
+        index = self.embedding.space.index
+        with self.stages.stage("neighbours among features"):
+            return index.search(self.embedding.samples, min(2, len(index)))
+
+    def with_similarity(self, family: Memorization) -> Memorization:
+        """The family with the figures that rest on features, or with the reason why they could not be measured.
+
+        What goes wrong is raised where the family was asked for by name: else nothing that was found before is lost.
+        """
+        options, figures = self.options, filter(is_of_features, family.captions())
+        if self.extractor is None or not any(options.wants_figure(f"memorization.{name}") for name in figures):
+            return family
+        try:
+            with self.ranks.together():
+                return self._similarity(family)
+        except Exception as error:
+            if options.named("memorization") or isinstance(error, RankError):
+                raise
+            if not isinstance(error, InputError) and self.ranks.rank == 0:
+                log.exception("feature similarity could not be measured")
+            return without_features(family, str(error) if isinstance(error, InputError) else one_line(error))
+
+    def _similarity(self, family: Memorization) -> Memorization:
+        embedding, baseline = self.embedding, self.known.baseline
+        assert isinstance(self.extractor, Extractor)
+        with self.stages.stage("similarity of features"):
+            directions = self.known.directions(embedding.space, self.bind)
+            rows = unit_rows(embedding.samples, argument="samples")
+            return with_feature_similarity(
+                family,
+                directions.index.search(rows, min(2, len(directions.index))),
+                directions.baseline,
+                published=self.extractor.copy_threshold,
+                repeats=self.samples.survey.repeats,
+                name="" if baseline is None else baseline.name,
+            )

@@ -1,0 +1,173 @@
+"""Features of a set of images, in batches of one shape, streamed to disk."""
+
+from __future__ import annotations
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.data.batches import is_array
+from memgen_eval.data.images import ImageSet, block_rows
+from memgen_eval.data.tensors import is_tensor
+from memgen_eval.distributed import ALONE, Ranks
+from memgen_eval.errors import InputError, MemgenError, one_line
+from memgen_eval.features.networks import Extractor
+from memgen_eval.features.store import FeatureFile, Rows, Sink, feature_room
+from memgen_eval.runtime import modules_of, report_progress
+
+log = logging.getLogger("memgen_eval")
+FEW_IMAGES = 32  # images by whose features a callable is known again
+BATCH = 64  # images that a callable is given at a time
+BATCHES_AT_ONCE = 8  # of each rank, before what was computed is gathered
+UNIT_ROWS = 1024
+
+
+def embed(
+    images: ImageSet, extractor: Extractor, *, argument: str, ranks: Ranks = ALONE, keep: bool = True
+) -> NDArray[np.float32]:
+    """Features of a set, (N, F) float32; those of a network are read from disk where they were kept.
+
+    Every batch holds the same number of images, the last one filled up with its last image: so an image has the same
+    features wherever it stands, and no figure depends on a batch. More than 64 MiB of them lie in a file.
+
+    Parameters
+    ----------
+    images : ImageSet
+        The set.
+    extractor : Extractor
+        Its `compute` is called with a uint8 tensor (B, C, H, W); it returns a tensor or array (B, F) of floats, or a
+        tuple, a dict or an object that holds one.
+    argument : str
+        The word for the set in messages.
+    ranks : Ranks
+        They share the batches.
+    keep : bool
+        Whether the features of a network are kept on disk.
+
+    Raises
+    ------
+    InputError
+        If the extractor fails, or its features are not (B, F), of another width than before, or not finite.
+    """
+    log.info("features of %s", argument, extra={"stage": f"features of {argument}"})
+    identity = extractor.identity
+    kept = FeatureFile.of(images.checksum, identity) if keep and identity is not None else None
+    known = None if kept is None else kept.read(len(images))
+    if all(ranks.exchange("features", known is not None)) and known is not None:
+        return known
+    with Sink(kept if known is None else None) as sink:
+        _fill(sink, images, extractor, argument, ranks)
+        return sink.finish()
+
+
+def _fill(sink: Sink, images: ImageSet, extractor: Extractor, argument: str, ranks: Ranks) -> None:
+    """Compute all features in order, some batches of each rank at a time."""
+    batch_size, width = _batch_size(extractor, images), None
+    step = batch_size * BATCHES_AT_ONCE * ranks.size
+    for first in range(0, len(images), step):
+        mine = ranks.shard(min(step, len(images) - first), batch_size)
+        starts = range(first + mine.start, first + mine.stop, batch_size)
+        parts = [
+            _embedded(images.read(at, min(at + batch_size, first + mine.stop)), extractor, argument, batch_size)
+            for at in starts
+        ]
+        widths = {part.shape[1] for part in parts} | ({width} if width is not None else set())
+        if len(widths) > 1:
+            raise InputError(
+                f"features of {argument} have {sorted(widths)} columns in different blocks, expected one width"
+            )
+        rows = ranks.gather(np.concatenate(parts or [np.empty((0, 0), dtype=np.float32)]))
+        width = rows.shape[1]
+        sink.write(first, rows, len(images))
+        report_progress(first + len(rows), len(images))
+
+
+def _batch_size(extractor: Extractor, images: ImageSet) -> int:
+    """A network's own; else 64, and fewer of large images: a function of the image size alone."""
+    return extractor.batch_size or min(BATCH, block_rows(images.num_values))
+
+
+def extractor_checksum(extractor: Extractor, images: ImageSet) -> str:
+    """By which features are known again: a network's identity, else what a callable makes of a few of the images.
+
+    And of the weights and buffers of the modules that the callable holds.
+    """
+    if extractor.identity is not None:
+        return extractor.identity
+    few = np.unique(np.linspace(0, len(images) - 1, FEW_IMAGES).astype(int))
+    batch_size = _batch_size(extractor, images)
+    parts = [few[at : at + batch_size] for at in range(0, len(few), batch_size)]
+    digest = hashlib.sha256()
+    for part in parts:
+        digest.update(_embedded(images.take(part), extractor, "train", batch_size).tobytes())
+    for module in modules_of(extractor.compute):
+        for tensor in (*module.parameters(False), *module.buffers(False)):
+            digest.update(_raw_bytes(tensor))
+    return digest.hexdigest()
+
+
+def unit_rows(rows: Rows, chosen: NDArray[np.int64] | None = None, *, argument: str) -> NDArray[np.float32]:
+    """All rows, or the chosen ones, at length 1, (N, F): the nearest by distance are then the nearest by cosine.
+
+    Raises InputError for a row of zeros, which has no direction.
+    """
+    wanted = np.arange(len(rows)) if chosen is None else chosen
+    found = feature_room((len(wanted), *rows.shape[1:]))
+    for start in range(0, len(wanted), UNIT_ROWS):
+        block = rows[wanted[start : start + UNIT_ROWS]].astype(np.float64)
+        lengths = np.linalg.norm(block, axis=1)
+        if not lengths.all():
+            image = wanted[start + int(np.flatnonzero(lengths == 0)[0])]
+            raise InputError(f"features of {argument} are all zero for image {image}: no cosine similarity is defined")
+        found[start : start + UNIT_ROWS] = block / lengths[:, None]
+    return found
+
+
+def _raw_bytes(tensor: Any) -> Any:
+    import torch
+
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _embedded(block: NDArray[Any], extractor: Extractor, argument: str, batch_size: int) -> NDArray[np.float32]:
+    """Features of up to `batch_size` images, computed in a batch of that size."""
+    import torch
+
+    missing = batch_size - len(block)
+    batch = np.concatenate([block, np.repeat(block[-1:], missing, axis=0)]) if missing else block
+    try:
+        returned = extractor.compute(torch.from_numpy(batch))
+    except MemgenError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"features failed on images of {argument}, {block.dtype} {batch.shape} on cpu: {one_line(error)}"
+        ) from error
+    found = _only_tensor(returned, argument)
+    array = found.detach().float().cpu().numpy() if is_tensor(found) else np.asarray(found, dtype=np.float32)
+    if array.ndim != 2 or len(array) != len(batch):
+        raise InputError(
+            f"features of {argument} have shape {array.shape} for {len(batch)} images, expected ({len(batch)}, F)"
+        )
+    if not np.isfinite(array[: len(block)]).all():
+        raise InputError(f"features of {argument} hold NaN or infinity; check the extractor")
+    return np.ascontiguousarray(array[: len(block)], dtype=np.float32)
+
+
+def _only_tensor(returned: Any, argument: str) -> Any:
+    """The features in a tuple, a dict or a model's output that holds one tensor; an array or tensor as it is."""
+    if is_array(returned) or isinstance(returned, list):
+        return returned
+    held = dict(enumerate(returned)) if isinstance(returned, tuple) else getattr(returned, "__dict__", {})
+    held = returned if isinstance(returned, Mapping) else held
+    tensors = {name: value for name, value in held.items() if is_array(value)}
+    if len(tensors) == 1:
+        return next(iter(tensors.values()))
+    found = ", ".join(f"{name} {tuple(value.shape)}" for name, value in tensors.items()) or "no tensor"
+    raise InputError(
+        f"features of {argument} are a {type(returned).__name__} ({found}), expected one tensor (B, F): return it alone"
+    )
