@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from memgen_eval.compute.resources import processor_name
 from memgen_eval.data.images import ImageSet
 from memgen_eval.errors import InputError, quoted, shape_text, which_image
-from memgen_eval.features.networks import Extractor
+from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.spaces import FeatureNet, features_name
 from memgen_eval.metrics.baseline import Baseline
 from memgen_eval.neighbours.candidates import Resources

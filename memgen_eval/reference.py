@@ -22,7 +22,7 @@ from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, Principal, m
 from memgen_eval.distributed import Ranks
 from memgen_eval.errors import InputError
 from memgen_eval.features.embed import embed, extractor_checksum, unit_rows
-from memgen_eval.features.networks import Extractor
+from memgen_eval.features.network_files import Extractor
 from memgen_eval.metrics.baseline import MAX_BASELINE, Baseline, Scale, draw_rows, duplicate_tolerance
 from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.data_copying import Partition, partition

@@ -22,7 +22,7 @@ from conftest import noise_images
 from memgen_eval import FeatureNet, InputError, evaluate
 from memgen_eval.data.sources import load_images
 from memgen_eval.features.embed import embed
-from memgen_eval.features.networks import Extractor
+from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.preparation import Preparation
 from memgen_eval.features.published import open_features
 from small_networks import MEAN, STD, Tiny, expected, normalised, onnx_file, scripted

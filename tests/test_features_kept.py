@@ -17,7 +17,7 @@ from memgen_eval import FeatureNet, InputError, Reference, evaluate
 from memgen_eval.data.sources import load_images
 from memgen_eval.features import store
 from memgen_eval.features.embed import embed, unit_rows
-from memgen_eval.features.networks import Extractor
+from memgen_eval.features.network_files import Extractor
 from small_networks import MEAN, STD, Tiny, scripted
 
 SHAPE = (8, 8, 3)

@@ -14,7 +14,7 @@ from memgen_eval.adapters.labels import Labels
 from memgen_eval.errors import InputError
 from memgen_eval.runtime import member
 
-NETWORKS = ("unet", "transformer")
+NETWORK_PARTS = ("unet", "transformer")
 AUTOENCODERS = ("vae", "vqvae", "vqgan", "movq")
 STEPS = "num_inference_steps"
 FILLED_IN = ("batch_size", "class_labels", "generator", STEPS, "output_type", "guidance_scale")
@@ -126,7 +126,7 @@ def autoencoder_of(pipeline: Any) -> str | None:
 
 def network_of(pipeline: Any) -> Any:
     """The part that denoises; None without one."""
-    return next((found for part in NETWORKS if (found := member(pipeline, part)) is not None), None)
+    return next((found for part in NETWORK_PARTS if (found := member(pipeline, part)) is not None), None)
 
 
 def denoising_pair(pipeline: Any) -> tuple[Any, Any]:

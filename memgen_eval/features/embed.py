@@ -15,7 +15,7 @@ from memgen_eval.data.images import ImageSet, block_rows
 from memgen_eval.data.tensors import is_tensor
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError, MemgenError, one_line
-from memgen_eval.features.networks import Extractor
+from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.store import FeatureFile, Rows, Sink, feature_room
 from memgen_eval.runtime import modules_of, report_progress
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from memgen_eval.errors import InputError, MemgenError, one_line, optional_package, place, quoted
-from memgen_eval.features.networks import NETWORK_BATCH, Extractor, open_file, open_onnx, open_torchscript
+from memgen_eval.features.network_files import NETWORK_BATCH, Extractor, open_file, open_onnx, open_torchscript
 from memgen_eval.features.preparation import IMAGENET_MEAN, IMAGENET_STD, Preparation
 from memgen_eval.features.spaces import FeatureNet, features_name
 
