@@ -179,7 +179,7 @@ def readings(report: Report) -> list[str]:
 def of_features(report: Report) -> list[str]:
     """Why a published threshold tells nothing without the baseline, and what a calibrated one finds.
 
-    None where features are pixels.
+    There are none where features are pixels.
     """
     family = report.memorization
     if family is None:
@@ -188,9 +188,9 @@ def of_features(report: Report) -> list[str]:
     sentences = [f"{note[0].upper()}{note[1:]}." for note in notes if "threshold" in note]
     threshold, found, p_value = family.feature_threshold, family.calibrated_feature_similarity, family.feature_p_value
     if threshold.value is not None and found.value is not None and p_value.value is not None:
-        passed = f"{numbers.show(found, 'share').value} of the samples ({p_text(p_value.value)})"
-        place = f"a cosine similarity of {numbers.number(threshold.value)}, calibrated on {baseline_words(report)}"
-        sentences.append(f"Above {place}, are {passed}. None of this enters the verdict.")
+        passed = f"{numbers.show(found, 'share').value} of the samples are more similar to a training image"
+        than = f"the threshold calibrated on {baseline_words(report)}, a cosine of {threshold.value:.6g}"
+        sentences.append(f"{passed} than {than} ({p_text(p_value.value)}). None of this enters the verdict.")
     return sentences
 
 

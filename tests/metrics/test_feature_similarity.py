@@ -175,5 +175,5 @@ def test_the_page_says_why_a_published_threshold_needs_the_baseline() -> None:
     shares = f"{np.mean(samples > 0.6):.1%} of the samples pass it here, and {np.mean(baseline > 0.6):.1%} of the test"
     sentence = f"The published threshold 0.6 alone says nothing: {shares} images, which cannot have been copied."
     assert sentence in render_html(report) and sentence in plain_table(report)
-    assert "Above a cosine similarity of" in render_html(report)
+    assert "than the threshold calibrated on" in render_html(report)
     assert "cosine similarity" not in plain_table(evaluated(SAMPLES, train=TRAIN, test=TEST))

@@ -103,7 +103,10 @@ def test_sentences_stand_in_every_form_of_the_report(full_report: Report) -> Non
 
 def test_a_calibrated_share_is_read_with_its_threshold_and_p_value(full_report: Report) -> None:
     (sentence,) = of_features(full_report)
-    place = "Above a cosine similarity of 0.910, calibrated on test images, are 2.0 % of the samples (p = 3.2e-15)."
+    place = (
+        "2.0 % of the samples are more similar to a training image than the threshold calibrated on test images, "
+        "a cosine of 0.91 (p = 3.2e-15)."
+    )
     assert sentence == f"{place} None of this enters the verdict."
     page = render_html(full_report)
     section = page[page.index('<section id="memorization">') : page.index('<section id="novelty">')]
