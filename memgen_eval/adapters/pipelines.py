@@ -130,7 +130,7 @@ def network_of(pipeline: Any) -> Any:
 
 
 def denoising_pair(pipeline: Any) -> tuple[Any, Any]:
-    """ForeignNetwork and scheduler of a pipeline that denoises images. Raises InputError for any other."""
+    """The network and scheduler of a pipeline that denoises images. Raises InputError for any other."""
     name, encoder, network = type(pipeline).__name__, autoencoder_of(pipeline), network_of(pipeline)
     if encoder is not None:
         raise InputError(
