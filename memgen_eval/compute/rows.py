@@ -178,6 +178,14 @@ class FloatTransform:
         """Lower bounds of the squared distances, in the squared units of the arrays, given keys (N, J)."""
         return self._bounds(keys.astype(np.float64) + (1 - self.discount) * query_norms[:, None])
 
+    def slack(self, norms: NDArray[Any]) -> NDArray[np.float64]:
+        """The part of a row in what its lower bounds may fall short by, given its norms, (B,).
+
+        A squared distance exceeds the lower bound that `bounds_of_keys` gives by at most the parts of both rows, for g
+        bounds the rounding of a key either way.
+        """
+        return np.asarray(np.ldexp(2 * self.discount * norms + len(self.centre) * 2.0**-120, -2 * self.exponent))
+
     def bounds_of_distances(
         self, distances: NDArray[Any], query_norms: NDArray[Any], largest_norm: float
     ) -> NDArray[np.float64]:

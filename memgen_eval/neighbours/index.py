@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from memgen_eval.compute.engines import EngineName
 from memgen_eval.compute.resources import num_threads, start_workers
 from memgen_eval.distributed import ALONE, Ranks
+from memgen_eval.neighbours.balls import Membership, memberships
 from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.neighbours.duplicates import distinct_neighbours
 from memgen_eval.neighbours.pruning import References, plan_search
@@ -97,6 +98,13 @@ class Index:
         return self._of_each_rank(
             neighbours, lambda own: distinct_neighbours(own, self.rows, tolerance=tolerance, engine=self.engine)
         )
+
+    def memberships(
+        self, queries: NDArray[Any], query_radii: NDArray[Any], radii: NDArray[Any]
+    ) -> tuple[Membership, Membership]:
+        """`memberships` of queries and these references, which have squared radii (N, Q) and (M, R)."""
+        resources = Resources.of(self.engine, self.memory_budget)
+        return memberships(queries, query_radii, self.rows, radii, resources=resources, ranks=self.ranks)
 
     def _of_each_rank(self, table: Neighbours, widen: Callable[[Neighbours], Neighbours]) -> Neighbours:
         return self._gathered(widen(table[self.ranks.shard(len(table))]), table.queries, table.excluded)
