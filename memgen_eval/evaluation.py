@@ -31,12 +31,13 @@ from memgen_eval.metrics.novelty import known_distances, measure_novelty, with_n
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.topk import Neighbours
-from memgen_eval.options import NOT_ASKED, NOT_BUILT, Options
+from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Prepared, Reference, for_denoisers, in_unit_range
 from memgen_eval.report import Report
 from memgen_eval.resemblance import cautions
 from memgen_eval.results import Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.runtime import Stages, foreign
+from memgen_eval.spaces.placed import fidelity_in_space
 
 if TYPE_CHECKING:  # its module imports torch
     from memgen_eval.diffusion.measurements import Probe
@@ -250,7 +251,6 @@ def _determining(run: _Run) -> dict[str, str]:
 def _measure(run: _Run) -> Found:
     """Family by family; why one was not measured is noted in `run.skipped`."""
     options, known, skipped = run.options, run.known, run.skipped
-    skipped["fidelity"] = NOT_BUILT if options.wants("fidelity") else NOT_ASKED
     with run.stages.stage("comparing the sets"):
         own = cautions.appearance_of(run.samples)
         warned = cautions.of_sets(run.samples, known.test, known.train, own=own, of_train=known.appearance)
@@ -270,12 +270,13 @@ def _measure(run: _Run) -> Found:
     else:
         skipped |= {"memorization": NOT_ASKED, "verdict": NO_VERDICT}
     novelty = _attempt("novelty", run, lambda: _novelty(run, plain))
+    fidelity = _attempt("fidelity", run, lambda: fidelity_in_space(run.embedder, run.index, notes=run.repeats_note))
     probed = _probe(run)
     return Found(
         memorization=memorization,
         verdict=verdict,
         novelty=novelty,
-        fidelity=None,
+        fidelity=fidelity,
         denoiser=measure_denoiser(probed, seed=options.seed) if probed and options.wants("denoiser") else None,
         gaussian=_attempt("gaussian", run, lambda: _gaussian(run, probed)),
         sigmas=options.sigmas if probed is None else tuple(probed.sigmas.tolist()),

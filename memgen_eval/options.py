@@ -14,7 +14,6 @@ from memgen_eval.metrics.statistics import check_fraction
 from memgen_eval.results import FAMILIES, Curve, figure_kinds
 
 NOT_ASKED = "not asked for"
-NOT_BUILT = "this version does not measure it"
 MAX_SEED = 2**62 - 1  # images have seeds of their own, counted on from it, in 63 bits
 OF_DATA_ALONE = frozenset(
     f"denoiser.{name}"
@@ -114,8 +113,8 @@ def check_measurable(path: str, where: str, *, features: Features = "pixels") ->
     of_denoiser = family == "denoiser" and name != "" and figure not in OF_DATA_ALONE
     if of_denoiser or (family == "gaussian" and figure_kinds().get(figure) is Curve):
         raise InputError(f"{where} needs the model's denoiser, which only Python can give: evaluate(..., denoiser=)")
-    if family == "fidelity":
-        raise InputError(f"{where}: {NOT_BUILT}; leave it out")
+    if family == "fidelity" and name.endswith(("fid", "kid")) and features == PIXELS:
+        raise InputError(f"{where} needs the features of a network: add --features inception, or another one")
     if family == "memorization" and "feature_" in name and features == PIXELS:
         raise InputError(f"{where} needs the features of a network: add --features sscd, or another one")
 

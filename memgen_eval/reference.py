@@ -23,6 +23,7 @@ from memgen_eval.distributed import Ranks
 from memgen_eval.errors import InputError
 from memgen_eval.features.embed import embed, extractor_checksum, unit_rows
 from memgen_eval.features.network_files import Extractor
+from memgen_eval.fidelity.family import Ground
 from memgen_eval.metrics.baseline import MAX_BASELINE, Baseline, Scale, draw_rows, duplicate_tolerance
 from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.data_copying import Partition, partition
@@ -272,6 +273,10 @@ class Prepared:
             return None if test is None else index.search(test, min(2, len(index)))
         excluded = baseline.excluded if rows is None else np.searchsorted(rows, baseline.excluded)
         return index.search(index.rows[excluded], min(2, len(index) - 1), exclude=excluded)
+
+    def ground(self, space: FeatureSpace, key: Hashable, compute: Callable[[], Ground]) -> Ground:
+        """What the fidelity family needs to know of train and test in a space of features; `key` names the rest."""
+        return _keep(self._kept, ("ground", key), compute, bound_to=space.extractor)
 
     def partition(self, space: FeatureSpace) -> Partition | str:
         """Cells of the space of the features, or why there are none."""

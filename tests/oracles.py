@@ -136,3 +136,59 @@ def gaussian_wasserstein(first: NDArray[Any], second: NDArray[Any]) -> float:
     s1, s2 = np.cov(x.T, ddof=0), np.cov(y.T, ddof=0)
     means = float(np.sum((x.mean(axis=0) - y.mean(axis=0)) ** 2))
     return math.sqrt(max(means + float(np.trace(s1 + s2 - 2 * sqrtm(s1 @ s2).real)), 0.0))
+
+
+def in_balls(points: NDArray[Any], centres: NDArray[Any], k: int, *, closed: bool) -> list[list[bool]]:
+    """Which balls, each up to its centre's k-th nearest other one, hold each point, one by one; see `inside`."""
+    radii = []
+    for j, centre in enumerate(centres):
+        own = sorted(squared_distance(centre, other) for i, other in enumerate(centres) if i != j)
+        radii.append(own[k - 1])
+    balls = list(zip(centres, radii, strict=True))
+    return [[inside(squared_distance(point, centre), radius, closed) for centre, radius in balls] for point in points]
+
+
+def inside(squared: Number, squared_radius: Number, closed: bool) -> bool:
+    """Whether a ball holds a point: its border only if it is closed, its centre always."""
+    return squared <= squared_radius if closed else squared < squared_radius or squared == 0
+
+
+def precision(samples: NDArray[Any], references: NDArray[Any], k: int) -> float:
+    """Share of samples in the ball of some reference."""
+    table = in_balls(samples, references, k, closed=True)
+    return sum(any(row) for row in table) / len(table)
+
+
+def density(samples: NDArray[Any], references: NDArray[Any], k: int) -> float:
+    """Balls that hold a sample, mean over samples, over k."""
+    table = in_balls(samples, references, k, closed=False)
+    return sum(sum(row) for row in table) / (k * len(table))
+
+
+def coverage(samples: NDArray[Any], references: NDArray[Any], k: int) -> float:
+    """Share of references whose ball holds some sample."""
+    table = in_balls(samples, references, k, closed=False)
+    return sum(any(column) for column in zip(*table, strict=True)) / len(table[0])
+
+
+def sliced_wasserstein(first: NDArray[Any], second: NDArray[Any], directions: NDArray[np.float64]) -> float:
+    """The root mean square over directions (D, P) of W2, each by sorting one list of numbers."""
+    total = 0.0
+    for direction in directions.T:
+        x = sorted(math.fsum(float(a) * b for a, b in zip(row.ravel(), direction, strict=True)) for row in first)
+        y = sorted(math.fsum(float(a) * b for a, b in zip(row.ravel(), direction, strict=True)) for row in second)
+        total += math.fsum((a - b) ** 2 for a, b in zip(x, y, strict=True)) / len(x)
+    return math.sqrt(total / directions.shape[1])
+
+
+def kernel_distance(first: NDArray[np.float64], second: NDArray[np.float64]) -> float:
+    """The unbiased squared MMD with the kernel ``(x.y / F + 1)^3``, pair by pair."""
+    size, width = first.shape
+
+    def kernel(x: NDArray[np.float64], y: NDArray[np.float64]) -> float:
+        return (float(np.dot(x, y)) / width + 1) ** 3
+
+    pairs = [(i, j) for i in range(size) for j in range(size)]
+    own = math.fsum(kernel(side[i], side[j]) for side in (first, second) for i, j in pairs if i != j)
+    cross = math.fsum(kernel(first[i], second[j]) for i, j in pairs)
+    return own / (size * (size - 1)) - 2 * cross / size**2

@@ -19,7 +19,7 @@ PACKAGES = ("memgen_eval", "reference_models")
 BESIDE = ("benchmarks", "tests")  # in no wheel
 
 LEAVES = {"__version__", "errors", "results"}  # what every room may import
-STAGES = {"data", "features", "neighbours", "diffusion", "metrics"}  # the flow, from images to figures
+STAGES = {"data", "features", "neighbours", "diffusion", "metrics", "fidelity"}  # the flow, from images to figures
 UPSTREAM: dict[str, set[str]] = {
     # leaves
     "errors": set(),
@@ -34,6 +34,7 @@ UPSTREAM: dict[str, set[str]] = {
     "diffusion": {"compute", "distributed", "runtime"},
     "adapters": {"diffusion", "runtime"},
     "metrics": {"compute", "diffusion", "neighbours"},
+    "fidelity": {"compute", "diffusion", "metrics", "neighbours"},
     "resemblance": {"compute", "data", "metrics", "neighbours"},
     "render": {"gates", "report", "shell"},
     # the corridor and its steps
@@ -43,9 +44,10 @@ UPSTREAM: dict[str, set[str]] = {
     "reference": STAGES | {"distributed", "resemblance"},
     "build_report": {"compute", "data", "features", "metrics", "neighbours", "options", "reference", "report"},
     "embedding": {"data", "distributed", "features", "metrics", "neighbours", "options", "reference", "runtime"},
+    "spaces": STAGES | {"compute", "embedding"},
     "evaluation": STAGES
     | {"adapters", "build_report", "compute", "distributed", "embedding", "options", "reference", "report"}
-    | {"resemblance", "runtime"},
+    | {"resemblance", "runtime", "spaces"},
     # the doors
     "shell": set(),
     "doctor": {"compute", "data", "neighbours"},
@@ -69,7 +71,7 @@ UPSTREAM: dict[str, set[str]] = {
 WHEN_CALLED = {"report": {"render"}}  # Report.save and its page: the one way back, inside functions only
 
 NO_TORCH = {"errors", "results", "report", "gates", "metrics", "render"}
-NO_FILES = {"metrics"}
+NO_FILES = {"fidelity", "metrics"}
 FILES = {"glob", "io", "os", "pathlib", "shutil", "tempfile", "zipfile", "PIL", "safetensors"}
 FACTORIES = {"torch.tensor", "torch.as_tensor", "torch.empty", "torch.zeros", "torch.ones", "torch.full"}
 FACTORIES |= {"torch.arange", "torch.linspace", "torch.eye", "torch.rand", "torch.randn"}
@@ -439,6 +441,7 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (against_the_flow, "memgen_eval.metrics.novelty", "from memgen_eval.data.images import Images"),
     (against_the_flow, "memgen_eval.metrics.novelty", "from memgen_eval.report import Report"),
     (against_the_flow, "memgen_eval.metrics.novelty", "from memgen_eval.reference import Prepared"),
+    (against_the_flow, "memgen_eval.fidelity.family", "from memgen_eval.reference import Prepared"),
     (against_the_flow, "memgen_eval.neighbours.search", "from memgen_eval.diffusion.moments import moments"),
     (against_the_flow, "memgen_eval.diffusion.optimal", "from memgen_eval.neighbours.search import mirrored"),
     (against_the_flow, "memgen_eval.compute.engines", "from memgen_eval.neighbours.topk import TopK"),

@@ -90,12 +90,16 @@ def reports() -> list[str]:
             denoiser_batch_size=32,
             sigmas=[0.05, 0.5, 5.0],
         ),
-        evaluated(floats, train=NOISE, quantize=False, value_range=(0, 1), metrics=["memorization", "novelty"]),
+        evaluated(
+            floats, train=NOISE, quantize=False, value_range=(0, 1), metrics=["memorization", "novelty", "fidelity"]
+        ),
         evaluated(NOISE[:2], train=NOISE, test=noise_images(2, 4, SHAPE), metrics="memorization"),
     ]
     with mock.patch("memgen_eval.data.images.IMAGE_BLOCK_VALUES", 192 * 20):  # so that features come in several blocks
         found.append(
-            evaluated(Counting(), train=NOISE, features=means, num_samples=30, batch_size=7, metrics="novelty")
+            evaluated(
+                Counting(), train=NOISE, features=means, num_samples=30, batch_size=7, metrics=["novelty", "fidelity"]
+            )
         )
     with TemporaryDirectory() as name, mock.patch.dict(os.environ, MEMGEN_CACHE=name):
         file = scripted(Path(name) / "net.pt", size=8, mean=(0.5, 0.4, 0.3), std=(1, 1, 1))

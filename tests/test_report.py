@@ -71,7 +71,8 @@ NAMES = {
     "novelty": "distance_quantiles test_distance_quantiles distance_median test_distance_median distance_ratio auc "
     "relative_auc ct relative_ct authenticity test_authenticity",
     "fidelity": "precision recall density coverage fid kid swd test_precision test_recall test_density test_coverage "
-    "test_fid test_kid test_swd gap_precision gap_recall gap_density gap_coverage gap_fid gap_kid gap_swd",
+    "test_fid test_kid test_swd gap_precision gap_recall gap_density gap_coverage gap_fid gap_kid gap_swd "
+    "anchors",
     "denoiser": "error_train error_test relative_error_train relative_error_test generalization_gap gap_train gap_test "
     "gap_path optimal_error_train optimal_error_test identity_residual memorization_index matched_memorization_index "
     "test_memorization_index off_line effective_neighbours effective_neighbours_train collapse_sigma "
@@ -212,7 +213,7 @@ def test_json_is_strict_and_readable() -> None:
 def test_figures_are_all_there_in_order() -> None:
     report = full_report()
     found = dict(report.figures())
-    assert len(found) == len(list(report.figures())) == sum(len(names.split()) for names in NAMES.values()) - 3
+    assert len(found) == len(list(report.figures())) == sum(len(names.split()) for names in NAMES.values()) - 4
     assert [path.split(".")[0] for path in found] == sorted((path.split(".")[0] for path in found), key=FAMILIES.index)
     assert found["novelty.auc"] is report.novelty.auc  # type: ignore[union-attr]
     assert {type(figure) for figure in found.values()} == {Estimate, Curve}

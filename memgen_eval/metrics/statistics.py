@@ -24,13 +24,13 @@ Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]
 
 
-def wilson_interval(share: float, trials: int) -> tuple[float, float]:
-    """Wilson's score interval of a proportion, `trials` > 0 (Wilson 1927). The share need not be of whole counts."""
-    centre = share + Z**2 / (2 * trials)
-    half = Z * math.sqrt(share * (1 - share) / trials + (Z / (2 * trials)) ** 2)
+def wilson_interval(share: float, trials: float, *, quantile: float = Z) -> tuple[float, float]:
+    """Wilson's score interval of a proportion, `trials` > 0 (Wilson 1927). Neither need be of whole counts."""
+    centre = share + quantile**2 / (2 * trials)
+    half = quantile * math.sqrt(share * (1 - share) / trials + (quantile / (2 * trials)) ** 2)
     # rounding leaves bounds of 1e-19 where the formula gives exactly 0 or 1
-    low = 0.0 if share == 0 else (centre - half) / (1 + Z**2 / trials)
-    high = 1.0 if share == 1 else (centre + half) / (1 + Z**2 / trials)
+    low = 0.0 if share == 0 else (centre - half) / (1 + quantile**2 / trials)
+    high = 1.0 if share == 1 else (centre + half) / (1 + quantile**2 / trials)
     return low, high
 
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
-Form = Literal["cdf", "thresholds", "sigmas"]
+Form = Literal["cdf", "thresholds", "sigmas", "points"]
 
 
 @dataclass(frozen=True)
@@ -60,6 +60,17 @@ RATIO = Chart(
     "curve of the samples above that of the {baseline} at small c: that is bad. Without copies the two lie "
     "together. Near c = 1 every image is flagged and the curve says nothing. Copies that were cropped, shifted or "
     "recoloured do not show.",
+)
+
+NOVELTY_FIDELITY = Chart(
+    name="novelty-fidelity",
+    title="Novelty and fidelity",
+    form="points",
+    lines={},
+    y_label="fidelity: precision against train",
+    caption="Samples between the sets that bound them. Towards the training images, at the upper left, is bad: near "
+    "copies. Towards noise, at the lower right, is bad quality. Near the {baseline} is where new images of the same "
+    "kind lie. A place says nothing of a few copies among many samples, and blur moves samples to the left too.",
 )
 
 INDEX = Chart(
@@ -216,6 +227,7 @@ ALIGNMENT = Chart(
 CHARTS: dict[str, tuple[Chart, ...]] = {
     "memorization": (RATIO,),
     "novelty": (DISTANCES,),
+    "fidelity": (NOVELTY_FIDELITY,),
     "denoiser": (INDEX, GAP, GENERALIZATION, ERRORS, RELATIVE_ERRORS, OFF_LINE, NEIGHBOURS, IDENTITY_RESIDUAL),
     "gaussian": (NMSE, COSINES, DISTILLATION, ALIGNMENT),
 }

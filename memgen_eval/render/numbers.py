@@ -24,6 +24,7 @@ _SCALES: dict[Unit, tuple[float, str]] = {
     "number": (1, ""),
     "sigma": (1, ""),
 }
+OF_FEATURES = frozenset({"novelty", "fidelity"})  # families that are measured in the space of the features
 HIDDEN_CATEGORIES = frozenset({"Cc", "Cf", "Cs", "Zl", "Zp"})
 JOINERS = frozenset("\u200c\u200d")  # several scripts cannot be written without these two
 MARKDOWN = re.compile(r"([\\`*_{}\[\]|~#!>])")
@@ -47,9 +48,9 @@ class Shown:
 
 
 def unit_of(path: str, features: str) -> Unit:
-    """The unit of a figure; novelty's distances are in grey levels only where the features are pixels."""
-    unit = CAPTIONS[path].unit
-    return "feature distance" if unit == "distance" and path.startswith("novelty.") and features != "pixels" else unit
+    """The unit of a figure; distances in the space of the features are in grey levels only where these are pixels."""
+    unit, in_space = CAPTIONS[path].unit, path.partition(".")[0] in OF_FEATURES
+    return "feature distance" if unit == "distance" and in_space and features != "pixels" else unit
 
 
 def show(figure: Estimate | Curve, unit: Unit) -> Shown:

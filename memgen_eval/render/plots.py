@@ -10,6 +10,7 @@ import logging
 import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -32,6 +33,13 @@ DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)
 BAND_OPACITY = 0.18
 MOST_MARKERS = 40
 NARROW_RANGE = 30.0  # largest over smallest value; an axis below it needs ticks between the powers of ten
+WIDE_NOVELTY = 5.0  # beyond it novelty is logarithmic from 1
+ANCHORS: dict[str, tuple[Any, ...]] = {
+    "copies": ("training images", INK, "s"),
+    "baseline": ("{baseline}", BASELINE, "o"),
+    "gaussian": ("Gaussian samples", MUTED, "^"),
+    "noise": ("noise", MUTED, "v"),
+}
 WIDEST_RANGE = 1e6  # largest over smallest value on a logarithmic axis; smaller values are cut off
 
 STYLE: dict[Any, Any] = {
@@ -64,32 +72,95 @@ Floats = NDArray[np.float64]
 
 
 def draw(chart: Chart, report: Report) -> str | None:
-    """The chart as an ``<svg>`` element; None where none of its curves was measured."""
+    """The chart as an ``<svg>`` element; None where none of its curves or points was measured."""
     curves = [_measured_curve(report, path) for path in chart.lines]
     measured = [curve for curve in curves if curve is not None]
-    if not measured:
+    points = _points(report) if chart.form == "points" else []
+    if not measured and not points:
         return None
     with _matplotlib(salt=chart.name):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72, layout="constrained")
         axes = figure.subplots()
-        if chart.form == "cdf":
-            _prepare_cdf(axes, measured, in_pixels=report.settings.features == "pixels")
-        elif chart.form == "thresholds":
-            _prepare_thresholds(axes, report.settings.threshold)
-        else:
-            _prepare_sigmas(axes, chart, measured)
         axes.set_ylabel(chart.y_label + (" (log scale)" if chart.log_y else ""))
+        if points:
+            _draw_points(axes, points, baseline_words(report))
+        else:
+            _prepare(axes, chart, report, measured)
         for curve, label, colour, dashes in zip(curves, chart.lines.values(), COLOURS, DASHES, strict=False):
             if curve is not None:
                 style = {"color": colour, "linestyle": dashes, "linewidth": 1.6}
                 _draw_curve(axes, chart, curve, style | {"label": label.format(baseline=baseline_words(report))})
         _draw_marks(axes, chart, report)
-        axes.legend(**LEGENDS[chart.form])
+        if measured:
+            axes.legend(**LEGENDS[chart.form])
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return _inline(stream.getvalue(), chart.title)
+
+
+def _prepare(axes: Axes, chart: Chart, report: Report, measured: list[Curve]) -> None:
+    """Scales and labels of both axes, for these curves."""
+    if chart.form == "cdf":
+        _prepare_cdf(axes, measured, in_pixels=report.settings.features == "pixels")
+    elif chart.form == "thresholds":
+        _prepare_thresholds(axes, report.settings.threshold)
+    else:
+        _prepare_sigmas(axes, chart, measured)
+
+
+@dataclass(frozen=True)
+class _Point:
+    """A set in the plane of novelty and fidelity, and how it is drawn."""
+
+    label: str
+    novelty: Estimate
+    fidelity: Estimate
+    colour: str = MUTED
+    marker: str = "o"
+    offset: tuple[int, int] = (7, 5)
+
+
+def _points(report: Report) -> list[_Point]:
+    """The anchors, then the samples; none where the samples or the anchors were not measured."""
+    novelty, fidelity = (report.figure(path) for path in ("novelty.distance_ratio", "fidelity.precision"))
+    if report.fidelity is None or not isinstance(novelty, Estimate) or not isinstance(fidelity, Estimate):
+        return []
+    points = []
+    for anchor in report.fidelity.anchors:
+        label, colour, marker = ANCHORS[anchor.name]
+        points.append(_Point(label, anchor.novelty, anchor.fidelity, colour, marker))
+    if not points:
+        return []
+    points.append(_Point("samples", novelty, fidelity, SAMPLES, "D", (9, -13)))
+    measured = [point for point in points if None not in (point.novelty.value, point.fidelity.value)]
+    return measured if points[-1] in measured else []
+
+
+def _draw_points(axes: Axes, points: list[_Point], baseline: str) -> None:
+    """Novelty on x, fidelity on y, each with its interval; every point has its name beside it."""
+    axes.set_xlabel(f"novelty: median distance to train over that of {baseline}")
+    for point in points:
+        x, y = point.novelty.value, point.fidelity.value
+        assert x is not None and y is not None
+        errors = [[[value - low], [high - value]] for value, low, high in map(_whole, (point.novelty, point.fidelity))]
+        style: dict[str, Any] = {"color": point.colour, "marker": point.marker, "markersize": 6, "markeredgewidth": 0}
+        axes.errorbar([x], [y], xerr=errors[0], yerr=errors[1], linewidth=1.2, **style)
+        place: dict[str, Any] = {"xycoords": "data", "textcoords": "offset points"}
+        axes.annotate(point.label.format(baseline=baseline), (x, y), point.offset, color=INK, fontsize=9, **place)
+    if max(point.novelty.value or 0 for point in points) > WIDE_NOVELTY:
+        axes.set_xscale("symlog", linthresh=1)
+    left, right = axes.get_xlim()
+    axes.set_xlim(left, right + 0.18 * (right - left))  # room for the name of the last point
+    axes.set_ylim(-0.05, 1.12)
+
+
+def _whole(figure: Estimate) -> tuple[float, float, float]:
+    """Value and interval; the value itself where there is no interval."""
+    assert figure.value is not None
+    low, high = (figure.value if end is None else end for end in (figure.low, figure.high))
+    return figure.value, low, high
 
 
 def _measured_curve(report: Report, path: str) -> Curve | None:

@@ -140,6 +140,19 @@ class Match:
 
 
 @dataclass(frozen=True)
+class Anchor:
+    """A set whose place is known beforehand: its novelty and its fidelity, to read those of samples against.
+
+    `name` is copies, baseline, gaussian or noise; novelty is as `novelty.distance_ratio`, fidelity as
+    `fidelity.precision`.
+    """
+
+    name: str
+    novelty: Estimate
+    fidelity: Estimate
+
+
+@dataclass(frozen=True)
 class Evidence:
     """The counts that the verdict rests on; a baseline image is a test image, or a training image left out of train."""
 

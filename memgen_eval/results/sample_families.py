@@ -5,7 +5,7 @@ Each meaning says what is counted, which way is bad, and what unseen images give
 
 from __future__ import annotations
 
-from memgen_eval.results.figures import Curve, Estimate, Family, Match, family, figure
+from memgen_eval.results.figures import Anchor, Curve, Estimate, Family, Match, family, figure
 
 
 @family
@@ -232,14 +232,15 @@ class Novelty(Family):
 # Name and meaning of the seven measures, each taken against train, against test, and as the difference of both.
 MEASURES = {
     "precision": "Share of samples that lie where the data lie. Low is bad quality; 1 for pure copies too.",
-    "recall": "Share of the data that lie where samples lie. Low is bad: little variety. 1 for pure copies too.",
+    "recall": "Share of the data that lie where samples lie. Low is bad: little variety. "
+    "High for copies and noise too.",
     "density": "Samples around a data point, over the number expected. Low is bad quality; "
     "about 1 for pure copies too.",
     "coverage": "Share of data points with a sample around them. Low is bad: little variety. 1 for pure copies too.",
     "FID": "Frechet distance of feature means and covariances. High is bad quality; too high in small sets.",
     "KID": "Kernel distance of features. 0 for equal distributions, high is bad quality.",
-    "sliced Wasserstein distance": "Wasserstein distance averaged over random projections. 0 for equal sets, "
-    "high is bad quality.",
+    "sliced Wasserstein distance": "Wasserstein distance along random directions, root mean square. 0 for equal sets; "
+    "high is bad quality. Too high in small sets.",
 }
 
 
@@ -262,18 +263,21 @@ class Fidelity(Family):
     coverage: Estimate = figure(*_against("train", "coverage"), beside=("test_coverage", "gap_coverage"))
     fid: Estimate = figure(*_against("train", "FID"), beside=("test_fid", "gap_fid"))
     kid: Estimate = figure(*_against("train", "KID"), beside=("test_kid", "gap_kid"))
-    swd: Estimate = figure(*_against("train", "sliced Wasserstein distance"), beside=("test_swd", "gap_swd"))
+    swd: Estimate = figure(
+        *_against("train", "sliced Wasserstein distance"), unit="distance", beside=("test_swd", "gap_swd")
+    )
     test_precision: Estimate = figure(*_against("test", "precision"))
     test_recall: Estimate = figure(*_against("test", "recall"))
     test_density: Estimate = figure(*_against("test", "density"))
     test_coverage: Estimate = figure(*_against("test", "coverage"))
     test_fid: Estimate = figure(*_against("test", "FID"))
     test_kid: Estimate = figure(*_against("test", "KID"))
-    test_swd: Estimate = figure(*_against("test", "sliced Wasserstein distance"))
+    test_swd: Estimate = figure(*_against("test", "sliced Wasserstein distance"), unit="distance")
     gap_precision: Estimate = figure(*_gap("precision"))
     gap_recall: Estimate = figure(*_gap("recall"))
     gap_density: Estimate = figure(*_gap("density"))
     gap_coverage: Estimate = figure(*_gap("coverage"))
     gap_fid: Estimate = figure(*_gap("FID"))
     gap_kid: Estimate = figure(*_gap("KID"))
-    gap_swd: Estimate = figure(*_gap("sliced Wasserstein distance"))
+    gap_swd: Estimate = figure(*_gap("sliced Wasserstein distance"), unit="distance")
+    anchors: tuple[Anchor, ...]

@@ -15,14 +15,17 @@ from numpy.typing import NDArray
 from made_reports import full_report
 from memgen_eval import Report
 from memgen_eval.diffusion.moments import moments
+from memgen_eval.fidelity.family import NAMES, Ground, Sets, Space, measure_fidelity
 from memgen_eval.metrics.baseline import Baseline, Scale
 from memgen_eval.metrics.copy_rules import CopyRules, repeated
 from memgen_eval.metrics.data_copying import partition
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
 from memgen_eval.metrics.memorization import measure_memorization
 from memgen_eval.metrics.novelty import Distances, measure_novelty
+from memgen_eval.neighbours.index import Index
+from memgen_eval.neighbours.pruning import References
 from memgen_eval.report import dumps
-from memgen_eval.results import Curve, Estimate, Family, Gaussian, Memorization, Novelty, Verdict
+from memgen_eval.results import Curve, Estimate, Family, Fidelity, Gaussian, Memorization, Novelty, Verdict
 from metric_tables import brute_force, copying
 
 Arrays = NDArray[Any]
@@ -41,7 +44,10 @@ def own_figures(family: type[Family]) -> list[str]:
 
 RISES_WITH_COPIES = frozenset(f"memorization.{name}" for name in own_figures(Memorization))
 FALLS_WITH_COPIES = frozenset(f"novelty.{name}" for name in own_figures(Novelty))
-FIGURES = sorted(RISES_WITH_COPIES | FALLS_WITH_COPIES | {"gaussian.wasserstein", "gaussian.subspace_overlap"})
+OF_FIDELITY = frozenset(f"fidelity.{name}" for name in ("precision", "recall", "density", "coverage", "swd"))
+FIGURES = sorted(
+    RISES_WITH_COPIES | FALLS_WITH_COPIES | OF_FIDELITY | {"gaussian.wasserstein", "gaussian.subspace_overlap"}
+)
 
 
 def images(seed: int, num_images: int) -> Arrays:
@@ -94,11 +100,25 @@ def gaussian(samples: Arrays) -> Gaussian:
     return measure_gaussian(sets, train_moments=MOMENTS, grey_levels=255.0, seed=0)
 
 
+def fidelity(samples: Arrays) -> Fidelity:
+    size = min(len(samples), len(TEST))
+    sets = Sets(samples[:size], TEST[:size], TRAIN[:size], TRAIN[150 : 150 + size])
+    space = Space(Index(References.of(TRAIN)), True, SCALE.unit, frozenset(NAMES), seed=0)
+    ground = Ground.of(sets, space, TEST_TABLE.scaled(SCALE.unit).distances[:, 0], list)
+    return measure_fidelity(sets.samples, ground, space)
+
+
 def report(samples: Arrays) -> Report:
     family, verdict = memorization(samples)
-    figures = gaussian(samples) if len(samples) > 1 else None
+    several = len(samples) > 1
     return replace(
-        full_report(), verdict=verdict, memorization=family, novelty=novelty(samples), gaussian=figures, skipped={}
+        full_report(),
+        verdict=verdict,
+        memorization=family,
+        novelty=novelty(samples),
+        fidelity=fidelity(samples) if several else None,
+        gaussian=gaussian(samples) if several else None,
+        skipped={},
     )
 
 
@@ -141,8 +161,10 @@ def test_copies_fresh_samples_and_noise_lie_on_the_right_sides(path: str) -> Non
         assert fresh < some < copies
     elif path in FALLS_WITH_COPIES:
         assert noise >= fresh > some > copies
-    elif path == "gaussian.wasserstein":
+    elif path in ("gaussian.wasserstein", "fidelity.swd"):
         assert noise > 3 * max(fresh, copies)
+    elif path == "fidelity.recall":
+        assert copies > fresh and noise == 1  # the balls of scattered samples are large, and hold all the data
     else:
         assert noise < min(fresh, copies)
 
@@ -171,7 +193,7 @@ SETS: list[tuple[str, Arrays]] = [
 def test_any_samples_give_numbers_or_reasons(samples: Arrays) -> None:
     found = report(samples)
     for path, measured in found.figures():
-        if path.split(".")[0] in ("denoiser", "fidelity"):
+        if path.split(".")[0] == "denoiser":
             continue
         if measured.value is None:
             assert measured.notes and measured.notes[0], path

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from memgen_eval.render.html import render_html
 from memgen_eval.report import Report
 from memgen_eval.results import (
+    Anchor,
     Axis,
     Curve,
     Denoiser,
@@ -163,7 +164,9 @@ def fidelity() -> Fidelity:
     for name, value in values.items():
         parts |= {name: mean(value, value / 30), f"test_{name}": mean(value * 1.02, value / 30)}
         parts[f"gap_{name}"] = mean(-value * 0.02, value / 60)
-    return Fidelity(**parts)
+    places = {"copies": (0.0, 1.0), "baseline": (1.0, 0.69), "gaussian": (1.21, 0.08), "noise": (3.4, 0.0)}
+    anchors = tuple(Anchor(name, mean(x, x / 50), share(y, 0.02)) for name, (x, y) in places.items())
+    return Fidelity(**parts, anchors=anchors)
 
 
 def denoiser() -> Denoiser:

@@ -1,0 +1,72 @@
+"""Sets whose novelty and fidelity bound those of any model: copies, unseen images, Gaussian samples, noise."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.compute.resources import single_thread
+from memgen_eval.compute.rows import dimension, row_blocks
+from memgen_eval.diffusion.moments import FLOAT_ROWS, MAX_DIMENSION
+from memgen_eval.metrics.statistics import bootstrap, percentile_interval, percentile_method
+from memgen_eval.results import GREY_LEVELS, Estimate
+
+NUM_ANCHOR_IMAGES, FEWEST_ANCHOR_IMAGES = 1000, 64
+MOST_VALUES = 2**27  # of all images of an anchor
+NO_MEDIAN = "the median distance of the baseline is 0"
+
+
+def drawn_images(train: NDArray[Any], *, seed: int) -> dict[str, NDArray[np.uint8]]:
+    """Gaussian images, unless a covariance would be too large to speak of, and noise, by the names of their anchors."""
+    gaussian = {"gaussian": gaussian_images(train, seed=seed)} if dimension(train) <= MAX_DIMENSION else {}
+    return gaussian | {"noise": noise_images(train.shape[1:], seed=seed)}
+
+
+def gaussian_images(train: NDArray[Any], *, seed: int) -> NDArray[np.uint8]:
+    """Images (M, ...) of the Gaussian with mean and 1/n covariance of train, rounded and clipped to grey levels.
+
+    ``mean + sum_i w_i (y_i - mean) / sqrt(n)``, w of independent standard normal numbers: no covariance is formed.
+    """
+    count, generator = num_anchor_images(train.shape[1:]), np.random.default_rng((seed, 0))
+    total, drawn, weights = np.zeros(dimension(train)), np.zeros((count, dimension(train))), np.zeros(count)
+    with single_thread():
+        for _, rows in row_blocks(train, FLOAT_ROWS):
+            block = rows.astype(np.float32)
+            own = generator.standard_normal((count, len(rows)), dtype=np.float32)
+            drawn += own @ block
+            weights += own.sum(axis=1, dtype=np.float64)
+            total += block.sum(axis=0, dtype=np.float64)
+    mean = total / len(train)
+    values = mean + (drawn - np.outer(weights, mean)) / math.sqrt(len(train))
+    return np.clip(np.rint(values), 0, GREY_LEVELS).astype(np.uint8).reshape(count, *train.shape[1:])
+
+
+def noise_images(shape: tuple[int, ...], *, seed: int) -> NDArray[np.uint8]:
+    """Images (M, ...) of independent grey levels, all equally likely."""
+    return np.random.default_rng((seed, 1)).integers(0, 256, (num_anchor_images(shape), *shape), dtype=np.uint8)
+
+
+def num_anchor_images(shape: tuple[int, ...]) -> int:
+    """How many images are drawn for an anchor: 1,000, and fewer of large ones."""
+    return max(FEWEST_ANCHOR_IMAGES, min(NUM_ANCHOR_IMAGES, MOST_VALUES // math.prod(shape)))
+
+
+def ratio_of_medians(distances: NDArray[Any], baseline: NDArray[Any], *, seed: int) -> Estimate:
+    """The median of nearest-training distances over that of the baseline, as `novelty.distance_ratio`."""
+    count, middle = min(len(distances), len(baseline)), float(np.median(baseline))
+    if middle == 0:
+        return Estimate.undefined(NO_MEDIAN, count=count)
+    value = float(np.median(distances)) / middle
+    medians = [_medians(side, seed=(seed, number)) for number, side in enumerate((distances, baseline))]
+    if medians[1].min() == 0:
+        return Estimate(value, method="no interval", count=count, notes=(f"{NO_MEDIAN} in resamples",))
+    low, high = percentile_interval(medians[0] / medians[1])
+    return Estimate(value, min(float(low[0]), value), max(float(high[0]), value), percentile_method(), count)
+
+
+def _medians(values: NDArray[Any], *, seed: tuple[int, ...]) -> NDArray[np.float64]:
+    """Medians of resamples, (R, 1)."""
+    return bootstrap(lambda drawn: np.median(values[drawn], keepdims=True), len(values), seed=seed)

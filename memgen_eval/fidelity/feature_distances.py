@@ -1,0 +1,190 @@
+"""FID and KID of features, by torch-fidelity's own functions, with intervals that it does not give.
+
+torch-fidelity is optional, and is imported when it is used. Factorisations run on one thread, so that the threads of a
+machine change no value.
+"""
+
+from __future__ import annotations
+
+import importlib
+import logging
+import math
+import warnings
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.compute.resources import single_thread
+from memgen_eval.fidelity.jackknife import NO_SPREAD, Floats, LeftOut
+from memgen_eval.metrics.statistics import Z
+from memgen_eval.results import Estimate
+
+NEEDS_TORCH_FIDELITY = "needs torch-fidelity, which cannot be imported here: pip install 'memgen-eval[fidelity]'"
+FEWER_IMAGES = "no interval, and far too high: {:,} images have a covariance of {:,} features of lower rank"
+NUM_SUBSETS, SUBSET_SIZE = 100, 1000  # as published
+SMALLEST_EIGENVALUE = 1e-10  # as a share of the largest; smaller ones have no inverse
+SUBSETS_METHOD = "delete-d jackknife over subsets, normal 95 %"
+log = logging.getLogger("memgen_eval")
+
+
+def torch_fidelity() -> Any | None:
+    """The package, with its functions for features; None where it cannot be imported, whatever the reason."""
+    try:
+        with warnings.catch_warnings(action="ignore"):
+            package = importlib.import_module("torch_fidelity")
+            for name in ("metric_fid", "metric_kid"):
+                importlib.import_module(f"torch_fidelity.{name}")
+    except (
+        ImportError,
+        AttributeError,
+        OSError,
+        RuntimeError,
+    ) as error:  # a torchvision of another torch raises the last
+        log.warning("torch-fidelity cannot be imported: %s", str(error).partition("\n")[0])
+        return None
+    return package
+
+
+@dataclass(frozen=True, eq=False)
+class Moved:
+    """FID with its values with one image left out, and the figure extrapolated to infinitely many images."""
+
+    figure: LeftOut
+    extrapolated: float | None
+
+
+class _Law:
+    """Mean (F,) and 1/(n - 1) covariance (F, F) of rows (M, F)."""
+
+    def __init__(self, rows: Floats) -> None:
+        self.mean = rows.mean(axis=0)
+        self.centred = rows - self.mean
+        self.covariance = self.centred.T @ self.centred / max(len(rows) - 1, 1)
+
+    @cached_property
+    def roots(self) -> tuple[Floats, Floats]:
+        """The square root of the covariance, and its inverse on the directions that vary."""
+        values, vectors = np.linalg.eigh(self.covariance)
+        return _power(values, vectors, 0.5), _power(values, vectors, -0.5)
+
+    def squared_to(self, other: _Law, values: Floats) -> float:
+        """The Frechet distance, given the eigenvalues of the product of both covariances."""
+        traces = np.trace(self.covariance) + np.trace(other.covariance)
+        return float(((self.mean - other.mean) ** 2).sum() + traces - 2 * np.sqrt(np.maximum(values, 0)).sum())
+
+
+def _power(values: Floats, vectors: Floats, power: float) -> Floats:
+    some = values > SMALLEST_EIGENVALUE * max(values[-1], 0.0)
+    return np.asarray((vectors[:, some] * values[some] ** power) @ vectors[:, some].T)
+
+
+def frechet(samples: NDArray[Any], references: NDArray[Any], *, package: Any) -> Moved:
+    """The Frechet distance of the Gaussians with both sets' moments [1]_, (M, F) each; 0: equal moments.
+
+    It is too high for finite sets, by about 1/M: compare sets of one size only, or what it is extrapolated to from the
+    sets and their halves [2]_. The values with one image left out are those of the derivative by its weight.
+
+    References
+    ----------
+    .. [1] Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017.
+    .. [2] Chong & Forsyth, "Effectively Unbiased FID and Inception Score", CVPR 2020.
+    """
+    import torch
+
+    functions = package.metric_fid
+    x, y = (np.ascontiguousarray(rows, dtype=np.float64) for rows in (samples, references))
+    with single_thread():
+        moments = [functions.fid_features_to_statistics(torch.from_numpy(rows)) for rows in (x, y)]
+        value = functions.fid_statistics_to_metric(*moments, False)[functions.KEY_METRIC_FID]
+        value = max(float(value), 0.0)
+        if len(x) <= x.shape[1]:
+            return Moved(LeftOut(value, None, None, FEWER_IMAGES.format(len(x), x.shape[1])), None)
+        laws = _Law(x), _Law(y)
+        halves = _of_halves(x, y)
+        whole, influences = _influences(*laws)
+    figure = LeftOut.of_influences(value, *influences)
+    return Moved(figure, None if halves is None else 2 * whole - halves)
+
+
+def _influences(first: _Law, second: _Law) -> tuple[float, tuple[Floats, Floats]]:
+    """The distance, and how much each row of both sets weighs in it: (M,) and (M,).
+
+    With T the optimal map's matrix, the derivative by the covariance S1 is I - T, by S2 it is I - T^-1.
+    """
+    root, inverse = first.roots
+    values, vectors = np.linalg.eigh(root @ second.covariance @ root)
+    to_second = inverse @ _power(values, vectors, 0.5) @ inverse
+    to_first = root @ _power(values, vectors, -0.5) @ root
+    offset = first.mean - second.mean
+    sides = ((first, to_second, offset), (second, to_first, -offset))
+    weights = [
+        2 * law.centred @ shift + np.einsum("ij,ij->i", law.centred - law.centred @ matrix, law.centred)
+        for law, matrix, shift in sides
+    ]
+    return first.squared_to(second, values), (weights[0], weights[1])
+
+
+def _of_halves(x: Floats, y: Floats) -> float | None:
+    """The mean distance of the first halves and of the second ones; None where these are too small."""
+    half = len(x) // 2
+    if half <= x.shape[1]:
+        return None
+    found = []
+    for rows in (slice(0, half), slice(half, 2 * half)):
+        first, second = _Law(x[rows]), _Law(y[rows])
+        root, _ = first.roots
+        found.append(first.squared_to(second, np.linalg.eigvalsh(root @ second.covariance @ root)))
+    return sum(found) / 2
+
+
+@dataclass(frozen=True, eq=False)
+class Subsets:
+    """KID of subsets, (S,), of `size` images each; those of one number are of the same samples always."""
+
+    values: Floats
+    size: int
+
+    def estimate(self, *, count: int, notes: tuple[str, ...]) -> Estimate:
+        """The mean over subsets.
+
+        Its variance is ``s^2 (m / (n - m) + 1 / S)``: s is the spread over S subsets of m of n images, the first part
+        the delete-d jackknife's, the second that of the subsets that were drawn. It is right where the sets differ, and
+        too large where they hardly do, for the kernel distance of equal laws varies less.
+        """
+        spread = float(self.values.std(ddof=1))
+        value = float(self.values.mean())
+        told = (f"{len(self.values)} subsets of {self.size:,} images, spread over them {spread:.3g}", *notes)
+        if spread == 0:
+            return Estimate(value, method="no interval", count=count, notes=(NO_SPREAD, *told))
+        half = Z * spread * math.sqrt(self.size / (count - self.size) + 1 / len(self.values))
+        return Estimate(value, value - half, value + half, SUBSETS_METHOD, count, told)
+
+    def less(self, other: Subsets) -> Subsets:
+        """The difference, subset by subset."""
+        return Subsets(self.values - other.values, self.size)
+
+
+def kernel_subsets(samples: NDArray[Any], references: NDArray[Any], *, package: Any, seed: int) -> Subsets:
+    """The unbiased squared MMD with the kernel ``(x.y / F + 1)^3`` of 100 subsets of (M, F) and (M, F).
+
+    Of 1,000 images each as published, of half of them in sets of fewer than 2,000. 0 in expectation for equal laws,
+    whatever the size; a value may lie below.
+
+    References
+    ----------
+    .. [1] Binkowski, Sutherland, Arbel & Gretton, "Demystifying MMD GANs", ICLR 2018.
+    """
+    import torch
+
+    functions = package.metric_kid
+    size = min(SUBSET_SIZE, len(samples) // 2)
+    x, y = (torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float64)) for rows in (samples, references))
+    seeds = np.random.SeedSequence(seed).generate_state(NUM_SUBSETS)
+    kernel = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None}
+    drawn = {**kernel, "kid_kernel_poly_coef0": 1, "kid_subsets": 1, "kid_subset_size": size, "verbose": False}
+    with single_thread():
+        found = [functions.kid_features_to_metric(x, y, rng_seed=int(one), **drawn) for one in seeds]
+    return Subsets(np.array([one[functions.KEY_METRIC_KID_MEAN] for one in found]), size)

@@ -1,0 +1,129 @@
+"""Precision, recall, density and coverage: sets as unions of balls that reach to the k-th nearest other row.
+
+The balls of precision and recall hold their border, as [1]_ defines them. Those of density and coverage do not, as in
+the code of [2]_, so that density is 1 for a copy of the whole set; but every ball holds what is identical to its
+centre, so that copies of a set with duplicates, whose radii are 0, do not count as strangers.
+
+References
+----------
+.. [1] Kynkaanniemi, Karras, Laine, Lehtinen & Aila, "Improved Precision and Recall Metric for Assessing Generative
+   Models", NeurIPS 2019: precision and recall, k = 3.
+.. [2] Naeem, Oh, Uh, Choi & Yoo, "Reliable Fidelity and Diversity Metrics for Generative Models", ICML 2020: density
+   and coverage, k = 5.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.fidelity.groups import Grouped, Role, num_groups, partitions
+from memgen_eval.fidelity.jackknife import Floats
+from memgen_eval.neighbours.index import Index
+
+NUM_NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
+SHARES = ("precision", "recall", "coverage")
+FEWEST, MOST = min(NUM_NEIGHBOURS.values()), max(NUM_NEIGHBOURS.values())
+
+
+@dataclass(frozen=True, eq=False)
+class Balls:
+    """Rows (M, ...), and the squared distance of each to its K nearest others, nearest first, (M, K)."""
+
+    rows: NDArray[Any]
+    squared: NDArray[Any]
+
+    @staticmethod
+    def of(index: Index) -> Balls:
+        """Up to five neighbours of the rows of an index."""
+        size = len(index)
+        k = min(MOST, size - 1)
+        if k < 1:
+            return Balls(index.rows, np.empty((size, 0)))
+        return Balls(index.rows, index.search(index.rows, k, exclude=np.arange(size)).squared_distances)
+
+    def closed(self, k: int) -> NDArray[Any]:
+        """Squared radii up to the k-th nearest other row, (M, 1)."""
+        return np.ascontiguousarray(self.squared[:, k - 1 : k])
+
+    def open(self, k: int) -> NDArray[Any]:
+        """The largest squared distances below them, (M, 1); 0 for a radius of 0."""
+        radii = self.closed(k)
+        return np.asarray(np.maximum(radii - 1, 0) if radii.dtype.kind == "i" else np.nextafter(radii, 0))
+
+    def radii(self) -> NDArray[Any]:
+        """Those for precision, and those for density and coverage where there are neighbours enough, (M, R)."""
+        return np.hstack([self.closed(FEWEST), *([self.open(MOST)] if self.squared.shape[1] >= MOST else [])])
+
+
+@dataclass(frozen=True, eq=False)
+class Manifold:
+    """A set as a union of balls, whole and in groups; each group has balls of its own, which are larger."""
+
+    whole: Balls
+    groups: tuple[Balls, ...]  # one partition after the other
+
+    @staticmethod
+    def of(index: Index, role: Role) -> Manifold:
+        """The rows of an index, grouped at random."""
+        drawn = partitions(len(index), role, num_groups(len(index)))
+        groups = (index.among(index.rows[rows]) for partition in drawn for rows in partition)
+        return Manifold(Balls.of(index), tuple(map(Balls.of, groups)))
+
+    def __len__(self) -> int:
+        return len(self.whole.rows)
+
+
+def too_few(k: int) -> str:
+    """Why a figure of the k-th neighbour is undefined in small sets."""
+    return f"needs {k + 1} images of each set: balls reach to the {k}th nearest other"
+
+
+def manifold_figures(samples: Manifold, references: Manifold, lender: Index) -> dict[str, Grouped | str]:
+    """The four figures, or why they are undefined.
+
+    precision: share of samples in the ball of some reference. recall: share of references in the ball of some sample.
+    density: number of references' balls that hold a sample, over k, mean over samples; 1 in expectation for equal laws,
+    not limited above. coverage: share of references whose ball holds a sample. A copy of the whole set of references
+    gives 1 in all four if no two of them are equal. `lender` is an index that lends its memory budget and its ranks.
+    """
+    size = min(len(samples), len(references))
+    if size < FEWEST + 1:
+        return {name: too_few(k) for name, k in NUM_NEIGHBOURS.items()}
+    whole, parts = _values(samples.whole, references.whole, lender)
+    groups = [_values(*pair, lender)[0] for pair in zip(samples.groups, references.groups, strict=True)]
+    figures: dict[str, Grouped | str] = {n: too_few(k) for n, k in NUM_NEIGHBOURS.items() if n not in whole}
+    for name, value in whole.items():
+        of_groups = np.array([values[name] for values in groups]).reshape(-1, max(num_groups(len(references)), 1))
+        figures[name] = Grouped(value, of_groups, name in SHARES, parts if name == "density" else None)
+    return figures
+
+
+def _values(samples: Balls, references: Balls, lender: Index) -> tuple[dict[str, float], tuple[Floats, Floats] | None]:
+    """The figures, and what each sample and each reference gives to density, where it is defined."""
+    inside, around = lender.among(references.rows).memberships(samples.rows, samples.closed(FEWEST), references.radii())
+    found = {"precision": float((inside.num_balls[:, 0] > 0).mean()), "recall": float((around.num_balls > 0).mean())}
+    if samples.squared.shape[1] < MOST or inside.num_points.shape[1] < 2:
+        return found, None
+    parts = inside.num_balls[:, 1] / MOST, inside.num_points[:, 1] / MOST * (len(references.rows) / len(samples.rows))
+    density = int(inside.num_balls[:, 1].sum()) / (MOST * len(samples.rows))
+    return found | {"density": density, "coverage": float((inside.num_points[:, 1] > 0).mean())}, parts
+
+
+def precision(points: NDArray[Any], references: Manifold, lender: Index) -> Grouped:
+    """Share of points (N, ...) in the ball of some reference, k = 3."""
+    drawn = partitions(len(points), "samples", num_groups(len(references)))
+    rows = [points[some] for partition in drawn for some in partition]
+    groups = [_share_inside(some, balls, lender) for some, balls in zip(rows, references.groups, strict=True)]
+    of_groups = np.array(groups).reshape(-1, max(num_groups(len(references)), 1))
+    return Grouped(_share_inside(points, references.whole, lender), of_groups, is_share=True)
+
+
+def _share_inside(points: NDArray[Any], references: Balls, lender: Index) -> float:
+    radii = references.closed(FEWEST)
+    no_radii = np.empty((len(points), 0), dtype=radii.dtype)
+    inside, _ = lender.among(references.rows).memberships(points, no_radii, radii)
+    return float((inside.num_balls > 0).mean())

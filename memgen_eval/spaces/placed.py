@@ -1,0 +1,93 @@
+"""The fidelity family of one evaluation, in pixels or in the space of the features."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.compute.rows import dimension
+from memgen_eval.data.images import ImageSet, block_bounds, room
+from memgen_eval.embedding import Embedder
+from memgen_eval.features.embed import embed
+from memgen_eval.features.network_files import Extractor
+from memgen_eval.fidelity.anchors import drawn_images
+from memgen_eval.fidelity.family import AnchorRows, Ground, Sets, Space, measure_fidelity, wanted_names
+from memgen_eval.metrics.baseline import Scale
+from memgen_eval.metrics.gaussian_samples import TOO_FEW, Drawn, ImageRows, match_sets
+from memgen_eval.neighbours.index import Index
+from memgen_eval.results import Fidelity
+
+
+@dataclass(frozen=True, eq=False)
+class Placing:
+    """The sets of one evaluation, and where they are compared.
+
+    Attributes
+    ----------
+    embedder : Embedder
+        It puts sets into the space of the features, which may be pixels.
+    images : Index
+        The training images as they are.
+    """
+
+    embedder: Embedder
+    images: Index
+
+    @property
+    def unit(self) -> float:
+        """From distances in the space to those of a report."""
+        return Scale.of(self.images.rows).unit if self.embedder.extractor is None else 1.0
+
+    def matched(self) -> Sets | None:
+        """Rows of each set, of one number; None where there are too few. They lie in a file beyond 512 MiB each."""
+        given, embedding = self.embedder, self.embedder.embedding
+        repeats = given.samples.survey.repeats
+        samples = embedding.samples[~repeats] if repeats.any() else embedding.samples
+        space = embedding.space
+        sets = match_sets(samples, space.test, space.index.rows, seed=given.options.seed)
+        if sets is None:
+            return None
+        test = None if sets.test is None else _held(sets.test)
+        return Sets(_held(sets.samples), test, _held(sets.train), _held(sets.other_train))
+
+    def anchors(self) -> list[AnchorRows]:
+        """Gaussian images and noise."""
+        train, seed = self.images.rows, self.embedder.options.seed
+        drawn = drawn_images(train, seed=seed)
+        return [AnchorRows(name, *self._placed(images.astype(train.dtype))) for name, images in drawn.items()]
+
+    def _placed(self, images: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.float64]]:
+        """Images in the space, and their distances to the nearest training image, in report units."""
+        given, rows = self.embedder, images
+        if isinstance(given.extractor, Extractor):
+            rows = embed(ImageSet(images, None, {}), given.extractor, argument="anchors", ranks=given.ranks, keep=False)
+        return rows, given.embedding.space.index.search(rows, 1).distances[:, 0] * self.unit
+
+
+def fidelity_in_space(embedder: Embedder, images: Index, *, notes: tuple[str, ...]) -> Fidelity:
+    """The fidelity family; `notes` say what limits the figures of the samples."""
+    options, placing, space = embedder.options, Placing(embedder, images), embedder.embedding.space
+    sets = placing.matched()
+    if sets is None:
+        return Fidelity.undefined(TOO_FEW)
+    wanted = wanted_names(options.wants_figure)
+    where = Space(images, embedder.extractor is None, placing.unit, wanted, options.seed)
+    distances = None if space.baseline is None else space.baseline.distances[:, 0]
+    with embedder.stages.stage("fidelity of unseen images"):
+        key = len(sets.samples), wanted
+        ground = embedder.known.ground(space, key, lambda: Ground.of(sets, where, distances, placing.anchors))
+    with embedder.stages.stage("fidelity"):
+        return measure_fidelity(sets.samples, ground, where, notes=notes)
+
+
+def _held(images: ImageRows) -> NDArray[Any]:
+    """Rows that are searched among many times, in one array."""
+    if not isinstance(images, Drawn):
+        return images
+    found = room(images.shape, images.images.dtype, label="images of one number")
+    for start, stop in block_bounds(len(images), dimension(images.images)):
+        found[start:stop] = images.images[images.rows[start:stop]]
+    return found
