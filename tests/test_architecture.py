@@ -34,7 +34,7 @@ UPSTREAM: dict[str, set[str]] = {
     "diffusion": {"compute", "distributed", "runtime"},
     "adapters": {"diffusion", "runtime"},
     "metrics": {"compute", "diffusion", "neighbours"},
-    "fidelity": {"compute", "diffusion", "metrics", "neighbours"},
+    "fidelity": {"compute", "diffusion", "distributed", "metrics", "neighbours"},
     "resemblance": {"compute", "data", "metrics", "neighbours"},
     "render": {"gates", "report", "shell"},
     # the corridor and its steps

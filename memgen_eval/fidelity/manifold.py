@@ -14,15 +14,17 @@ References
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.fidelity.groups import Grouped, Role, num_groups, partitions
 from memgen_eval.fidelity.jackknife import Floats
 from memgen_eval.neighbours.index import Index
+from memgen_eval.neighbours.topk import Rows
 
 NUM_NEIGHBOURS = {"precision": 3, "recall": 3, "density": 5, "coverage": 5}
 SHARES = ("precision", "recall", "coverage")
@@ -61,20 +63,36 @@ class Balls:
 
 @dataclass(frozen=True, eq=False)
 class Manifold:
-    """A set as a union of balls, whole and in groups; each group has balls of its own, which are larger."""
+    """A set as a union of balls, whole and in groups; each group has balls of its own, which are larger.
+
+    `groups` are those of this rank, one partition after the other.
+    """
 
     whole: Balls
-    groups: tuple[Balls, ...]  # one partition after the other
+    groups: tuple[Balls, ...]
 
     @staticmethod
     def of(index: Index, role: Role) -> Manifold:
         """The rows of an index, grouped at random."""
-        drawn = partitions(len(index), role, num_groups(len(index)))
-        groups = (index.among(index.rows[rows]) for partition in drawn for rows in partition)
+        size, alone = len(index), replace(index, ranks=ALONE)
+        groups = (alone.among(index.rows[rows]) for rows in _own_groups(size, role, size, index.ranks))
         return Manifold(Balls.of(index), tuple(map(Balls.of, groups)))
 
     def __len__(self) -> int:
         return len(self.whole.rows)
+
+
+def _own_groups(size: int, role: Role, num_references: int, ranks: Ranks) -> list[Rows]:
+    """The rows of each group of this rank: of a set of this size, divided as one of the size of the references is."""
+    groups = [rows for partition in partitions(size, role, num_groups(num_references)) for rows in partition]
+    return groups[ranks.shard(len(groups))]
+
+
+def _of_all_ranks(values: list[list[float]], num_figures: int, num_references: int, ranks: Ranks) -> Floats:
+    """Figures of the groups of this rank, as those of all groups, (F, R, G)."""
+    whole = ranks.gather(np.array(values, dtype=np.float64).reshape(len(values), num_figures))
+    count = num_groups(num_references)
+    return np.asarray(whole.T.reshape(num_figures, len(whole) // max(count, 1), count))
 
 
 def too_few(k: int) -> str:
@@ -94,11 +112,12 @@ def manifold_figures(samples: Manifold, references: Manifold, lender: Index) -> 
     if size < FEWEST + 1:
         return {name: too_few(k) for name, k in NUM_NEIGHBOURS.items()}
     whole, parts = _values(samples.whole, references.whole, lender)
-    groups = [_values(*pair, lender)[0] for pair in zip(samples.groups, references.groups, strict=True)]
+    alone = replace(lender, ranks=ALONE)
+    own = [list(_values(*pair, alone)[0].values()) for pair in zip(samples.groups, references.groups, strict=True)]
+    groups = _of_all_ranks(own, len(whole), len(references), lender.ranks)
     figures: dict[str, Grouped | str] = {n: too_few(k) for n, k in NUM_NEIGHBOURS.items() if n not in whole}
-    for name, value in whole.items():
-        of_groups = np.array([values[name] for values in groups]).reshape(-1, max(num_groups(len(references)), 1))
-        figures[name] = Grouped(value, of_groups, name in SHARES, parts if name == "density" else None)
+    for number, (name, value) in enumerate(whole.items()):
+        figures[name] = Grouped(value, groups[number], name in SHARES, parts if name == "density" else None)
     return figures
 
 
@@ -115,11 +134,10 @@ def _values(samples: Balls, references: Balls, lender: Index) -> tuple[dict[str,
 
 def precision(points: NDArray[Any], references: Manifold, lender: Index) -> Grouped:
     """Share of points (N, ...) in the ball of some reference, k = 3."""
-    drawn = partitions(len(points), "samples", num_groups(len(references)))
-    rows = [points[some] for partition in drawn for some in partition]
-    groups = [_share_inside(some, balls, lender) for some, balls in zip(rows, references.groups, strict=True)]
-    of_groups = np.array(groups).reshape(-1, max(num_groups(len(references)), 1))
-    return Grouped(_share_inside(points, references.whole, lender), of_groups, is_share=True)
+    drawn, alone = _own_groups(len(points), "samples", len(references), lender.ranks), replace(lender, ranks=ALONE)
+    own = [[_share_inside(points[rows], balls, alone)] for rows, balls in zip(drawn, references.groups, strict=True)]
+    groups = _of_all_ranks(own, 1, len(references), lender.ranks)
+    return Grouped(_share_inside(points, references.whole, lender), groups[0], is_share=True)
 
 
 def _share_inside(points: NDArray[Any], references: Balls, lender: Index) -> float:

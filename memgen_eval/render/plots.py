@@ -139,7 +139,7 @@ def _points(report: Report) -> list[_Point]:
 
 
 def _draw_points(axes: Axes, points: list[_Point], baseline: str) -> None:
-    """Novelty on x, fidelity on y, each with its interval; every point has its name beside it."""
+    """Novelty on x, fidelity on y, each with its interval; every point has its name."""
     axes.set_xlabel(f"novelty: median distance to train over that of {baseline}")
     for point in points:
         x, y = point.novelty.value, point.fidelity.value

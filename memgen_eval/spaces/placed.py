@@ -77,7 +77,7 @@ def fidelity_in_space(embedder: Embedder, images: Index, *, notes: tuple[str, ..
     where = Space(images, embedder.extractor is None, placing.unit, wanted, options.seed)
     distances = None if space.baseline is None else space.baseline.distances[:, 0]
     with embedder.stages.stage("fidelity of unseen images"):
-        key = len(sets.samples), wanted
+        key = len(sets.samples), wanted, embedder.ranks.rank, embedder.ranks.size  # each rank has its own groups
         ground = embedder.known.ground(space, key, lambda: Ground.of(sets, where, distances, placing.anchors))
     with embedder.stages.stage("fidelity"):
         return measure_fidelity(sets.samples, ground, where, notes=notes)
