@@ -18,7 +18,8 @@ from memgen_eval.compute.resources import unforked_threads
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import Ranks, joined
-from memgen_eval.embedding import Embedder, Opened, opened_extractor
+from memgen_eval.embedding.embedder import Embedder, Opened, opened_extractor
+from memgen_eval.embedding.placing import fidelity_in_space
 from memgen_eval.errors import InputError, RankError, check_count
 from memgen_eval.features.spaces import Features, features_name
 from memgen_eval.metrics.baseline import Scale
@@ -37,7 +38,6 @@ from memgen_eval.report import Report
 from memgen_eval.resemblance import cautions
 from memgen_eval.results import Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.runtime import Stages, foreign
-from memgen_eval.spaces.placed import fidelity_in_space
 
 if TYPE_CHECKING:  # its module imports torch
     from memgen_eval.diffusion.measurements import Probe

@@ -43,11 +43,10 @@ UPSTREAM: dict[str, set[str]] = {
     "options": {"compute", "diffusion", "features", "gates", "metrics", "report"},
     "reference": STAGES | {"distributed", "resemblance"},
     "build_report": {"compute", "data", "features", "metrics", "neighbours", "options", "reference", "report"},
-    "embedding": {"data", "distributed", "features", "metrics", "neighbours", "options", "reference", "runtime"},
-    "spaces": STAGES | {"compute", "embedding"},
+    "embedding": STAGES | {"compute", "distributed", "options", "reference", "runtime"},
     "evaluation": STAGES
-    | {"adapters", "build_report", "compute", "distributed", "embedding", "options", "reference", "report"}
-    | {"resemblance", "runtime", "spaces"},
+    | {"adapters", "build_report", "compute", "distributed", "options", "reference", "report"}
+    | {"embedding", "resemblance", "runtime"},
     # the doors
     "shell": set(),
     "doctor": {"compute", "data", "neighbours"},

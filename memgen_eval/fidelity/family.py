@@ -85,6 +85,11 @@ class Cloud:
         manifold = Manifold.of(space.lender.among(rows), role) if space.wanted & NUM_NEIGHBOURS.keys() else None
         return Cloud(rows, manifold, Slices.of(rows, seed=space.seed) if "swd" in space.wanted else None)
 
+    def as_samples(self, space: Space) -> Cloud:
+        """The same rows in the samples' role."""
+        manifold = None if self.manifold is None else self.manifold.in_role("samples", space.lender)
+        return replace(self, manifold=manifold)
+
 
 @dataclass(frozen=True, eq=False)
 class Compared:
@@ -195,7 +200,7 @@ class Ground:
         """From sets of one size; `distances` are the baseline's to train, `others` makes the anchors that are drawn."""
         train = Cloud.of(sets.train, space, "references")
         test = None if sets.test is None else Cloud.of(sets.test, space, "references")
-        control = Cloud.of(sets.other_train if sets.test is None else sets.test, space, "samples")
+        control = Cloud.of(sets.other_train, space, "samples") if test is None else test.as_samples(space)
         unseen = Compared.of(control, train, space)
         if distances is None or train.manifold is None or isinstance(unseen.figures["precision"], str):
             return Ground(train, test, unseen, ())

@@ -74,12 +74,19 @@ class Manifold:
     @staticmethod
     def of(index: Index, role: Role) -> Manifold:
         """The rows of an index, grouped at random."""
-        size, alone = len(index), replace(index, ranks=ALONE)
-        groups = (alone.among(index.rows[rows]) for rows in _own_groups(size, role, size, index.ranks))
-        return Manifold(Balls.of(index), tuple(map(Balls.of, groups)))
+        return Manifold(Balls.of(index), _grouped(index, role))
+
+    def in_role(self, role: Role, lender: Index) -> Manifold:
+        """The same set, grouped for another role."""
+        return replace(self, groups=_grouped(lender.among(self.whole.rows), role))
 
     def __len__(self) -> int:
         return len(self.whole.rows)
+
+
+def _grouped(index: Index, role: Role) -> tuple[Balls, ...]:
+    size, alone = len(index), replace(index, ranks=ALONE)
+    return tuple(Balls.of(alone.among(index.rows[rows])) for rows in _own_groups(size, role, size, index.ranks))
 
 
 def _own_groups(size: int, role: Role, num_references: int, ranks: Ranks) -> list[Rows]:

@@ -49,12 +49,19 @@ def test_a_mean_has_the_variance_of_a_mean() -> None:
 
 
 def test_groups_of_independent_values_give_the_variance_of_their_mean() -> None:
-    values = np.random.default_rng(0).random(400) < 0.3
-    groups = [[values[rows].mean() for rows in partition] for partition in partitions(400, "samples", 2)]
-    found = Grouped(float(values.mean()), np.array(groups), is_share=True)
-    assert found.variance == pytest.approx(values.var() / 400, rel=0.5)
-    low, high = found.ends(400)
-    assert (low, high) == pytest.approx(wilson_interval(found.value, 400), abs=0.03)
+    """Each estimate has 16 degrees of freedom, so the mean of 60 is known to 5 per cent."""
+    divisions, found = partitions(400, "samples", 2), []
+    for seed in range(60):
+        values = np.random.default_rng(seed).random(400) < 0.3
+        groups = np.array([[values[rows].mean() for rows in partition] for partition in divisions])
+        found.append(Grouped(float(values.mean()), groups, is_share=True).variance)
+    assert np.mean(found) == pytest.approx(0.3 * 0.7 / 400, rel=0.17)
+
+
+def test_a_share_whose_groups_vary_as_a_binomial_has_wilsons_interval() -> None:
+    half = np.sqrt(0.3 * 0.7 / 400)  # the variance of two groups 0.3 -+ half, over their number, is half^2
+    found = Grouped(0.3, np.tile([0.3 - half, 0.3 + half], (16, 1)), is_share=True)
+    assert found.ends(1000) == pytest.approx(wilson_interval(0.3, 400, quantile=2.1199), abs=1e-5)  # Student's, 16
 
 
 def test_every_partition_divides_all_rows_and_roles_differ() -> None:

@@ -165,7 +165,7 @@ def test_the_page_says_why_a_published_threshold_needs_the_baseline() -> None:
 
     opened = published.open_features
     with mock.patch(
-        "memgen_eval.embedding.open_features",
+        "memgen_eval.embedding.embedder.open_features",
         lambda *given, **more: replace(opened(*given, **more), copy_threshold=0.6),
     ):
         report = evaluated(SAMPLES, train=TRAIN, test=TEST, features=directed)

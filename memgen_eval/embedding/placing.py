@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.rows import dimension
 from memgen_eval.data.images import ImageSet, block_bounds, room
-from memgen_eval.embedding import Embedder
+from memgen_eval.embedding.embedder import Embedder
 from memgen_eval.features.embed import embed
 from memgen_eval.features.network_files import Extractor
 from memgen_eval.fidelity.anchors import drawn_images
