@@ -23,6 +23,7 @@ from small_networks import MEAN, STD, Tiny, scripted
 SHAPE = (8, 8, 3)
 TRAIN, TEST, SAMPLES = (noise_images(seed, count, SHAPE) for seed, count in ((0, 90), (1, 50), (2, 70)))
 WHOLE = {"size": 8, "mean": MEAN, "std": STD}
+ANCHORS = 2 * 256  # Gaussian images and noise, two sets
 
 
 @pytest.fixture(autouse=True)
@@ -52,8 +53,8 @@ def net(tmp_path: Path) -> FeatureNet:
 
 def test_nothing_is_computed_twice(net: FeatureNet, computed: Counter[str], cache: Path) -> None:
     first = evaluated(SAMPLES, train=TRAIN, test=TEST, features=net)
-    assert computed == {"samples": 70, "train": 90, "test": 50}
-    assert len(list(cache.iterdir())) == 3
+    assert computed == {"samples": 70, "train": 90, "test": 50, "anchors": ANCHORS}
+    assert len(list(cache.iterdir())) == 5
     computed.clear()
     again = evaluated(SAMPLES, train=TRAIN, test=TEST, features=net)
     assert computed == {} and figures(again) == figures(first)
@@ -64,8 +65,8 @@ def test_nothing_is_computed_twice(net: FeatureNet, computed: Counter[str], cach
 def test_samples_of_a_sampler_are_not_kept(net: FeatureNet, computed: Counter[str], cache: Path) -> None:
     for _ in range(2):
         evaluated(lambda n: SAMPLES[:n], num_samples=64, train=TRAIN, test=TEST, features=net)
-    assert computed == {"samples": 128, "train": 90, "test": 50}
-    assert len(list(cache.iterdir())) == 2
+    assert computed == {"samples": 128, "train": 90, "test": 50, "anchors": ANCHORS}
+    assert len(list(cache.iterdir())) == 4
 
 
 def test_a_file_stands_for_its_images_weights_and_preparation_alone(
@@ -110,7 +111,7 @@ def test_a_damaged_file_is_computed_again(damage: Any, net: FeatureNet, computed
         damage(path)
     computed.clear()
     assert figures(evaluated(SAMPLES, train=TRAIN, features=net)) == figures(first)
-    assert computed == {"samples": 70, "train": 90}
+    assert computed == {"samples": 70, "train": 90, "anchors": ANCHORS}
     computed.clear()
     evaluated(SAMPLES, train=TRAIN, features=net)
     assert computed == {}

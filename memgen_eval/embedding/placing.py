@@ -18,7 +18,7 @@ from memgen_eval.fidelity.family import AnchorRows, Ground, Sets, Space, measure
 from memgen_eval.metrics.baseline import Scale
 from memgen_eval.metrics.gaussian_samples import TOO_FEW, Drawn, ImageRows, match_sets
 from memgen_eval.neighbours.index import Index
-from memgen_eval.results import Fidelity
+from memgen_eval.results import GREY_LEVELS, Fidelity
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +40,11 @@ class Placing:
     def unit(self) -> float:
         """From distances in the space to those of a report."""
         return Scale.of(self.images.rows).unit if self.embedder.extractor is None else 1.0
+
+    @property
+    def value_scale(self) -> float:
+        """From values in the space to those of a report."""
+        return 1 / GREY_LEVELS if self.embedder.extractor is None else 1.0
 
     def matched(self) -> Sets | None:
         """Rows of each set, of one number; None where there are too few. They lie in a file beyond 512 MiB each."""
@@ -63,7 +68,7 @@ class Placing:
         """Images in the space, and their distances to the nearest training image, in report units."""
         given, rows = self.embedder, images
         if isinstance(given.extractor, Extractor):
-            rows = embed(ImageSet(images, None, {}), given.extractor, argument="anchors", ranks=given.ranks, keep=False)
+            rows = embed(ImageSet(images, None, {}), given.extractor, argument="anchors", ranks=given.ranks)
         return rows, given.embedding.space.index.search(rows, 1).distances[:, 0] * self.unit
 
 
@@ -74,7 +79,7 @@ def fidelity_in_space(embedder: Embedder, images: Index, *, notes: tuple[str, ..
     if sets is None:
         return Fidelity.undefined(TOO_FEW)
     wanted = wanted_names(options.wants_figure)
-    where = Space(images, embedder.extractor is None, placing.unit, wanted, options.seed)
+    where = Space(images, embedder.extractor is None, placing.value_scale, wanted, options.seed)
     distances = None if space.baseline is None else space.baseline.distances[:, 0]
     with embedder.stages.stage("fidelity of unseen images"):
         key = len(sets.samples), wanted, embedder.ranks.rank, embedder.ranks.size  # each rank has its own groups

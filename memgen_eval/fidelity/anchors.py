@@ -14,7 +14,7 @@ from memgen_eval.diffusion.moments import FLOAT_ROWS, MAX_DIMENSION
 from memgen_eval.metrics.statistics import bootstrap, percentile_interval, percentile_method
 from memgen_eval.results import GREY_LEVELS, Estimate
 
-NUM_ANCHOR_IMAGES, FEWEST_ANCHOR_IMAGES = 1000, 64
+NUM_ANCHOR_IMAGES, FEWEST_ANCHOR_IMAGES = 256, 64
 MOST_VALUES = 2**27  # of all images of an anchor
 NO_MEDIAN = "the median distance of the baseline is 0"
 
@@ -50,7 +50,7 @@ def noise_images(shape: tuple[int, ...], *, seed: int) -> NDArray[np.uint8]:
 
 
 def num_anchor_images(shape: tuple[int, ...]) -> int:
-    """How many images are drawn for an anchor: 1,000, and fewer of large ones."""
+    """How many images are drawn for an anchor: 256, and fewer of large ones."""
     return max(FEWEST_ANCHOR_IMAGES, min(NUM_ANCHOR_IMAGES, MOST_VALUES // math.prod(shape)))
 
 

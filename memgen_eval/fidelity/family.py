@@ -52,7 +52,7 @@ class Space:
     in_pixels : bool
         Whether rows are images: FID and KID are of features only.
     scale : float
-        From distances in the space to those of a report.
+        From values in the space to those of a report, such as 1/255 for grey levels.
     wanted : frozenset of str
         Which of `NAMES` are measured.
     seed : int
