@@ -83,9 +83,12 @@ def check_image_size(num_values: int, label: str) -> None:
         )
 
 
-def room(shape: tuple[int, ...], dtype: np.dtype[Any], *, label: str) -> NDArray[Any]:
-    """An array to be filled: in memory up to 512 MiB, beyond in a temporary file. Raises InputError if it has none."""
-    if prod(shape) * dtype.itemsize <= IN_MEMORY:
+def room(shape: tuple[int, ...], dtype: np.dtype[Any], *, label: str, most: int | None = None) -> NDArray[Any]:
+    """An array to be filled: in memory up to `most` bytes, or 512 MiB, beyond in a temporary file.
+
+    Raises InputError if there is no room for it.
+    """
+    if prod(shape) * dtype.itemsize <= (IN_MEMORY if most is None else most):
         return np.empty(shape, dtype=dtype)
     return scratch(shape, dtype, label=label)
 

@@ -13,6 +13,7 @@ from memgen_eval.data.images import ImageSet, block_bounds, room
 from memgen_eval.embedding.embedder import Embedder
 from memgen_eval.features.embed import embed
 from memgen_eval.features.network_files import Extractor
+from memgen_eval.features.store import HELD_BYTES
 from memgen_eval.fidelity.anchors import drawn_images
 from memgen_eval.fidelity.family import AnchorRows, Ground, Sets, Space, measure_fidelity, wanted_names
 from memgen_eval.metrics.baseline import Scale
@@ -47,7 +48,7 @@ class Placing:
         return 1 / GREY_LEVELS if self.embedder.extractor is None else 1.0
 
     def matched(self) -> Sets | None:
-        """Rows of each set, of one number; None where there are too few. They lie in a file beyond 512 MiB each."""
+        """Rows of each set, of one number; None where there are too few. They lie in a file beyond 64 MiB each."""
         given, embedding = self.embedder, self.embedder.embedding
         repeats = given.samples.survey.repeats
         samples = embedding.samples[~repeats] if repeats.any() else embedding.samples
@@ -92,7 +93,7 @@ def _held(images: ImageRows) -> NDArray[Any]:
     """Rows that are searched among many times, in one array."""
     if not isinstance(images, Drawn):
         return images
-    found = room(images.shape, images.images.dtype, label="images of one number")
+    found = room(images.shape, images.images.dtype, label="images of one number", most=HELD_BYTES)
     for start, stop in block_bounds(len(images), dimension(images.images)):
         found[start:stop] = images.images[images.rows[start:stop]]
     return found

@@ -10,6 +10,7 @@ import importlib
 import logging
 import math
 import warnings
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -18,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.resources import single_thread
+from memgen_eval.compute.rows import row_blocks
 from memgen_eval.fidelity.jackknife import NO_SPREAD, Floats, LeftOut
 from memgen_eval.metrics.statistics import Z
 from memgen_eval.results import Estimate
@@ -25,6 +27,7 @@ from memgen_eval.results import Estimate
 NEEDS_TORCH_FIDELITY = "needs torch-fidelity, which cannot be imported here: pip install 'memgen-eval[fidelity]'"
 FEWER_IMAGES = "no interval, and far too high: {:,} images have a covariance of {:,} features of lower rank"
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000  # as published
+FEATURE_ROWS = 1024  # that are held as float64
 SMALLEST_EIGENVALUE = 1e-10  # as a share of the largest; smaller ones have no inverse
 SUBSETS_METHOD = "delete-d jackknife over subsets, normal 95 %"
 log = logging.getLogger("memgen_eval")
@@ -57,12 +60,23 @@ class Moved:
 
 
 class _Law:
-    """Mean (F,) and 1/(n - 1) covariance (F, F) of rows (M, F)."""
+    """Mean (F,) and 1/(n - 1) covariance (F, F) of rows (M, F), which are never held as float64 at once."""
 
-    def __init__(self, rows: Floats) -> None:
-        self.mean = rows.mean(axis=0)
-        self.centred = rows - self.mean
-        self.covariance = self.centred.T @ self.centred / max(len(rows) - 1, 1)
+    def __init__(self, rows: NDArray[Any]) -> None:
+        self.rows = rows
+        total = np.zeros(rows.shape[1])
+        for _, block in row_blocks(rows, FEATURE_ROWS):
+            total += block.sum(axis=0, dtype=np.float64)
+        self.mean = total / len(rows)
+        self.covariance: Floats = np.zeros((rows.shape[1], rows.shape[1]))
+        for _, centred in self.centred():
+            self.covariance += centred.T @ centred
+        self.covariance /= max(len(rows) - 1, 1)
+
+    def centred(self) -> Iterator[tuple[int, Floats]]:
+        """Blocks of the rows less their mean, (B, F), each with the index of its first row."""
+        for start, block in row_blocks(self.rows, FEATURE_ROWS):
+            yield start, block.astype(np.float64) - self.mean
 
     @cached_property
     def roots(self) -> tuple[Floats, Floats]:
@@ -74,6 +88,14 @@ class _Law:
         """The Frechet distance, given the eigenvalues of the product of both covariances."""
         traces = np.trace(self.covariance) + np.trace(other.covariance)
         return float(((self.mean - other.mean) ** 2).sum() + traces - 2 * np.sqrt(np.maximum(values, 0)).sum())
+
+    def weights(self, to_other: Floats, offset: Floats) -> Floats:
+        """How much each row weighs in the distance to another law, given the optimal map's matrix, (M,)."""
+        found = np.empty(len(self.rows))
+        for start, centred in self.centred():
+            quadratic = np.einsum("ij,ij->i", centred - centred @ to_other, centred)
+            found[start : start + len(centred)] = 2 * centred @ offset + quadratic
+        return found
 
 
 def _power(values: Floats, vectors: Floats, power: float) -> Floats:
@@ -92,18 +114,15 @@ def frechet(samples: NDArray[Any], references: NDArray[Any], *, package: Any) ->
     .. [1] Heusel et al., "GANs Trained by a Two Time-Scale Update Rule", NeurIPS 2017.
     .. [2] Chong & Forsyth, "Effectively Unbiased FID and Inception Score", CVPR 2020.
     """
-    import torch
-
     functions = package.metric_fid
-    x, y = (np.ascontiguousarray(rows, dtype=np.float64) for rows in (samples, references))
     with single_thread():
-        moments = [functions.fid_features_to_statistics(torch.from_numpy(rows)) for rows in (x, y)]
+        laws = _Law(samples), _Law(references)
+        moments = [{"mu": law.mean, "sigma": law.covariance} for law in laws]
         value = functions.fid_statistics_to_metric(*moments, False)[functions.KEY_METRIC_FID]
         value = max(float(value), 0.0)
-        if len(x) <= x.shape[1]:
-            return Moved(LeftOut(value, None, None, FEWER_IMAGES.format(len(x), x.shape[1])), None)
-        laws = _Law(x), _Law(y)
-        halves = _of_halves(x, y)
+        if len(samples) <= samples.shape[1]:
+            return Moved(LeftOut(value, None, None, FEWER_IMAGES.format(*samples.shape)), None)
+        halves = _of_halves(samples, references)
         whole, influences = _influences(*laws)
     figure = LeftOut.of_influences(value, *influences)
     return Moved(figure, None if halves is None else 2 * whole - halves)
@@ -119,15 +138,11 @@ def _influences(first: _Law, second: _Law) -> tuple[float, tuple[Floats, Floats]
     to_second = inverse @ _power(values, vectors, 0.5) @ inverse
     to_first = root @ _power(values, vectors, -0.5) @ root
     offset = first.mean - second.mean
-    sides = ((first, to_second, offset), (second, to_first, -offset))
-    weights = [
-        2 * law.centred @ shift + np.einsum("ij,ij->i", law.centred - law.centred @ matrix, law.centred)
-        for law, matrix, shift in sides
-    ]
-    return first.squared_to(second, values), (weights[0], weights[1])
+    weights = first.weights(to_second, offset), second.weights(to_first, -offset)
+    return first.squared_to(second, values), weights
 
 
-def _of_halves(x: Floats, y: Floats) -> float | None:
+def _of_halves(x: NDArray[Any], y: NDArray[Any]) -> float | None:
     """The mean distance of the first halves and of the second ones; None where these are too small."""
     half = len(x) // 2
     if half <= x.shape[1]:
@@ -136,7 +151,8 @@ def _of_halves(x: Floats, y: Floats) -> float | None:
     for rows in (slice(0, half), slice(half, 2 * half)):
         first, second = _Law(x[rows]), _Law(y[rows])
         root, _ = first.roots
-        found.append(first.squared_to(second, np.linalg.eigvalsh(root @ second.covariance @ root)))
+        values = np.linalg.eigvalsh(root @ second.covariance @ root)
+        found.append(first.squared_to(second, np.asarray(values, dtype=np.float64)))
     return sum(found) / 2
 
 
@@ -177,14 +193,13 @@ def kernel_subsets(samples: NDArray[Any], references: NDArray[Any], *, package: 
     ----------
     .. [1] Binkowski, Sutherland, Arbel & Gretton, "Demystifying MMD GANs", ICLR 2018.
     """
-    import torch
-
-    functions = package.metric_kid
-    size = min(SUBSET_SIZE, len(samples) // 2)
-    x, y = (torch.from_numpy(np.ascontiguousarray(rows, dtype=np.float64)) for rows in (samples, references))
-    seeds = np.random.SeedSequence(seed).generate_state(NUM_SUBSETS)
+    size, values = min(SUBSET_SIZE, len(samples) // 2), []
     kernel = {"kid_kernel": "poly", "kid_kernel_poly_degree": 3, "kid_kernel_poly_gamma": None}
-    drawn = {**kernel, "kid_kernel_poly_coef0": 1, "kid_subsets": 1, "kid_subset_size": size, "verbose": False}
     with single_thread():
-        found = [functions.kid_features_to_metric(x, y, rng_seed=int(one), **drawn) for one in seeds]
-    return Subsets(np.array([one[functions.KEY_METRIC_KID_MEAN] for one in found]), size)
+        for one in np.random.SeedSequence(seed).generate_state(NUM_SUBSETS):
+            rng = np.random.default_rng(int(one))  # the samples first: the same against every set of references
+            drawn = [
+                rows[rng.choice(len(rows), size, replace=False)].astype(np.float64) for rows in (samples, references)
+            ]
+            values.append(package.metric_kid.kernel_mmd(*drawn, **kernel, kid_kernel_poly_coef0=1))
+    return Subsets(np.array(values), size)

@@ -93,10 +93,10 @@ def test_fewer_images_than_features_have_no_interval() -> None:
 
 
 def drawn(seed: int, size: int) -> list[tuple[Any, Any]]:
-    """The subsets that torch-fidelity draws with our seeds."""
+    """The subsets of both sets, in the order of their seeds."""
     found = []
     for one in np.random.SeedSequence(seed).generate_state(NUM_SUBSETS):
-        rng = np.random.RandomState(int(one))
+        rng = np.random.default_rng(int(one))
         found.append(tuple(rng.choice(500, size, replace=False) for _ in range(2)))
     return found
 
