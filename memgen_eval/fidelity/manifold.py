@@ -14,6 +14,7 @@ References
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -62,6 +63,14 @@ class Balls:
 
 
 @dataclass(frozen=True, eq=False)
+class Group:
+    """Which rows of a set a group has, (m,), and the squared distance of each to its K nearest others there, (m, K)."""
+
+    rows: Rows
+    squared: NDArray[Any]
+
+
+@dataclass(frozen=True, eq=False)
 class Manifold:
     """A set as a union of balls, whole and in groups; each group has balls of its own, which are larger.
 
@@ -69,7 +78,7 @@ class Manifold:
     """
 
     whole: Balls
-    groups: tuple[Balls, ...]
+    groups: tuple[Group, ...]
 
     @staticmethod
     def of(index: Index, role: Role) -> Manifold:
@@ -80,13 +89,18 @@ class Manifold:
         """The same set, grouped for another role."""
         return replace(self, groups=_grouped(lender.among(self.whole.rows), role))
 
+    def parts(self) -> Iterator[Balls]:
+        """The balls of each group; the rows of one are copied at a time."""
+        return (Balls(self.whole.rows[group.rows], group.squared) for group in self.groups)
+
     def __len__(self) -> int:
         return len(self.whole.rows)
 
 
-def _grouped(index: Index, role: Role) -> tuple[Balls, ...]:
+def _grouped(index: Index, role: Role) -> tuple[Group, ...]:
     size, alone = len(index), replace(index, ranks=ALONE)
-    return tuple(Balls.of(alone.among(index.rows[rows])) for rows in _own_groups(size, role, size, index.ranks))
+    own = _own_groups(size, role, size, index.ranks)
+    return tuple(Group(rows, Balls.of(alone.among(index.rows[rows])).squared) for rows in own)
 
 
 def _own_groups(size: int, role: Role, num_references: int, ranks: Ranks) -> list[Rows]:
@@ -120,7 +134,7 @@ def manifold_figures(samples: Manifold, references: Manifold, lender: Index) -> 
         return {name: too_few(k) for name, k in NUM_NEIGHBOURS.items()}
     whole, parts = _values(samples.whole, references.whole, lender)
     alone = replace(lender, ranks=ALONE)
-    own = [list(_values(*pair, alone)[0].values()) for pair in zip(samples.groups, references.groups, strict=True)]
+    own = [list(_values(*pair, alone)[0].values()) for pair in zip(samples.parts(), references.parts(), strict=True)]
     groups = _of_all_ranks(own, len(whole), len(references), lender.ranks)
     figures: dict[str, Grouped | str] = {n: too_few(k) for n, k in NUM_NEIGHBOURS.items() if n not in whole}
     for number, (name, value) in enumerate(whole.items()):
@@ -142,7 +156,7 @@ def _values(samples: Balls, references: Balls, lender: Index) -> tuple[dict[str,
 def precision(points: NDArray[Any], references: Manifold, lender: Index) -> Grouped:
     """Share of points (N, ...) in the ball of some reference, k = 3."""
     drawn, alone = _own_groups(len(points), "samples", len(references), lender.ranks), replace(lender, ranks=ALONE)
-    own = [[_share_inside(points[rows], balls, alone)] for rows, balls in zip(drawn, references.groups, strict=True)]
+    own = [[_share_inside(points[rows], balls, alone)] for rows, balls in zip(drawn, references.parts(), strict=True)]
     groups = _of_all_ranks(own, 1, len(references), lender.ranks)
     return Grouped(_share_inside(points, references.whole, lender), groups[0], is_share=True)
 

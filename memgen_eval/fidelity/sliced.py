@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,7 @@ from memgen_eval.compute.rows import dimension, read_rows
 from memgen_eval.fidelity.jackknife import Floats, LeftOut
 
 NUM_PROJECTIONS = 256
+SLICES_AT_ONCE = 32
 DIRECTION_VALUES = 2**25  # of directions at once
 BLOCK_VALUES = 2**22  # of rows that a thread holds as float64
 
@@ -32,8 +34,12 @@ class Slices:
         width = dimension(rows)
         parts = [coordinates(rows, directions) for directions in random_directions(width, seed=seed)]
         along = np.concatenate(parts, axis=1)
-        order = np.argsort(along, axis=0, kind="stable")
-        return Slices(order.astype(np.int32), np.take_along_axis(along, order, axis=0))
+        order = np.empty(along.shape, dtype=np.int32)
+        for columns in blocks(along.shape[1], SLICES_AT_ONCE):
+            chosen = np.argsort(along[:, columns], axis=0, kind="stable")
+            order[:, columns] = chosen
+            along[:, columns] = np.take_along_axis(along[:, columns], chosen, axis=0)
+        return Slices(order, along)
 
 
 def random_directions(width: int, *, seed: int) -> Iterator[Floats]:
@@ -70,22 +76,28 @@ def sliced_wasserstein(samples: Slices, references: Slices, *, scale: float) -> 
     ----------
     .. [1] Bonneel, Rabin, Peyre & Pfister, "Sliced and Radon Wasserstein Barycenters of Measures", JMIV 51, 2015.
     """
-    x, y = samples.sorted, references.sorted
-    squares = np.square(x - y)
-    value = float(np.sqrt(squares.mean()))
-    if value == 0:
-        nothing = np.zeros(len(x))
-        return LeftOut.of_influences(0.0, nothing, nothing)
-    steps = np.diff(x, axis=0) * (x[1:] + x[:-1] - y[1:] - y[:-1])
-    potentials = np.concatenate([np.zeros((1, x.shape[1])), np.cumsum(steps, axis=0)])
-    factor = scale / (2 * value)
-    of_samples = _in_order(potentials, samples.order)
-    of_references = _in_order(squares - potentials, references.order)  # of a pair, the two add up to its square
-    return LeftOut.of_influences(value * scale, of_samples * factor, of_references * factor)
+    squares = [np.square(x - y).sum() for (_, x), (_, y) in _side_by_side(samples, references)]
+    value = math.sqrt(math.fsum(squares) / samples.sorted.size)
+    of_samples, of_references = np.zeros(len(samples.sorted)), np.zeros(len(references.sorted))
+    if value > 0:
+        for (x_order, x), (y_order, y) in _side_by_side(samples, references):
+            steps = np.diff(x, axis=0) * (x[1:] + x[:-1] - y[1:] - y[:-1])
+            potentials = np.concatenate([np.zeros((1, x.shape[1])), np.cumsum(steps, axis=0)])
+            of_samples += _in_order(potentials, x_order)
+            of_references += _in_order(np.square(x - y) - potentials, y_order)  # of a pair, they add up to its square
+        factor = scale / (2 * value * samples.sorted.shape[1])
+        of_samples, of_references = of_samples * factor, of_references * factor
+    return LeftOut.of_influences(value * scale, of_samples, of_references)
+
+
+def _side_by_side(*sets: Slices) -> Iterator[list[tuple[NDArray[np.int32], Floats]]]:
+    """Orders and sorted coordinates of each set, (M, P) each, some directions at a time."""
+    for columns in blocks(sets[0].sorted.shape[1], SLICES_AT_ONCE):
+        yield [(one.order[:, columns], one.sorted[:, columns]) for one in sets]
 
 
 def _in_order(ranked: Floats, order: NDArray[np.int32]) -> Floats:
-    """The mean over directions of what each image has, given by rank, (M, P) -> (M,)."""
+    """The sum over directions of what each image has, given by rank, (M, P) -> (M,)."""
     own = np.empty_like(ranked)
     np.put_along_axis(own, order, ranked, axis=0)
-    return np.asarray(own.mean(axis=1))
+    return np.asarray(own.sum(axis=1))
