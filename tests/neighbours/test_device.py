@@ -176,6 +176,7 @@ def test_no_gpu_is_said_in_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "gpu", lambda: None)
     with pytest.raises(InputError, match="engine='cuda' needs torch and a GPU that it can use, and finds none"):
         nearest_neighbours(np.zeros((1, 2), np.uint8), np.zeros((3, 2), np.uint8), 1, engine="cuda")
+    assert cuda.usable_device.__wrapped__(np.float32, width=3) is None
 
 
 @pytest.mark.parametrize("budget", [1, 2**20, 2**29, 2**40])

@@ -443,6 +443,12 @@ def test_gpus_that_are_hidden_are_not_looked_for(
     assert not candidates.FAISS_GPU.is_usable(np.dtype(np.float32), 3) and faiss.calls == []
 
 
+def test_without_faiss_nothing_is_asked_of_it(install: Install, monkeypatch: pytest.MonkeyPatch) -> None:
+    faiss = install(Faiss())
+    monkeypatch.setattr(faiss_gpu, "installed", lambda name: False)
+    assert not faiss_gpu.is_usable() and faiss.calls == []
+
+
 @pytest.fixture
 def automatic_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     """Every search is worth a GPU."""
