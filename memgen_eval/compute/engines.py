@@ -30,8 +30,8 @@ ENGINE_VARIABLE = "MEMGEN_ENGINE"
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, that of Windows seen from WSL, AMD's
 _PROBE_QUERIES, _PROBE_REFERENCES = 512, 4096  # the shapes of a search: which library is faster depends on them
 _PROBE_WIDTH = 4096  # the widest rows that are measured
-_PIECE_QUERIES, _PIECE_REFERENCES = 16, 256  # a piece of the probe, which rules out libraries that are
-_HOPELESS = 16  # times slower than the fastest
+_PIECE_QUERIES, _PIECE_REFERENCES = 32, 512  # a piece of the probe, which rules out libraries that are
+_HOPELESS = 8  # times slower than the fastest
 _PROBE_TURNS, _PROBE_SECONDS = 5, 0.1  # the probe ends when it reaches either
 _logger = logging.getLogger("memgen_eval.neighbours")
 

@@ -127,11 +127,11 @@ def test_what_is_hopeless_on_a_piece_is_not_measured_whole(monkeypatch: pytest.M
         return {products.name: slower if products is TORCH else 1.0 for products in candidates}
 
     monkeypatch.setattr(engines, "_seconds", measure)
-    for slower, times in ((16.0, 1), (15.9, 2), (0.5, 2)):
+    for slower, times in ((8.0, 1), (7.9, 2), (0.5, 2)):
         measured.clear()
         chosen = engines._fastest.__wrapped__(("numkong", "torch"), 3072)
         assert chosen is (TORCH if slower < 1 else NUMKONG)
-        assert len(measured) == times and measured[0] == ({"numkong", "torch"}, 16)
+        assert len(measured) == times and measured[0] == ({"numkong", "torch"}, 32)
 
 
 def test_description_names_library_and_version() -> None:
