@@ -38,7 +38,7 @@ ANCHORS: dict[str, tuple[Any, ...]] = {
     "copies": ("training images", INK, "s"),
     "baseline": ("{baseline}", BASELINE, "o"),
     "gaussian": ("Gaussian samples", MUTED, "^"),
-    "noise": ("noise", MUTED, "v"),
+    "noise": ("noise", MUTED, "X"),
 }
 WIDEST_RANGE = 1e6  # largest over smallest value on a logarithmic axis; smaller values are cut off
 
@@ -93,8 +93,7 @@ def draw(chart: Chart, report: Report) -> str | None:
                 style = {"color": colour, "linestyle": dashes, "linewidth": 1.6}
                 _draw_curve(axes, chart, curve, style | {"label": label.format(baseline=baseline_words(report))})
         _draw_marks(axes, chart, report)
-        if measured:
-            axes.legend(**LEGENDS[chart.form])
+        axes.legend(**LEGENDS[chart.form])
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return _inline(stream.getvalue(), chart.title)
@@ -119,7 +118,6 @@ class _Point:
     fidelity: Estimate
     colour: str = MUTED
     marker: str = "o"
-    offset: tuple[int, int] = (7, 5)
 
 
 def _points(report: Report) -> list[_Point]:
@@ -133,27 +131,24 @@ def _points(report: Report) -> list[_Point]:
         points.append(_Point(label, anchor.novelty, anchor.fidelity, colour, marker))
     if not points:
         return []
-    points.append(_Point("samples", novelty, fidelity, SAMPLES, "D", (9, -13)))
+    points.append(_Point("samples", novelty, fidelity, SAMPLES, "D"))
     measured = [point for point in points if None not in (point.novelty.value, point.fidelity.value)]
     return measured if points[-1] in measured else []
 
 
 def _draw_points(axes: Axes, points: list[_Point], baseline: str) -> None:
-    """Novelty on x, fidelity on y, each with its interval; every point has its name."""
+    """Novelty on x, fidelity on y, each with its interval; a legend names them, for points may lie close together."""
     axes.set_xlabel(f"novelty: median distance to train over that of {baseline}")
     for point in points:
         x, y = point.novelty.value, point.fidelity.value
         assert x is not None and y is not None
         errors = [[[value - low], [high - value]] for value, low, high in map(_whole, (point.novelty, point.fidelity))]
+        axes.errorbar([x], [y], xerr=errors[0], yerr=errors[1], color=point.colour, linewidth=1.2, linestyle="none")
         style: dict[str, Any] = {"color": point.colour, "marker": point.marker, "markersize": 6, "markeredgewidth": 0}
-        axes.errorbar([x], [y], xerr=errors[0], yerr=errors[1], linewidth=1.2, **style)
-        place: dict[str, Any] = {"xycoords": "data", "textcoords": "offset points"}
-        axes.annotate(point.label.format(baseline=baseline), (x, y), point.offset, color=INK, fontsize=9, **place)
+        axes.plot([x], [y], linestyle="none", label=point.label.format(baseline=baseline), **style)
     if max(point.novelty.value or 0 for point in points) > WIDE_NOVELTY:
         axes.set_xscale("symlog", linthresh=1)
-    left, right = axes.get_xlim()
-    axes.set_xlim(left, right + 0.18 * (right - left))  # room for the name of the last point
-    axes.set_ylim(-0.05, 1.12)
+    axes.set_ylim(-0.05, 1.05)
 
 
 def _whole(figure: Estimate) -> tuple[float, float, float]:
@@ -263,6 +258,7 @@ def _plain_tick(value: float, _: int | None) -> str:
 
 LEGENDS: dict[str, dict[str, Any]] = {
     "cdf": {"loc": "lower right"},
+    "points": {"loc": "best"},
     "thresholds": {"loc": "upper left"},
     "sigmas": {"loc": "lower left", "bbox_to_anchor": (0, 1.02), "ncols": 2},
 }
