@@ -26,6 +26,7 @@ IMPORTED = (
     "sklearn.cluster",
     "threadpoolctl",
     "torch",
+    "torch_fidelity",
 )
 
 
@@ -50,7 +51,7 @@ def of_features(count: int, width: int, folder: Path) -> Callable[[], Any]:
         if not path.is_file():
             number = count if name != "test" else min(count, 10_000)
             np.save(path, np.random.default_rng(seed).integers(0, 256, (number, 3, 8, 8), dtype=np.uint8))
-    features, metrics = wide_features(width), ["memorization", "novelty"]
+    features, metrics = wide_features(width), ["memorization", "novelty", "fidelity"]
     samples, train, test = (folder / f"{name}.npy" for name in ("samples", "train", "test"))
     return lambda: evaluate(samples, train=train, test=test, features=features, metrics=metrics)
 
