@@ -62,8 +62,9 @@ def test_every_field_is_written_and_no_image() -> None:
 
 
 NAMES = {
-    "memorization": "ratio plain_ratio test_ratio excess ratio_curve test_ratio_curve carlini test_carlini "
-    "carlini_absolute carlini_patch feature_similarity test_feature_similarity feature_threshold "
+    "memorization": "ratio plain_ratio test_ratio excess ratio_curve test_ratio_curve calibrated_threshold "
+    "calibrated_ratio test_calibrated_ratio calibrated_excess calibrated_p_value carlini test_carlini carlini_absolute "
+    "carlini_patch feature_similarity test_feature_similarity feature_threshold "
     "calibrated_feature_similarity feature_p_value feature_margin_threshold calibrated_feature_margin "
     "feature_margin_p_value repetition test_repetition "
     "num_distinct_copied num_near_identical test_num_near_identical largest_compatible_ratio detectable_ratio "

@@ -114,12 +114,13 @@ def copied(neighbours: Neighbours, *, threshold: float) -> Bools:
     return ratio_below(first, second, threshold)
 
 
-def distance_ratios(neighbours: Neighbours) -> NDArray[np.float64]:
-    """``d1 / d2`` of each image, in [0, 1], (N, K >= 2) -> (N,); 0 where ``d1 = 0``.
+def distance_ratios(neighbours: Neighbours, *, squared: bool = False) -> NDArray[np.float64]:
+    """``d1 / d2`` of each image, or its square, in [0, 1], (N, K >= 2) -> (N,); 0 where ``d1 = 0``.
 
-    Where every training image is a duplicate of the first: 0 for a copy, 1 otherwise.
+    Where every training image is a duplicate of the first: 0 for a copy, 1 otherwise. Equal ratios of integers have
+    equal squares, since a quotient is rounded once: a root before it would be rounded too.
     """
-    first, second = neighbours.distances[:, 0], neighbours.distances[:, 1]
+    first, second = (neighbours.squared_distances if squared else neighbours.distances)[:, :2].T
     alone = (neighbours.indices[:, 1] < 0) & ~undefined_ratios(neighbours)
     ratios = np.zeros(len(neighbours))
     np.divide(first, second, out=ratios, where=(first > 0) & ~alone)
@@ -247,6 +248,13 @@ def cosine_similarities(neighbours: Neighbours) -> Floats:
     return cosines
 
 
+def named_samples(hits: Bools) -> tuple[str, ...]:
+    """A note that names the first 100 samples of those that count; none if none does."""
+    found = np.flatnonzero(hits)
+    names = ", ".join(str(i) for i in found[:MOST_LISTED]) + (", ..." if len(found) > MOST_LISTED else "")
+    return (f"samples {names}",) if len(found) else ()
+
+
 def calibrated_share(
     samples: Floats, baseline: Floats, *, largest: float, repeats: Bools | None = None
 ) -> tuple[Estimate, Estimate, Estimate]:
@@ -278,8 +286,6 @@ def calibrated_share(
     num_allowed = int(CALIBRATED_RATE * len(baseline))
     num_above, num_single = int(np.count_nonzero(hits & single)), int(np.count_nonzero(single))
     expected = f"{(num_allowed + 1) / (len(baseline) + 1):.2%} are expected if nothing is copied"
-    found = np.flatnonzero(hits)
-    named = ", ".join(str(i) for i in found[:MOST_LISTED]) + (", ..." if len(found) > MOST_LISTED else "")
-    share = proportion(hits, repeats=repeats, notes=(expected, *((f"samples {named}",) if len(found) else ())))
+    share = proportion(hits, repeats=repeats, notes=(expected, *named_samples(hits)))
     p_value = exceedance_p_value(num_above, num_single, num_allowed, len(baseline))
     return threshold, share, Estimate(p_value, method="exact, of exceedances", count=num_single)

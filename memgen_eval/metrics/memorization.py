@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.metrics.baseline import NO_BASELINE, Baseline, Scale
+from memgen_eval.metrics.calibration import calibrated_figures
 from memgen_eval.metrics.copy_rules import (
     CARLINI_NEIGHBOURS,
     Copying,
@@ -167,7 +168,10 @@ def measure_memorization(
         copies=tuple(flagged_matches[:MAX_COPIES]),
         closest=tuple(matches[i] for i in order[:NUM_CLOSEST]),
     )
-    return family if baseline is None else _with_control(family, baseline, rules.threshold, scale), verdict
+    if baseline is None:
+        return family, verdict
+    calibrated: dict[str, Any] = {**calibrated_figures(samples, baseline)}
+    return _with_control(replace(family, **calibrated), baseline, rules.threshold, scale), verdict
 
 
 def is_of_features(name: str) -> bool:

@@ -6,6 +6,7 @@ import math
 import numbers
 from bisect import bisect_left
 from collections.abc import Callable
+from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,7 +35,18 @@ def wilson_interval(share: float, trials: float, *, quantile: float = Z) -> tupl
     return low, high
 
 
-def proportion(hits: Bools, *, repeats: Bools | None = None, notes: tuple[str, ...] = ()) -> Estimate:
+def simultaneous(num_figures: int) -> tuple[float, str]:
+    """The chance that each of some intervals may miss its figure on one side, so that 95 % of times all hold theirs.
+
+    By Bonferroni. With the words that say so after the name of a method.
+    """
+    words = f"95 % for {num_figures} thresholds at once" if num_figures > 1 else "95 %"
+    return (1 - LEVEL) / (2 * num_figures), words
+
+
+def proportion(
+    hits: Bools, *, repeats: Bools | None = None, notes: tuple[str, ...] = (), num_figures: int = 1
+) -> Estimate:
     """Share of true entries with Wilson's interval.
 
     Parameters
@@ -46,6 +58,8 @@ def proportion(hits: Bools, *, repeats: Bools | None = None, notes: tuple[str, .
         may be one draw that was written several times; `count` is that of the others.
     notes : tuple of str
         What changed or limits the figure.
+    num_figures : int
+        Among how many such shares this one was chosen: the interval is as wide as `simultaneous` asks for.
 
     Returns
     -------
@@ -58,8 +72,27 @@ def proportion(hits: Bools, *, repeats: Bools | None = None, notes: tuple[str, .
     if repeats is not None and repeats.any():
         trials = int(np.count_nonzero(~repeats))
         notes = (*notes, REPEATS.format(len(hits) - trials))
-    low, high = wilson_interval(share, trials)
-    return Estimate(share, low, high, "Wilson 95 %", trials, notes)
+    tail, words = simultaneous(num_figures)
+    quantile = Z if num_figures == 1 else NormalDist().inv_cdf(1 - tail)
+    low, high = wilson_interval(share, trials, quantile=quantile)
+    return Estimate(share, low, high, f"Wilson {words}", trials, notes)
+
+
+def share_below_rank(rank: int, num_values: int, *, num_figures: int = 1) -> Estimate:
+    """The share, of what some values were drawn from, that lies below the value of a rank; the smallest has rank 1.
+
+    Beta distributed with mean ``rank / (num_values + 1)`` whatever they were drawn from; less if values are equal.
+    `num_figures` is as for `proportion`.
+
+    References
+    ----------
+    .. [1] David & Nagaraja, "Order Statistics", 3rd edition, 2003, section 2.3.
+    """
+    from scipy.stats import beta
+
+    tail, words = simultaneous(num_figures)
+    low, high = (float(beta.ppf(end, rank, num_values + 1 - rank)) for end in (tail, 1 - tail))
+    return Estimate(rank / (num_values + 1), low, high, f"beta of the rank, {words}", num_values)
 
 
 def count_estimate(value: int, *, count: int | None = None, notes: tuple[str, ...] = ()) -> Estimate:
@@ -126,17 +159,18 @@ def exceedance_p_value(num_above: int, num_samples: int, num_allowed: int, num_b
     return float(hypergeom.sf(num_above - 1, num_samples + num_baseline, num_samples, num_above + num_allowed))
 
 
-def upper_quantile(values: Floats, rate: float, *, largest: float) -> Estimate:
+def upper_quantile(values: Floats, rate: float, *, largest: float, num_figures: int = 1) -> Estimate:
     """The smallest of the values that at most the share `rate` of them exceeds, with the interval of order statistics.
 
     It holds the quantile of whatever the values were drawn from, of any distribution; it ends at `largest`, beyond
-    which there is none, where too few values were drawn to bound it. Undefined for no values.
+    which there is none, where too few values were drawn to bound it. Undefined for no values. `num_figures` is as for
+    `proportion`.
     """
     from scipy.stats import binom
 
     if len(values) == 0:
         return Estimate.undefined(NO_IMAGES)
-    descending, tail = np.sort(values)[::-1], (1 - LEVEL) / 2
+    descending, (tail, words) = np.sort(values)[::-1], simultaneous(num_figures)
     above = int(rate * len(values))
     high = int(binom.ppf(tail, len(values), rate))  # so many values exceed the quantile, at least
     low = int(binom.isf(tail, len(values), rate))  # at most
@@ -144,7 +178,7 @@ def upper_quantile(values: Floats, rate: float, *, largest: float) -> Estimate:
         float(descending[above]),
         float(descending[min(low, len(values) - 1)]),
         float(descending[high - 1]) if high > 0 else largest,
-        "order statistics 95 %",
+        f"order statistics {words}",
         len(values),
     )
 

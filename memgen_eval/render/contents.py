@@ -18,6 +18,7 @@ COMPARED = {
     "memorization": (
         "ratio",
         "excess",
+        "calibrated_ratio",
         "num_near_identical",
         "carlini",
         "feature_similarity",

@@ -46,6 +46,36 @@ class Memorization(Family):
     test_ratio_curve: Curve = figure(
         "ratio of the baseline against c", "The same curve for baseline images: what chance gives.", unit="share"
     )
+    calibrated_threshold: Estimate = figure(
+        "calibrated threshold of d1/d2",
+        "One of the smallest ratios d1/d2 of the baseline, at most 1 % of the way up: unseen images almost never fall "
+        "below it. The larger it is, the more a copy may differ from its training image and still be seen.",
+    )
+    calibrated_ratio: Estimate = figure(
+        "calibrated memorization ratio",
+        "Share of samples with d1/d2 below the calibrated threshold. It sees copies with noise, small shifts, blur or "
+        "compression, which the rule at c misses. More than unseen images give is bad.",
+        unit="share",
+        beside=("test_calibrated_ratio",),
+    )
+    test_calibrated_ratio: Estimate = figure(
+        "calibrated memorization ratio of unseen images",
+        "The share of unseen images below the calibrated threshold, by its rank among the baseline images.",
+        unit="share",
+    )
+    calibrated_excess: Estimate = figure(
+        "calibrated excess",
+        "Calibrated memorization ratio of the samples minus that of unseen images, in percentage points. About 0 if "
+        "nothing is copied; above 0 is bad.",
+        unit="points",
+        control="0 if nothing is copied",
+    )
+    calibrated_p_value: Estimate = figure(
+        "p-value of the calibrated memorization ratio",
+        "Chance that at least this many samples fall below such a threshold if nothing is copied and samples are "
+        "independent: then they are exchangeable with the baseline images. Near 0 is bad.",
+        control="above 0.05 in 19 of 20 sets without copies",
+    )
     carlini: Estimate = figure(
         "relative distance rule",
         "Share of samples at most half as far from their nearest training image as from their 50 nearest on average "
