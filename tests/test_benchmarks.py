@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import oracles
-from benchmarks import sscd_similarity, summary, truth
+from benchmarks import calibrated_ratio, sscd_similarity, summary, truth
 from benchmarks.data import features, made_sets
 from benchmarks.evaluation_probe import of_features
 from benchmarks.memory_probe import STATUS, watched
@@ -68,6 +68,19 @@ def test_copies_are_disguised_as_their_kinds_say() -> None:
     assert np.array_equal(copies[kinds["exact"]], images[:6])
     assert np.array_equal(copies[kinds["shifted"]][..., 2:], images[6:9, ..., :-2])
     assert np.array_equal(copies[kinds["brightened"]], np.rint(images[9:12] * 1.1))
+
+
+def test_the_calibrated_ratio_is_measured_on_what_its_tables_say() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (3, 3, 32, 32), dtype=np.uint8)
+    for name, disguise in calibrated_ratio.DISGUISES.items():
+        changed = disguise(images)
+        assert (changed.shape, changed.dtype) == (images.shape, images.dtype)
+        assert np.array_equal(changed, images) == (name == "none")
+    noise = calibrated_ratio.noisy(np.full_like(images, 128), 20).astype(float)
+    assert noise.std() == pytest.approx(20, rel=0.05)
+    assert np.array_equal(calibrated_ratio.shifted(images, 2)[..., 2:], images[..., :-2])
+    assert calibrated_ratio.flattened(images, 0.5).std() == pytest.approx(images.std() / 2, rel=0.01)
+    assert calibrated_ratio.spread([0.5, 0.25, 1.0]) == [0.25, 0.5, 1]
 
 
 def test_rows_count_as_right_only_with_the_true_neighbours() -> None:
