@@ -15,7 +15,8 @@ from checking import evaluated
 from conftest import Cifar10, Pixels
 from memgen_eval import Reference, Report, Verdict
 from memgen_eval.data.sources import load_images
-from memgen_eval.metrics.copy_rules import CopyRules, copied
+from memgen_eval.metrics.calibration import calibrate
+from memgen_eval.metrics.copy_rules import CopyRules, copied, distance_ratios
 from memgen_eval.metrics.memorization import copying, search
 from memgen_eval.metrics.verdict import Counted, judge
 from memgen_eval.neighbours.index import Index
@@ -167,13 +168,17 @@ def test_one_copy_among_500_fresh_images_is_named(first: int, cifar10: Cifar10, 
 
 @dataclass(frozen=True, eq=False)
 class Flags:
-    """Flags of all 10,000 test images and of 2,000 altered copies, against all of train; searched once."""
+    """Flags of all 10,000 test images and of 2,000 altered copies, against all of train; searched once.
+
+    `ratios` are squared: of the test images, of those left out, and of 500 copies with noise and 500 shifted ones.
+    """
 
     plain_test: int
     test: Counted
     copies: Counted
     left_out: Counted
     leaked: NDArray[np.bool_]
+    ratios: dict[str, NDArray[np.float64]]
 
 
 @pytest.fixture(scope="module")
@@ -197,12 +202,16 @@ def flags(cifar10: Cifar10, report: Report, data_dir: Path) -> Flags:
         return Counted(copied(one.distinct, threshold=1 / 3), one.near_identical, distances)
 
     left_out, test = known(held.images, held.excluded), known(cifar10.test)
+    noisier = np.rint(originals[:500] + generator.normal(0, 20, (500, 3, 32, 32))).clip(0, 255).astype(np.uint8)
+    shifted = np.concatenate([originals[:500, ..., :1], originals[:500, ..., :-1]], axis=-1)
+    tables = {"test": test, "left out": left_out, "noise": known(noisier), "shift": known(shifted)}
     return Flags(
         plain_test=int(copied(test.plain, threshold=1 / 3).sum()),
         test=counted(test),
         copies=counted(known(noisy)),
         left_out=counted(left_out),
         leaked=replace(held, copying=left_out).leaked,
+        ratios={name: distance_ratios(one.distinct, squared=True) for name, one in tables.items()},
     )
 
 
@@ -251,3 +260,34 @@ def test_fresh_images_are_never_called_copies(flags: Flags) -> None:
         labels.append(verdict_of(samples, chosen(flags.test, second), none, "test images").label)
         labels.append(verdict_of(samples, flags.left_out, flags.leaked, "training images left out").label)
     assert set(labels) == {"no copying found", "undecided"}
+
+
+def calibrated_p_value(samples: NDArray[np.float64], baseline: NDArray[np.float64]) -> float:
+    none, rows = np.zeros(len(samples), dtype=bool), np.arange(len(samples))
+    return calibrate(samples, baseline, repeats=none, nearest=rows).p_value
+
+
+@pytest.mark.parametrize(("kind", "largest"), [("noise", 1e-7), ("shift", 1e-2)])
+def test_one_in_twenty_disguised_copies_stands_out_by_the_calibrated_ratio(
+    kind: str, largest: float, flags: Flags
+) -> None:
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        held_out, fresh = np.split(flags.ratios["test"][generator.permutation(10_000)], 2)
+        copies = flags.ratios[kind][generator.choice(500, 50, replace=False)]
+        samples = np.concatenate([fresh[:950], copies])
+        assert np.mean(copies < 1 / 9) < 0.25  # the published cut
+        for baseline in (held_out, flags.ratios["left out"]):
+            assert calibrated_p_value(samples, baseline) < largest
+
+
+def test_fresh_images_have_calibrated_p_values_as_often_as_these_say(flags: Flags) -> None:
+    """Sets drawn from the same images are alike: the bounds leave room for that."""
+    p_values = []
+    for seed in range(200):
+        samples, held_out = np.split(flags.ratios["test"][np.random.default_rng(seed).permutation(10_000)], 2)
+        baselines = (held_out, flags.ratios["left out"])
+        p_values.append([calibrated_p_value(samples[:1000], baseline) for baseline in baselines])
+    found = np.array(p_values)
+    assert (np.mean(found <= 0.05, axis=0) <= 0.05).all()
+    assert found.min() > 1e-4
