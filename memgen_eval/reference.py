@@ -24,7 +24,7 @@ from memgen_eval.errors import InputError
 from memgen_eval.features.embed import embed, extractor_checksum, unit_rows
 from memgen_eval.features.network_files import Extractor
 from memgen_eval.fidelity.family import Ground
-from memgen_eval.metrics.baseline import MAX_BASELINE, Baseline, Scale, draw_rows, duplicate_tolerance
+from memgen_eval.metrics.baseline import MAX_BASELINE, Baseline, Scale, draw_rows, duplicate_tolerance, near_in_train
 from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.data_copying import Partition, partition
 from memgen_eval.metrics.memorization import copying, search
@@ -220,8 +220,13 @@ class Prepared:
         baseline, plain = self.baseline, self.baseline_neighbours(index)
         if baseline is None or plain is None:
             return None
-        known = _keep(self._kept, ("copying", rules.flip, rules.tolerance), lambda: copying(plain, index, rules))
-        return replace(baseline, copying=known)
+        named = rules.flip, rules.tolerance
+        known = _keep(self._kept, ("copying", *named), lambda: copying(plain, index, rules))
+        found = replace(baseline, copying=known)
+        if not found.holds_many_near_identical:
+            return found
+        in_train = _keep(self._kept, ("near", *named), lambda: near_in_train(index, rules, seed=self.seed))
+        return replace(found, near_in_train=in_train)
 
     def pixel_space(self, index: Index) -> FeatureSpace:
         """The sets as they are."""

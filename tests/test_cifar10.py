@@ -16,7 +16,7 @@ from conftest import Cifar10, Pixels
 from memgen_eval import Reference, Report, Verdict
 from memgen_eval.data.sources import load_images
 from memgen_eval.metrics.calibration import calibrate
-from memgen_eval.metrics.copy_rules import CopyRules, copied, distance_ratios
+from memgen_eval.metrics.copy_rules import CopyRules, Tally, copied, distance_ratios, undefined_ratios
 from memgen_eval.metrics.memorization import copying, search
 from memgen_eval.metrics.verdict import Counted, judge
 from memgen_eval.neighbours.index import Index
@@ -198,8 +198,10 @@ def flags(cifar10: Cifar10, report: Report, data_dir: Path) -> Flags:
         return copying(search(images, index, excluded=excluded), index, rules)
 
     def counted(one: Any) -> Counted:
-        distances = one.nearest.distances[:, 0]
-        return Counted(copied(one.distinct, threshold=1 / 3), one.near_identical, distances)
+        grey_levels = one.closest.distances[:, 0] / np.sqrt(3072)
+        return Counted(
+            copied(one.distinct, threshold=1 / 3), one.near_identical, grey_levels, undefined_ratios(one.distinct)
+        )
 
     left_out, test = known(held.images, held.excluded), known(cifar10.test)
     noisier = np.rint(originals[:500] + generator.normal(0, 20, (500, 3, 32, 32))).clip(0, 255).astype(np.uint8)
@@ -217,19 +219,27 @@ def flags(cifar10: Cifar10, report: Report, data_dir: Path) -> Flags:
 
 def verdict_of(samples: Counted, baseline: Counted, leaked: NDArray[np.bool_], name: str) -> Verdict:
     repeats = np.zeros(len(samples), dtype=bool)
-    return judge(samples, baseline, leaked=leaked, repeats=repeats, first_near_identical=None, name=name)
+    return judge(
+        samples,
+        baseline,
+        leaked=leaked,
+        repeats=repeats,
+        near_in_train=Tally(0, 0),
+        first_near_identical=None,
+        name=name,
+    )
 
 
 def chosen(counted: Counted, rows: NDArray[Any]) -> Counted:
-    return Counted(counted.flagged[rows], counted.near_identical[rows], counted.distances[rows])
+    return Counted(*(part[rows] for part in parts_of(counted)))
+
+
+def parts_of(counted: Counted) -> tuple[NDArray[Any], ...]:
+    return counted.flagged, counted.near_identical, counted.grey_levels, counted.undefined
 
 
 def joined(first: Counted, second: Counted) -> Counted:
-    return Counted(
-        np.concatenate([first.flagged, second.flagged]),
-        np.concatenate([first.near_identical, second.near_identical]),
-        np.concatenate([first.distances, second.distances]),
-    )
+    return Counted(*map(np.concatenate, zip(parts_of(first), parts_of(second), strict=True)))
 
 
 def test_the_baselines_are_as_published(flags: Flags) -> None:

@@ -12,7 +12,7 @@ from sklearn.datasets import load_digits
 from checking import evaluated
 from conftest import Pixels, noise_images
 from memgen_eval import Report, Verdict
-from memgen_eval.metrics.copy_rules import copied
+from memgen_eval.metrics.copy_rules import Tally, copied, undefined_ratios
 from memgen_eval.metrics.verdict import Counted, judge
 from memgen_eval.neighbours.topk import Neighbours
 
@@ -27,7 +27,7 @@ def squared_distances(first: NDArray[Any], second: NDArray[Any]) -> Squares:
     return np.rint((x**2).sum(1)[:, None] + (y**2).sum(1) - 2 * x @ y.T).astype(np.int64)
 
 
-def counted(to_train: Squares, among_train: Squares, tolerance: float) -> Counted:
+def counted(to_train: Squares, among_train: Squares, tolerance: float, num_values: int) -> Counted:
     """The two flags of each image, from its distances to all training images and those among them."""
     nearest = to_train.argmin(axis=1)
     first = to_train[np.arange(len(to_train)), nearest]
@@ -37,19 +37,26 @@ def counted(to_train: Squares, among_train: Squares, tolerance: float) -> Counte
     table = Neighbours(
         np.stack([first, others[np.arange(len(others)), second]], axis=1), np.stack([nearest, second], axis=1)
     )
-    return Counted(copied(table, threshold=1 / 3), first <= tolerance**2, table.distances[:, 0])
+    grey_levels = table.distances[:, 0] / np.sqrt(num_values)
+    return Counted(copied(table, threshold=1 / 3), first <= tolerance**2, grey_levels, undefined_ratios(table))
 
 
 def own_tolerance(among_train: Squares) -> float:
     return float(np.median(np.sqrt(np.partition(among_train, 5, axis=1)[:, 5]))) / 4
 
 
-def verdict_of(samples: Counted, baseline: Counted, leaked: NDArray[np.bool_]) -> Verdict:
+def near_in_train(among_train: Squares, tolerance: float) -> Tally:
+    nearest = (among_train + np.diag(np.full(len(among_train), 2**30))).min(axis=1)
+    return Tally(int((nearest <= tolerance**2).sum()), len(among_train))
+
+
+def verdict_of(samples: Counted, baseline: Counted, leaked: NDArray[np.bool_], among: Tally) -> Verdict:
     return judge(
         samples,
         baseline,
         leaked=leaked,
         repeats=np.zeros(len(samples), dtype=bool),
+        near_in_train=among,
         first_near_identical=None,
         name="test images",
     )
@@ -65,9 +72,9 @@ def test_fresh_synthetic_sets_are_never_called_copies(dimension: int) -> None:
         train, samples, test = np.split(drawn, [800, 1200])
         among = squared_distances(train, train)
         tolerance = own_tolerance(among)
-        flags = [counted(squared_distances(images, train), among, tolerance) for images in (samples, test)]
+        flags = [counted(squared_distances(images, train), among, tolerance, dimension) for images in (samples, test)]
         leaked = squared_distances(test, train).min(axis=1) == 0
-        labels.append(verdict_of(*flags, leaked).label)
+        labels.append(verdict_of(*flags, leaked, near_in_train(among, tolerance)).label)
         shares.append(flags[0].num_flagged / 400)
     assert "copies" not in labels
     assert labels.count("no copying found") > 60
@@ -85,8 +92,9 @@ def test_fresh_digits_are_never_called_copies() -> None:
         train, samples, test = np.split(np.random.default_rng(seed).permutation(len(digits))[:1400], [600, 1000])
         among = table[np.ix_(train, train)]
         tolerance = own_tolerance(plain[np.ix_(train[:200], train)])
-        flags = [counted(table[np.ix_(rows, train)], among, tolerance) for rows in (samples, test)]
-        labels.append(verdict_of(*flags, table[np.ix_(test, train)].min(axis=1) == 0).label)
+        flags = [counted(table[np.ix_(rows, train)], among, tolerance, 64) for rows in (samples, test)]
+        leaked = table[np.ix_(test, train)].min(axis=1) == 0
+        labels.append(verdict_of(*flags, leaked, near_in_train(among, tolerance)).label)
     assert "copies" not in labels
     assert labels.count("no copying found") > 300
 
@@ -132,6 +140,28 @@ def test_a_test_set_equal_to_train_never_acquits() -> None:
     assert label(evaluated(with_copies(0), train=TRAIN, test=one_in_a_hundred, metrics="memorization")) == (
         "no copying found"
     )
+
+
+@pytest.mark.parametrize("noise", [1, 3])
+def test_altered_training_images_in_the_test_set_do_not_acquit_altered_copies(noise: int) -> None:
+    """A twentieth of the test set, and as many samples: the same alteration of other training images."""
+    altered = np.clip(TRAIN.astype(int) + np.random.default_rng(5).integers(-noise, noise + 1, TRAIN.shape), 0, 255)
+    test, samples = TEST.copy(), noise_images(2, 500, SHAPE)
+    test[:20], samples[:25] = altered[:20], altered[100:125]
+    report = evaluated(samples, train=TRAIN, test=test, metrics="memorization")
+    assert label(report) == "undecided" and report.verdict is not None
+    assert "20 of 400 test images are near-identical to training images, as 0 of 800" in report.verdict.sentence
+    whole = evaluated(altered[400:], train=TRAIN, test=altered[:400], metrics="memorization")
+    assert label(whole) == "undecided"
+
+
+@pytest.mark.parametrize("count", [1, 300])
+def test_one_training_image_acquits_nobody(count: int) -> None:
+    train = np.repeat(TRAIN[:1], count, axis=0)
+    samples = np.clip(train[:1] + np.random.default_rng(0).integers(-1, 2, (400, *SHAPE)), 0, 255).astype(np.uint8)
+    report = evaluated(samples, train=train, test=TEST, metrics="memorization")
+    assert label(report) == "undecided" and report.verdict is not None
+    assert "no two distinct training images" in report.verdict.sentence
 
 
 def test_a_training_set_with_near_duplicates_and_no_test_set_does_not_acquit_copies() -> None:

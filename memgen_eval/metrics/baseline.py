@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.metrics.copy_rules import Copying
+from memgen_eval.metrics.copy_rules import NOTHING_COUNTED, Copying, CopyRules, Tally
+from memgen_eval.metrics.verdict import MAX_LEAKED_SHARE
 from memgen_eval.neighbours.index import Index
 from memgen_eval.results import GREY_LEVELS
 
@@ -41,6 +42,8 @@ class Baseline:
         How many images were left out, and why.
     copying : Copying or None
         Their training neighbours, once these are known.
+    near_in_train : Tally
+        Training images that are near-identical to another one; counted for a test set with many that are.
     """
 
     images: NDArray[Any]
@@ -50,12 +53,19 @@ class Baseline:
     setting: str
     notes: tuple[str, ...] = ()
     copying: Copying | None = None
+    near_in_train: Tally = NOTHING_COUNTED
 
     @property
     def leaked(self) -> Bools:
         """Whether the training set holds each image all the same, (m,)."""
         assert self.copying is not None
         return self.copying.identical if self.excluded is None else self.copying.near_identical
+
+    @property
+    def holds_many_near_identical(self) -> bool:
+        """Whether so many test images are near-identical to training images that it is asked how many of these are."""
+        near = 0 if self.copying is None else np.count_nonzero(self.copying.near_identical)
+        return self.excluded is None and bool(near > MAX_LEAKED_SHARE * len(self.rows))
 
     @property
     def leak(self) -> str:
@@ -96,3 +106,12 @@ def duplicate_tolerance(distinct: Index, *, seed: int) -> float:
     k = min(TOLERANCE_NEIGHBOUR, len(distinct) - 1)
     table = distinct.search(distinct.rows[rows], k, exclude=rows)
     return TOLERANCE_SHARE * float(np.median(table.distances[:, -1]))
+
+
+def near_in_train(index: Index, rules: CopyRules, *, seed: int) -> Tally:
+    """Training images within the duplicate tolerance of another one, in either orientation, of 1,000 drawn."""
+    rows = draw_rows(len(index), TOLERANCE_IMAGES, seed=seed)
+    if len(index) < 2:
+        return Tally(0, len(rows))
+    table = index.search(index.rows[rows], 1, exclude=rows, flip=True)
+    return Tally(int(np.count_nonzero(table.squared_distances[:, 0] <= rules.tolerance**2)), len(rows))

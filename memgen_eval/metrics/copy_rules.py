@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from fractions import Fraction
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -51,6 +51,16 @@ class CopyRules:
     threshold: float
     tolerance: float
     flip: bool
+
+
+class Tally(NamedTuple):
+    """How many of some images have a property."""
+
+    found: int
+    images: int
+
+
+NOTHING_COUNTED = Tally(0, 0)
 
 
 @dataclass(frozen=True, eq=False)

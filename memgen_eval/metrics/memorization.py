@@ -12,6 +12,7 @@ from memgen_eval.metrics.baseline import NO_BASELINE, Baseline, Scale
 from memgen_eval.metrics.calibration import calibrated_figures
 from memgen_eval.metrics.copy_rules import (
     CARLINI_NEIGHBOURS,
+    NOTHING_COUNTED,
     Copying,
     CopyRules,
     calibrated_share,
@@ -23,6 +24,7 @@ from memgen_eval.metrics.copy_rules import (
     memorization_ratio,
     ratio_curve,
     repeated,
+    undefined_ratios,
 )
 from memgen_eval.metrics.statistics import count_estimate, permutation, proportion, proportion_difference
 from memgen_eval.metrics.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio
@@ -250,10 +252,11 @@ def _beside_unseen(threshold: float, share: Estimate, unseen: Estimate, name: st
     return (f"the published threshold {threshold:g} alone says nothing: {passed}, which cannot have been copied",)
 
 
-def _counted(known: Copying, rules: CopyRules) -> Counted:
+def _counted(known: Copying, rules: CopyRules, scale: Scale) -> Counted:
     """What the verdict counts of a set."""
     flagged = copied(known.distinct, threshold=rules.threshold)
-    return Counted(flagged, known.near_identical, known.closest.distances[:, 0])
+    grey_levels = known.closest.distances[:, 0] * scale.grey
+    return Counted(flagged, known.near_identical, grey_levels, undefined_ratios(known.distinct))
 
 
 def _verdict(
@@ -261,15 +264,15 @@ def _verdict(
 ) -> Verdict:
     near = np.flatnonzero(samples.near_identical)[:1]  # in either orientation, whatever `nearest` holds
     first = _matches(samples.closest[near], samples.distinct[near], near, scale)
-    leaked = np.zeros(0, dtype=bool)
-    base = Counted(leaked, leaked, np.zeros(0))
+    base, leaked = Counted.none(), np.zeros(0, dtype=bool)
     if baseline is not None and baseline.copying is not None:
-        base, leaked = _counted(baseline.copying, rules), baseline.leaked
+        base, leaked = _counted(baseline.copying, rules, scale), baseline.leaked
     return judge(
-        _counted(samples, rules),
+        _counted(samples, rules, scale),
         base,
         leaked=leaked,
         repeats=samples.repeats,
+        near_in_train=NOTHING_COUNTED if baseline is None else baseline.near_in_train,
         cautions=cautions,
         first_near_identical=first[0] if first else None,
         name="baseline images" if baseline is None else baseline.name,

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.errors import p_text
+from memgen_eval.metrics.copy_rules import Tally
 from memgen_eval.metrics.statistics import (
     clopper_pearson_upper,
     fisher_greater,
@@ -20,6 +21,8 @@ COPIES_P_VALUE = 1e-5  # the interval of the excess would cry copy in 2 to 7 % o
 ACQUITTAL_P_VALUE = 0.05
 MIN_IMAGES = 300
 MAX_LEAKED_SHARE = 0.01
+UNFAIR_P_VALUE = 0.001
+WITHIN_ROUNDING = 0.5  # grey levels: nearer than this an image is a training image that was stored and read again
 POWER = 0.9
 VISIBLE = "speaks of copies that the ratio rule sees"
 CAUTIONED = "the images may have been read wrongly, or are unlike the training set (see the cautions)"
@@ -30,15 +33,41 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True, eq=False)
 class Counted:
-    """Of one set, (N,) each: copied by the ratio rule; within the duplicate tolerance of a training image; how far."""
+    """What is counted of one set, by image.
+
+    Attributes
+    ----------
+    flagged : bool, (N,)
+        Copied by the ratio rule.
+    near_identical : bool, (N,)
+        Within the duplicate tolerance of a training image.
+    grey_levels : float64, (N,)
+        The distance to the nearest training image, root mean square.
+    undefined : bool, (N,)
+        Without a training image that does not duplicate the nearest: the ratio rule says nothing.
+    """
 
     flagged: Bools
     near_identical: Bools
-    distances: Floats
+    grey_levels: Floats
+    undefined: Bools
+
+    @classmethod
+    def none(cls) -> Counted:
+        """No images."""
+        nothing = np.zeros(0, dtype=bool)
+        return cls(nothing, nothing, np.zeros(0), nothing)
 
     def without(self, left_out: Bools) -> Counted:
         """The same without some of the images."""
-        return Counted(self.flagged[~left_out], self.near_identical[~left_out], self.distances[~left_out])
+        kept = ~left_out
+        return Counted(self.flagged[kept], self.near_identical[kept], self.grey_levels[kept], self.undefined[kept])
+
+    @property
+    def identical(self) -> Bools:
+        """Those that a training image would become if it were stored and read again, (N,)."""
+        within: Bools = self.grey_levels <= WITHIN_ROUNDING
+        return within
 
     @property
     def num_flagged(self) -> int:
@@ -65,6 +94,7 @@ def judge(
     *,
     leaked: Bools,
     repeats: Bools,
+    near_in_train: Tally,
     first_near_identical: Match | None,
     name: str,
     cautions: tuple[str, ...] = (),
@@ -73,20 +103,24 @@ def judge(
 
     ``copies`` if Fisher's exact one-sided test of flagged samples against flagged baseline images gives p <= 1e-5;
     samples that repeat an earlier one exactly count once in every test.
-    ``no copying found`` if, with the leaked baseline images left out, p > 0.05, at least 300 distinct samples were
-    seen, and no sample is within the duplicate tolerance of a training image, or no nearer and no more often than
-    unseen images are (their share above 0, Fisher p > 0.05): an identical sample is never passed over. Not available
-    where more than 1 % of the baseline leaked, where fewer than 300 of it remain, or where there are cautions. Else
-    ``undecided``.
+    ``no copying found`` if, with the leaked baseline images left out, p > 0.05; at least 300 distinct samples were
+    seen; and no sample is within the duplicate tolerance of a training image, or no more often than unseen images are
+    (their share above 0, Fisher p > 0.05) and none to within rounding: a copy in plain sight is never passed over.
+    Not available where more than 1 % of the baseline leaked; where more than 1 % of it is near-identical to training
+    images, and more often than training images are to each other (Fisher p <= 0.001): altered training images in a test
+    set excuse the same in the samples; where fewer than 300 of it remain; where most samples have no two distinct
+    training images to compare; or where there are cautions. Else ``undecided``.
 
     Parameters
     ----------
     samples, baseline : Counted, (N,) and (m,)
-        Flags of both sets.
+        What is counted of both sets.
     leaked : bool, (m,)
         Baseline images that the training set holds: they cannot acquit anyone.
     repeats : bool, (N,)
         Samples that repeat an earlier sample exactly.
+    near_in_train : Tally
+        Training images that are near-identical to another one, of some of them.
     first_near_identical : Match or None
         The first sample that is a training image to within noise.
     name : str
@@ -109,32 +143,44 @@ def judge(
         p_value_without_leaks=clean_p_value,
         first_near_identical=first_near_identical,
     )
-    doubts = [CAUTIONED] * bool(cautions) + _doubts(distinct, clean, evidence, name)
+    doubts = [CAUTIONED] * bool(cautions)
+    doubts += _doubts(distinct, clean, evidence, name) + _unfair(baseline, near_in_train, evidence, name)
     label: Label = "copies" if p_value <= COPIES_P_VALUE else "undecided" if doubts else "no copying found"
     return Verdict(label, _sentence(label, p_value, evidence, doubts, name), p_value, evidence)
 
 
 def _doubts(samples: Counted, clean: Counted, evidence: Evidence, name: str) -> list[str]:
-    """Why `no copying found` cannot be said; empty if it can."""
-    doubts = []
-    p_value, leaks = evidence.p_value_without_leaks, evidence.num_baseline_leaks
+    """Why `no copying found` cannot be said of the samples; empty if it can."""
+    doubts, p_value = [], evidence.p_value_without_leaks
     if p_value is not None and p_value <= ACQUITTAL_P_VALUE:
         doubts.append(f"flagged samples are more frequent than flagged {name} ({p_text(p_value)})")
-    if evidence.num_distinct_samples < MIN_IMAGES:
-        doubts.append(f"only {_images(evidence.num_distinct_samples, 'distinct sample')} seen, {MIN_IMAGES} are needed")
-    if leaks > MAX_LEAKED_SHARE * evidence.num_baseline:
-        doubts.append(f"{leaks:,} of {evidence.num_baseline:,} {name} are in the training set too")
+    if len(samples) < MIN_IMAGES:
+        doubts.append(f"only {_images(len(samples), 'distinct sample')} seen, {MIN_IMAGES} are needed")
     if len(clean) < MIN_IMAGES:
         doubts.append(f"the baseline holds only {len(clean):,} usable {name}, {MIN_IMAGES} are needed")
+    if 2 * np.count_nonzero(samples.undefined) > len(samples):
+        doubts.append("most samples have no two distinct training images to be compared with")
     if samples.num_near_identical and not _as_unseen_images(samples, clean):
         are = "sample is a training image" if evidence.num_near_identical == 1 else "samples are training images"
         doubts.append(f"{evidence.num_near_identical:,} {are} to within noise")
     return doubts
 
 
+def _unfair(baseline: Counted, near_in_train: Tally, evidence: Evidence, name: str) -> list[str]:
+    """Why the baseline cannot acquit anyone: it holds training images; empty if it can."""
+    leaks, near = evidence.num_baseline_leaks, baseline.num_near_identical
+    if leaks > MAX_LEAKED_SHARE * len(baseline):
+        return [f"{leaks:,} of {len(baseline):,} {name} are in the training set too"]
+    p_value = fisher_greater(near, len(baseline), *near_in_train)
+    if near > MAX_LEAKED_SHARE * len(baseline) and p_value <= UNFAIR_P_VALUE:
+        few = f"{near_in_train.found:,} of {near_in_train.images:,} training images are"
+        return [f"{near:,} of {len(baseline):,} {name} are near-identical to training images, as {few} to others"]
+    return []
+
+
 def _as_unseen_images(samples: Counted, clean: Counted) -> bool:
-    """Whether unseen images are near-identical to training images as often as the samples are, and come as near."""
-    if clean.num_near_identical == 0 or clean.distances.min() > samples.distances.min():
+    """Whether samples are near-identical to training images no more often than unseen images, and none is identical."""
+    if clean.num_near_identical == 0 or samples.identical.any():
         return False
     p_value = fisher_greater(samples.num_near_identical, len(samples), clean.num_near_identical, len(clean))
     return p_value > ACQUITTAL_P_VALUE

@@ -14,6 +14,7 @@ from scipy import stats
 
 import oracles
 from memgen_eval.metrics import verdict
+from memgen_eval.metrics.copy_rules import Tally
 from memgen_eval.metrics.statistics import smallest_significant
 from memgen_eval.metrics.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio
 from memgen_eval.results import Match, Verdict
@@ -23,7 +24,7 @@ FIRST = Match(sample_index=17, train_index=4, distance=0.001, grey_levels=0.255,
 
 def at_one_distance(flagged: NDArray[np.bool_], near_identical: NDArray[np.bool_]) -> Counted:
     """Near-identical images all at one distance, the others at another."""
-    return Counted(flagged, near_identical, np.where(near_identical, 3.0, 40.0))
+    return Counted(flagged, near_identical, np.where(near_identical, 3.0, 40.0), np.zeros(len(flagged), dtype=bool))
 
 
 def counted(num_images: int, flagged: int, near: int = 0) -> Counted:
@@ -32,8 +33,17 @@ def counted(num_images: int, flagged: int, near: int = 0) -> Counted:
     return at_one_distance(places < flagged, places >= num_images - near)
 
 
+NO_TALLY = Tally(0, 0)
+
+
 def judged(
-    samples: Counted, baseline: Counted, *, leaked: int = 0, repeats: int = 0, first: Match | None = None
+    samples: Counted,
+    baseline: Counted,
+    *,
+    leaked: int = 0,
+    repeats: int = 0,
+    first: Match | None = None,
+    near_in_train: Tally = NO_TALLY,
 ) -> Verdict:
     """The last baseline images leaked; the last samples repeat an earlier one."""
     return judge(
@@ -41,6 +51,7 @@ def judged(
         baseline,
         leaked=np.arange(len(baseline)) >= len(baseline) - leaked,
         repeats=np.arange(len(samples)) >= len(samples) - repeats,
+        near_in_train=near_in_train,
         first_near_identical=first or (FIRST if samples.num_near_identical else None),
         name="test images",
     )
@@ -200,6 +211,7 @@ def test_cautions_rule_an_acquittal_out_and_nothing_else() -> None:
             counted(1000, 0),
             leaked=np.zeros(1000, dtype=bool),
             repeats=np.zeros(500, dtype=bool),
+            near_in_train=Tally(0, 1000),
             first_near_identical=None,
             name="test images",
             cautions=("The samples do not fill the grey levels of the training set.",),
@@ -268,13 +280,37 @@ def test_what_could_not_have_been_detected(num_samples: int, num_baseline: int, 
 def test_the_order_of_the_samples_changes_nothing(order: Callable[[object], object]) -> None:
     samples, baseline = counted(500, 7, 2), counted(600, 3, 1)
     places = np.asarray(order(np.random.default_rng(0).random(500)))
-    mixed = Counted(samples.flagged[places], samples.near_identical[places], samples.distances[places])
+    parts = (samples.flagged, samples.near_identical, samples.grey_levels, samples.undefined)
+    mixed = Counted(*(part[places] for part in parts))
     assert judged(mixed, baseline) == judged(samples, baseline)
 
 
-@pytest.mark.parametrize(("distance", "excused"), [(0.0, False), (2.9, False), (3.0, True), (5.0, True)])
-def test_a_sample_nearer_than_any_unseen_image_is_never_passed_over(distance: float, excused: bool) -> None:
+@pytest.mark.parametrize(("grey_levels", "excused"), [(0.0, False), (0.5, False), (0.51, True), (3.0, True)])
+def test_a_sample_within_rounding_of_a_training_image_is_never_passed_over(grey_levels: float, excused: bool) -> None:
     """One near-identical sample of 500, as often as among 500 unseen images: only how near it lies decides."""
     samples, baseline = counted(500, 1, near=1), counted(500, 1, near=1)
-    nearer = Counted(samples.flagged, samples.near_identical, np.where(samples.near_identical, distance, 40.0))
+    nearer = replace(samples, grey_levels=np.where(samples.near_identical, grey_levels, 40.0))
     assert (judged(nearer, baseline, first=FIRST).label == "no copying found") is excused
+
+
+@pytest.mark.parametrize(
+    ("near", "in_train", "fair"),
+    [(10, (0, 1000), True), (11, (0, 1000), False), (11, (5, 1000), True), (1000, (1000, 1000), True)],
+)
+def test_altered_training_images_in_the_test_set_acquit_nobody(near: int, in_train: Tally, fair: bool) -> None:
+    """Beyond 1 % of the test set, and more often than training images are near-identical to each other."""
+    baseline = counted(1000, 0, near)
+    counts = near, 1000, *in_train
+    assert fair == (near <= 10 or oracles.fisher(*counts) > 0.001)
+    found = judged(counted(500, 0), baseline, near_in_train=Tally(*in_train))
+    assert (found.label == "no copying found") is fair
+    if not fair:
+        assert "11 of 1,000 test images are near-identical to training images, as 0 of 1,000 training" in found.sentence
+
+
+def test_samples_with_nothing_to_compare_are_not_acquitted() -> None:
+    samples = counted(500, 0)
+    for undefined, expected in ((250, "no copying found"), (251, "undecided")):
+        found = judged(replace(samples, undefined=np.arange(500) < undefined), counted(1000, 0))
+        assert found.label == expected
+    assert "no two distinct training images" in found.sentence
