@@ -26,6 +26,7 @@ from memgen_eval.results import Estimate
 
 NEEDS_TORCH_FIDELITY = "needs torch-fidelity, which cannot be imported here: pip install 'memgen-eval[fidelity]'"
 FEWER_IMAGES = "no interval, and far too high: {:,} images have a covariance of {:,} features of lower rank"
+TOO_LARGE = "the features are so large that their third powers overflow"
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000  # as published
 FEATURE_ROWS = 1024  # that are held as float64
 SMALLEST_EIGENVALUE = 1e-10  # as a share of the largest; smaller ones have no inverse
@@ -170,8 +171,10 @@ class Subsets:
         the delete-d jackknife's, the second that of the subsets that were drawn. It is right where the sets differ, and
         too large where they hardly do, for the kernel distance of equal laws varies less.
         """
-        spread = float(self.values.std(ddof=1))
-        value = float(self.values.mean())
+        with np.errstate(over="ignore", invalid="ignore"):
+            spread, value = float(self.values.std(ddof=1)), float(self.values.mean())
+        if not math.isfinite(spread):
+            return Estimate.undefined(TOO_LARGE, count=count)
         told = (f"{len(self.values)} subsets of {self.size:,} images, spread over them {spread:.3g}", *notes)
         if spread == 0:
             return Estimate(value, method="no interval", count=count, notes=(NO_SPREAD, *told))

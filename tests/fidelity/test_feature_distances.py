@@ -139,6 +139,14 @@ def test_kid_of_shifted_gaussians(shift: float) -> None:
     assert shift == 0 or np.mean(values) > 10 * error
 
 
+@pytest.mark.parametrize("factor", [1e30, 1e38])
+def test_features_whose_powers_overflow_have_no_kid_but_a_fid(factor: float) -> None:
+    scaled = [(rows / 10).astype(np.float64) * factor for rows in (FIRST, SECOND)]
+    figure = kid(*scaled).estimate(count=500, notes=())
+    assert figure.value is None and "overflow" in figure.notes[0]
+    assert fid(*scaled).figure.value == pytest.approx(fid(FIRST, SECOND).figure.value * (factor / 10) ** 2, rel=1e-6)
+
+
 def test_the_same_samples_are_drawn_against_every_reference() -> None:
     """So that a gap is of the same samples."""
     constant = np.zeros_like(SECOND)
