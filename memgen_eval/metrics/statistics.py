@@ -203,8 +203,9 @@ def rate_seen_with_power(successes: float, trials: int, *, power: float) -> floa
 def auc(first: Floats, second: Floats) -> Estimate:
     """``P(first > second) + P(equal) / 2`` over all pairs.
 
-    0.5: neither tends to be larger; 1: every first value exceeds every second. DeLong's variance; at 0 or 1, where it
-    vanishes, Clopper-Pearson with min(N, M) trials.
+    0.5: neither tends to be larger; 1: every first value exceeds every second. DeLong's variance, on the logit scale,
+    where the error is symmetric near 0 and 1 too [2]_; at 0 or 1, where it vanishes, Clopper-Pearson with min(N, M)
+    trials.
 
     Parameters
     ----------
@@ -219,6 +220,7 @@ def auc(first: Floats, second: Floats) -> Estimate:
     References
     ----------
     .. [1] DeLong, DeLong & Clarke-Pearson, Biometrics 44, 1988. Sun & Xu, IEEE Signal Processing Letters 21, 2014.
+    .. [2] Pepe, The Statistical Evaluation of Medical Tests for Classification and Prediction, 2003, section 5.2.
     """
     from scipy.stats import rankdata
 
@@ -238,8 +240,9 @@ def auc(first: Floats, second: Floats) -> Estimate:
         low = rate_seen_with_power(value * count, count, power=tail)
         high = clopper_pearson_upper(value * count, count, tail=tail)
         return Estimate(value, low, high, "Clopper-Pearson 95 %, min(N, M) trials", count)
-    half = Z * math.sqrt(variance)
-    return Estimate(value, max(value - half, 0.0), min(value + half, 1.0), "DeLong 95 %", count)
+    half = Z * math.sqrt(variance) / (value * (1 - value))
+    low, high = (1 / (1 + (1 / value - 1) * math.exp(way)) for way in (half, -half))
+    return Estimate(value, low, high, "DeLong 95 %, on the logit scale", count)
 
 
 def bootstrap(

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from scipy import special
 from sklearn.metrics import roc_auc_score
 
 import oracles
@@ -131,15 +132,17 @@ def test_cells_left_out_are_named() -> None:
     assert none.value is None and none.notes == ("every cell has fewer than 20 samples or test images",)
 
 
-def test_the_interval_of_data_copying_is_not_cut_by_the_ends_of_the_area() -> None:
-    """An area next to 1 has an interval cut at 1: its lower side must keep its width."""
+def test_the_interval_of_data_copying_is_that_of_the_area() -> None:
+    """Of an area next to 1, whose interval is longer on its lower side."""
     rng, one = np.random.default_rng(0), np.zeros(25, dtype=int)
     first, second = rng.random(25) + 0.9, rng.random(25)
     value, low, high = known(data_copying_test(first, second, sample_cells=one, test_cells=one))
-    _, variance = oracles.delong(first, second)
+    area, variance = oracles.delong(first, second)
     spread = 25 * 25 / math.sqrt(25 * 25 * 51 / 12)
-    assert value - low == pytest.approx(1.959964 * math.sqrt(variance) * spread, rel=1e-6)
-    assert high <= (25 * 25 / 2 + 0.5) / math.sqrt(25 * 25 * 51 / 12) + 1e-12
+    half = 1.959964 * math.sqrt(variance) / (area * (1 - area))
+    ends = special.expit(special.logit(area) + np.array([-half, half]))
+    assert (low - value, high - value) == pytest.approx(tuple((ends - area) * spread), rel=1e-6)
+    assert high - value < value - low
 
 
 def test_what_cannot_be_compared() -> None:
