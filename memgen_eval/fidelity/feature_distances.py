@@ -26,7 +26,7 @@ from memgen_eval.results import Estimate
 
 NEEDS_TORCH_FIDELITY = "needs torch-fidelity, which cannot be imported here: pip install 'memgen-eval[fidelity]'"
 FEWER_IMAGES = "no interval, and far too high: {:,} images have a covariance of {:,} features of lower rank"
-TOO_LARGE = "the features are so large that their third powers overflow"
+OVERFLOWS = "the features are so large that their third powers overflow"
 NUM_SUBSETS, SUBSET_SIZE = 100, 1000  # as published
 FEATURE_ROWS = 1024  # that are held as float64
 SMALLEST_EIGENVALUE = 1e-10  # as a share of the largest; smaller ones have no inverse
@@ -174,7 +174,7 @@ class Subsets:
         with np.errstate(over="ignore", invalid="ignore"):
             spread, value = float(self.values.std(ddof=1)), float(self.values.mean())
         if not math.isfinite(spread):
-            return Estimate.undefined(TOO_LARGE, count=count)
+            return Estimate.undefined(OVERFLOWS, count=count)
         told = (f"{len(self.values)} subsets of {self.size:,} images, spread over them {spread:.3g}", *notes)
         if spread == 0:
             return Estimate(value, method="no interval", count=count, notes=(NO_SPREAD, *told))
