@@ -15,9 +15,9 @@ from memgen_eval.features.embed import embed
 from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.store import HELD_BYTES
 from memgen_eval.fidelity.anchors import drawn_images
-from memgen_eval.fidelity.family import AnchorRows, Ground, Sets, Space, measure_fidelity, wanted_names
+from memgen_eval.fidelity.family import AnchorRows, Ground, ReferenceRows, Space, measure_fidelity, wanted_names
 from memgen_eval.metrics.baseline import Scale
-from memgen_eval.metrics.gaussian_samples import TOO_FEW, Drawn, ImageRows, match_sets
+from memgen_eval.metrics.gaussian_samples import TOO_FEW, Drawn, ImageRows, MatchedSets, match_sets
 from memgen_eval.neighbours.index import Index
 from memgen_eval.results import GREY_LEVELS, Fidelity
 
@@ -47,17 +47,13 @@ class Placing:
         """From values in the space to those of a report."""
         return 1 / GREY_LEVELS if self.embedder.extractor is None else 1.0
 
-    def matched(self) -> Sets | None:
-        """Rows of each set, of one number; None where there are too few. They lie in a file beyond 64 MiB each."""
+    def matched(self) -> MatchedSets | None:
+        """Rows of each set, of one number; None where there are too few."""
         given, embedding = self.embedder, self.embedder.embedding
         repeats = given.samples.survey.repeats
         samples = embedding.samples[~repeats] if repeats.any() else embedding.samples
         space = embedding.space
-        sets = match_sets(samples, space.test, space.index.rows, seed=given.options.seed)
-        if sets is None:
-            return None
-        test = None if sets.test is None else _held(sets.test)
-        return Sets(_held(sets.samples), test, _held(sets.train), _held(sets.other_train))
+        return match_sets(samples, space.test, space.index.rows, seed=given.options.seed)
 
     def anchors(self) -> list[AnchorRows]:
         """Gaussian images and noise."""
@@ -84,13 +80,20 @@ def fidelity_in_space(embedder: Embedder, images: Index, *, notes: tuple[str, ..
     distances = None if space.baseline is None else space.baseline.distances[:, 0]
     with embedder.stages.stage("fidelity of unseen images"):
         key = len(sets.samples), wanted, embedder.ranks.rank, embedder.ranks.size  # each rank has its own groups
-        ground = embedder.known.ground(space, key, lambda: Ground.of(sets, where, distances, placing.anchors))
+        ground = embedder.known.ground(
+            space, key, lambda: Ground.of(_references(sets), where, distances, placing.anchors)
+        )
     with embedder.stages.stage("fidelity"):
-        return measure_fidelity(sets.samples, ground, where, notes=notes)
+        return measure_fidelity(_held(sets.samples), ground, where, notes=notes)
+
+
+def _references(sets: MatchedSets) -> ReferenceRows:
+    unseen = sets.other_train if sets.test is None else sets.test
+    return ReferenceRows(_held(sets.train), _held(unseen), has_test=sets.test is not None)
 
 
 def _held(images: ImageRows) -> NDArray[Any]:
-    """Rows that are searched among many times, in one array."""
+    """Rows that are searched among many times, in one array; it lies in a file beyond 64 MiB."""
     if not isinstance(images, Drawn):
         return images
     found = room(images.shape, images.images.dtype, label="images of one number", most=HELD_BYTES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -11,12 +12,12 @@ from numpy.typing import NDArray
 from memgen_eval.compute.resources import single_thread
 from memgen_eval.compute.rows import dimension, row_blocks
 from memgen_eval.diffusion.moments import FLOAT_ROWS, MAX_DIMENSION
-from memgen_eval.metrics.statistics import bootstrap, percentile_interval, percentile_method
+from memgen_eval.metrics.novelty import NO_MEDIAN, median_ratio
+from memgen_eval.metrics.statistics import bootstrap
 from memgen_eval.results import GREY_LEVELS, Estimate
 
 NUM_ANCHOR_IMAGES, FEWEST_ANCHOR_IMAGES = 256, 64
 MOST_VALUES = 2**27  # of all images of an anchor
-NO_MEDIAN = "the median distance of the baseline is 0"
 
 
 def drawn_images(train: NDArray[Any], *, seed: int) -> dict[str, NDArray[np.uint8]]:
@@ -59,14 +60,13 @@ def ratio_of_medians(distances: NDArray[Any], baseline: NDArray[Any], *, seed: i
     count, middle = min(len(distances), len(baseline)), float(np.median(baseline))
     if middle == 0:
         return Estimate.undefined(NO_MEDIAN, count=count)
-    value = float(np.median(distances)) / middle
-    medians = [_medians(side, seed=(seed, number)) for number, side in enumerate((distances, baseline))]
-    if medians[1].min() == 0:
-        return Estimate(value, method="no interval", count=count, notes=(f"{NO_MEDIAN} in resamples",))
-    low, high = percentile_interval(medians[0] / medians[1])
-    return Estimate(value, min(float(low[0]), value), max(float(high[0]), value), percentile_method(), count)
+    resampled = _medians(distances, seed=(seed, 0)), _medians(baseline, seed=(seed, 1))
+    found = median_ratio((float(np.median(distances)), middle), resampled, count=count)
+    if found.value is None or found.low is None or found.high is None:
+        return found
+    return replace(found, low=min(found.low, found.value), high=max(found.high, found.value))
 
 
 def _medians(values: NDArray[Any], *, seed: tuple[int, ...]) -> NDArray[np.float64]:
-    """Medians of resamples, (R, 1)."""
-    return bootstrap(lambda drawn: np.median(values[drawn], keepdims=True), len(values), seed=seed)
+    """Medians of resamples, (R,)."""
+    return bootstrap(lambda drawn: np.median(values[drawn], keepdims=True), len(values), seed=seed)[:, 0]

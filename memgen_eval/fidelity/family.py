@@ -157,13 +157,12 @@ def _of_features(name: str, samples: NDArray[Any], references: NDArray[Any], spa
 
 
 @dataclass(frozen=True, eq=False)
-class Sets:
-    """Rows of one number M: samples, test (None without one) and two halves of train, (M, ...), in random order."""
+class ReferenceRows:
+    """Rows of one number M, (M, ...), in random order: of train, and of unseen images, test or the rest of train."""
 
-    samples: NDArray[Any]
-    test: NDArray[Any] | None
     train: NDArray[Any]
-    other_train: NDArray[Any]
+    unseen: NDArray[Any]
+    has_test: bool
 
 
 @dataclass(frozen=True, eq=False)
@@ -195,12 +194,12 @@ class Ground:
 
     @staticmethod
     def of(
-        sets: Sets, space: Space, distances: NDArray[Any] | None, others: Callable[[], Iterable[AnchorRows]]
+        sets: ReferenceRows, space: Space, distances: NDArray[Any] | None, others: Callable[[], Iterable[AnchorRows]]
     ) -> Ground:
         """From sets of one size; `distances` are the baseline's to train, `others` makes the anchors that are drawn."""
         train = Cloud.of(sets.train, space, "references")
-        test = None if sets.test is None else Cloud.of(sets.test, space, "references")
-        control = Cloud.of(sets.other_train, space, "samples") if test is None else test.as_samples(space)
+        test = Cloud.of(sets.unseen, space, "references") if sets.has_test else None
+        control = Cloud.of(sets.unseen, space, "samples") if test is None else test.as_samples(space)
         unseen = Compared.of(control, train, space)
         if distances is None or train.manifold is None or isinstance(unseen.figures["precision"], str):
             return Ground(train, test, unseen, ())

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.metrics.copy_rules import NOTHING_COUNTED, Copying, CopyRules, Tally
-from memgen_eval.metrics.verdict import MAX_LEAKED_SHARE
+from memgen_eval.metrics.verdict import too_many
 from memgen_eval.neighbours.index import Index
 from memgen_eval.results import GREY_LEVELS
 
@@ -64,8 +64,8 @@ class Baseline:
     @property
     def holds_many_near_identical(self) -> bool:
         """Whether so many test images are near-identical to training images that it is asked how many of these are."""
-        near = 0 if self.copying is None else np.count_nonzero(self.copying.near_identical)
-        return self.excluded is None and bool(near > MAX_LEAKED_SHARE * len(self.rows))
+        near = 0 if self.copying is None else int(np.count_nonzero(self.copying.near_identical))
+        return self.excluded is None and too_many(near, len(self.rows))
 
     @property
     def leak(self) -> str:

@@ -42,7 +42,7 @@ Rows = NDArray[np.int64]
 
 @dataclass(frozen=True, eq=False)
 class Calibration:
-    """The samples below a value that few unseen images fall below, and the chance of so many.
+    """The samples below a value that few unseen images fall below, and the p-value of their number.
 
     Attributes
     ----------

@@ -268,7 +268,7 @@ def named_samples(hits: Bools) -> tuple[str, ...]:
 def calibrated_share(
     samples: Floats, baseline: Floats, *, largest: float, repeats: Bools | None = None
 ) -> tuple[Estimate, Estimate, Estimate]:
-    """The value that 0.1 % of a baseline exceeds, the share of samples that exceed it, and the chance of so many.
+    """The value that 0.1 % of a baseline exceeds, the share of samples that exceed it, and its p-value.
 
     Strictly. The p-value is exact if samples and baseline are exchangeable, as unseen images are; samples that repeat
     another one count once in it. With fewer than 1,000 baseline images the value is their largest.

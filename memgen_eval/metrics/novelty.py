@@ -23,6 +23,7 @@ from memgen_eval.results import Axis, Curve, Estimate, Novelty
 
 QUANTILES = tuple(j / 100 for j in range(1, 100))
 COPIED_BYTES = 2**26  # of training rows that are searched for at once
+NO_MEDIAN = "the median distance of the baseline is 0"
 ONE_IMAGE = "an interval needs two images"
 NO_OTHERS = "needs another training image beside the nearest"
 Floats = NDArray[np.float64]
@@ -114,7 +115,7 @@ def measure_novelty(samples: Distances, baseline: Distances | None = None, *, se
         family,
         test_distance_quantiles=test_quantiles,
         test_distance_median=test_median,
-        distance_ratio=_median_ratio(median, test_median, medians, test_medians),
+        distance_ratio=_distance_ratio(median, test_median, medians, test_medians),
         auc=auc(first, test_first),
         relative_auc=relative_auc,
         ct=_data_copying(samples, baseline, first, test_first),
@@ -172,17 +173,23 @@ def _quantiles(neighbours: Neighbours, *, seed: tuple[int, ...]) -> tuple[Curve,
     return curve, median, resamples[:, middle]
 
 
-def _median_ratio(
+def _distance_ratio(
     median: Estimate, test_median: Estimate, medians: Floats | None, test_medians: Floats | None
 ) -> Estimate:
     assert median.value is not None and test_median.value is not None
     if test_median.value == 0:
-        return Estimate.undefined("the median distance of the baseline is 0")
-    value = median.value / test_median.value
+        return Estimate.undefined(NO_MEDIAN)
     count = min(c for c in (median.count, test_median.count) if c is not None)
     if medians is None or test_medians is None:
+        value = median.value / test_median.value
         return Estimate(value, method="no interval", count=count, notes=(ONE_IMAGE,))
-    if test_medians.min() == 0:
+    return median_ratio((median.value, test_median.value), (medians, test_medians), count=count)
+
+
+def median_ratio(medians: tuple[float, float], resampled: tuple[Floats, Floats], *, count: int) -> Estimate:
+    """The first median over the second, which is not 0, with the interval of their resamples, (R,) each."""
+    value = medians[0] / medians[1]
+    if resampled[1].min() == 0:
         return Estimate(value, method="no interval", count=count, notes=("the baseline's median is 0 in resamples",))
-    low, high = percentile_interval((medians / test_medians)[:, None])
+    low, high = percentile_interval((resampled[0] / resampled[1])[:, None])
     return Estimate(value, float(low[0]), float(high[0]), percentile_method(), count)

@@ -143,7 +143,7 @@ def fisher_greater(successes: int, trials: int, base_successes: int, base_trials
 
 
 def exceedance_p_value(num_above: int, num_samples: int, num_allowed: int, num_baseline: int) -> float:
-    """The exact chance that so many samples exceed all but `num_allowed` values of a baseline, if none is special.
+    """The exact chance that `num_above` samples or more exceed all but `num_allowed` baseline values if none is a copy.
 
     The values of both sets are then in any order with the same chance. At least `num_above` samples exceed the baseline
     value of that rank exactly if at least so many of the first ``num_above + num_allowed`` values, the largest first,

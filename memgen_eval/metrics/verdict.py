@@ -83,6 +83,11 @@ class Counted:
         return len(self.flagged)
 
 
+def too_many(found: int, images: int) -> bool:
+    """Whether a baseline of this size holds more training images than a fair one may."""
+    return found > MAX_LEAKED_SHARE * images
+
+
 def flagged_p_value(samples: Counted, baseline: Counted) -> float:
     """Fisher's exact one-sided p-value of flagged samples against flagged baseline images; 1 without a baseline."""
     return fisher_greater(samples.num_flagged, len(samples), baseline.num_flagged, len(baseline))
@@ -169,10 +174,10 @@ def _doubts(samples: Counted, clean: Counted, evidence: Evidence, name: str) -> 
 def _unfair(baseline: Counted, near_in_train: Tally, evidence: Evidence, name: str) -> list[str]:
     """Why the baseline cannot acquit anyone: it holds training images; empty if it can."""
     leaks, near = evidence.num_baseline_leaks, baseline.num_near_identical
-    if leaks > MAX_LEAKED_SHARE * len(baseline):
+    if too_many(leaks, len(baseline)):
         return [f"{leaks:,} of {len(baseline):,} {name} are in the training set too"]
     p_value = fisher_greater(near, len(baseline), *near_in_train)
-    if near > MAX_LEAKED_SHARE * len(baseline) and p_value <= UNFAIR_P_VALUE:
+    if too_many(near, len(baseline)) and p_value <= UNFAIR_P_VALUE:
         few = f"{near_in_train.found:,} of {near_in_train.images:,} training images are"
         return [f"{near:,} of {len(baseline):,} {name} are near-identical to training images, as {few} to others"]
     return []
