@@ -14,7 +14,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.fidelity.family import NAMES, Cloud, Compared, Ground, Sets, Space, measure_fidelity
+from memgen_eval.fidelity.family import NAMES, Cloud, Compared, Ground, Space, measure_fidelity
+from memgen_eval.metrics.gaussian_samples import MatchedSets
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.results import Estimate, Fidelity
@@ -34,13 +35,13 @@ class Law:
     stretch: float = 1.0
     copied: float = 0.0
 
-    def draw(self, rng: np.random.Generator) -> Sets:
+    def draw(self, rng: np.random.Generator) -> MatchedSets:
         train, test, own = (rng.standard_normal((self.size, self.width)) for _ in range(3))
         samples = self.stretch * own + self.shift
         count = round(self.copied * self.size)
         copied, originals = (rng.permutation(self.size)[:count] for _ in range(2))
         samples[copied] = train[originals]
-        return Sets(samples, test, train, test)
+        return MatchedSets(samples, test, train, test)
 
 
 LAWS = {
@@ -55,10 +56,10 @@ LAWS = {
 
 def measured(law: Law, seed: int, wanted: frozenset[str] = frozenset(NAMES)) -> Fidelity:
     sets = law.draw(np.random.default_rng(seed))
-    space = Space(Index(References.of(sets.train)), False, 1.0, wanted, seed=0)
+    space = Space(Index(References.of(np.asarray(sets.train))), False, 1.0, wanted, seed=0)
     unseen = Compared(dict.fromkeys(NAMES, "not measured"))
     train, test = (Cloud.of(np.asarray(rows), space, "references") for rows in (sets.train, sets.test))
-    return measure_fidelity(sets.samples, Ground(train, test, unseen, ()), space)
+    return measure_fidelity(np.asarray(sets.samples), Ground(train, test, unseen, ()), space)
 
 
 def covered(law: Law, num_draws: int, wanted: frozenset[str] = frozenset(NAMES)) -> dict[str, float]:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from made_reports import full_report
 from memgen_eval import Report
 from memgen_eval.diffusion.moments import moments
-from memgen_eval.fidelity.family import NAMES, Ground, Sets, Space, measure_fidelity
+from memgen_eval.fidelity.family import NAMES, Ground, ReferenceRows, Space, measure_fidelity
 from memgen_eval.metrics.baseline import Baseline, Scale
 from memgen_eval.metrics.copy_rules import CopyRules, repeated
 from memgen_eval.metrics.data_copying import partition
@@ -104,10 +104,10 @@ def gaussian(samples: Arrays) -> Gaussian:
 
 def fidelity(samples: Arrays) -> Fidelity:
     size = min(len(samples), len(TEST))
-    sets = Sets(samples[:size], TEST[:size], TRAIN[:size], TRAIN[150 : 150 + size])
+    references = ReferenceRows(TRAIN[:size], TEST[:size], has_test=True)
     space = Space(Index(References.of(TRAIN)), True, SCALE.unit, frozenset(NAMES), seed=0)
-    ground = Ground.of(sets, space, TEST_TABLE.scaled(SCALE.unit).distances[:, 0], list)
-    return measure_fidelity(sets.samples, ground, space)
+    ground = Ground.of(references, space, TEST_TABLE.scaled(SCALE.unit).distances[:, 0], list)
+    return measure_fidelity(samples[:size], ground, space)
 
 
 def report(samples: Arrays) -> Report:
