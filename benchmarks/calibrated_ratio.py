@@ -22,10 +22,11 @@ from PIL import Image, ImageFilter
 
 from benchmarks.machine import num_threads, processor
 from memgen_eval import __version__
+from memgen_eval.copying.calibration import Calibration, calibrate, preset_ranks
+from memgen_eval.copying.copy_rules import CopyRules, copied
+from memgen_eval.copying.memorization import copying, search
 from memgen_eval.data.sources import load_images
-from memgen_eval.metrics.calibration import Calibration, calibrate, preset_ranks
-from memgen_eval.metrics.copy_rules import CopyRules, copied, distance_ratios
-from memgen_eval.metrics.memorization import copying, search
+from memgen_eval.metrics.ratios import distance_ratios
 from memgen_eval.metrics.statistics import fisher_greater
 from memgen_eval.neighbours.index import Index
 from memgen_eval.reference import Prepared

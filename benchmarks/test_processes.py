@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from benchmarks import OURS
 from benchmarks.stopwatch import Stopwatch
 from memgen_eval import nearest_neighbours
+from memgen_eval.copying.copy_rules import CARLINI_NEIGHBOURS, CopyRules
+from memgen_eval.copying.memorization import copying, search
 from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import Ranks, joined, on_every_rank
-from memgen_eval.metrics.copy_rules import CARLINI_NEIGHBOURS, CopyRules
-from memgen_eval.metrics.memorization import copying, search
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.topk import Neighbours

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from memgen_eval.adapters.model import Model as Model
+    from memgen_eval.copying.copy_rules import memorization_ratio as memorization_ratio
     from memgen_eval.data.images import Images as Images
     from memgen_eval.diffusion.denoiser import (
         from_epsilon as from_epsilon,
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     )
     from memgen_eval.evaluation import evaluate as evaluate
     from memgen_eval.features.spaces import FeatureNet as FeatureNet
-    from memgen_eval.metrics.copy_rules import memorization_ratio as memorization_ratio
     from memgen_eval.metrics.data_copying import data_copying_test as data_copying_test, partition as partition
     from memgen_eval.metrics.novelty import authenticity as authenticity
     from memgen_eval.neighbours.duplicates import distinct_neighbours as distinct_neighbours
@@ -43,6 +43,7 @@ __version__ = "0.1.0"
 
 _NAMES = {
     "adapters.model": ("Model",),
+    "copying.copy_rules": ("memorization_ratio",),
     "data.images": ("Images",),
     "diffusion.denoiser": ("from_epsilon", "from_flow", "from_score", "from_v", "from_x0"),
     "diffusion.gaussian": ("GaussianDenoiser",),
@@ -51,7 +52,6 @@ _NAMES = {
     "errors": ("GateError", "InputError", "MemgenError", "RankError"),
     "evaluation": ("evaluate",),
     "features.spaces": ("FeatureNet",),
-    "metrics.copy_rules": ("memorization_ratio",),
     "metrics.data_copying": ("data_copying_test", "partition"),
     "metrics.novelty": ("authenticity",),
     "neighbours.duplicates": ("distinct_neighbours",),

@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.resources import processor_name
+from memgen_eval.copying.baseline import Baseline
 from memgen_eval.data.images import ImageSet
 from memgen_eval.errors import InputError, quoted, shape_text, which_image
 from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.spaces import FeatureNet, features_name
-from memgen_eval.metrics.baseline import Baseline
 from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Prepared

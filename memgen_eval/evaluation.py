@@ -15,6 +15,9 @@ from memgen_eval.adapters.model import Guests
 from memgen_eval.build_report import Found, Ran, build_report
 from memgen_eval.compute.engines import EngineName
 from memgen_eval.compute.resources import unforked_threads
+from memgen_eval.copying.baseline import Scale
+from memgen_eval.copying.copy_rules import CopyRules
+from memgen_eval.copying.memorization import copying, measure_memorization, patch_share, repetition, search
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import Ranks, joined
@@ -22,12 +25,9 @@ from memgen_eval.embedding.embedder import Embedder, Opened, opened_extractor
 from memgen_eval.embedding.placing import fidelity_in_space
 from memgen_eval.errors import InputError, RankError, check_count
 from memgen_eval.features.spaces import Features, features_name
-from memgen_eval.metrics.baseline import Scale
-from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.denoiser import measure_denoiser
 from memgen_eval.metrics.gaussian_denoiser import measure_gaussian_curves
 from memgen_eval.metrics.gaussian_samples import TOO_FEW, match_sets, measure_gaussian, with_sample_figures
-from memgen_eval.metrics.memorization import copying, measure_memorization, patch_share, repetition, search
 from memgen_eval.metrics.novelty import known_distances, measure_novelty, with_notes
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References

@@ -13,6 +13,9 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.copying.baseline import MAX_BASELINE, Baseline, Scale, draw_rows, duplicate_tolerance, near_in_train
+from memgen_eval.copying.copy_rules import CopyRules
+from memgen_eval.copying.memorization import copying, search
 from memgen_eval.data import batches
 from memgen_eval.data.datasets import is_known, test_split
 from memgen_eval.data.images import Images, ImageSet
@@ -24,10 +27,7 @@ from memgen_eval.errors import InputError
 from memgen_eval.features.embed import embed, extractor_checksum, unit_rows
 from memgen_eval.features.network_files import Extractor
 from memgen_eval.fidelity.family import Ground
-from memgen_eval.metrics.baseline import MAX_BASELINE, Baseline, Scale, draw_rows, duplicate_tolerance, near_in_train
-from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.data_copying import Partition, partition
-from memgen_eval.metrics.memorization import copying, search
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.topk import Neighbours

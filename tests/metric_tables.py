@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from memgen_eval.metrics.copy_rules import Copying
+from memgen_eval.copying.copy_rules import Copying
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Estimate
 

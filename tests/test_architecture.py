@@ -19,7 +19,15 @@ PACKAGES = ("memgen_eval", "reference_models")
 BESIDE = ("benchmarks", "tests")  # in no wheel
 
 LEAVES = {"__version__", "errors", "results"}  # what every room may import
-STAGES = {"data", "features", "neighbours", "diffusion", "metrics", "fidelity"}  # the flow, from images to figures
+STAGES = {
+    "data",
+    "features",
+    "neighbours",
+    "diffusion",
+    "metrics",
+    "copying",
+    "fidelity",
+}  # the flow, from images to figures
 UPSTREAM: dict[str, set[str]] = {
     # leaves
     "errors": set(),
@@ -34,15 +42,26 @@ UPSTREAM: dict[str, set[str]] = {
     "diffusion": {"compute", "distributed", "runtime"},
     "adapters": {"diffusion", "runtime"},
     "metrics": {"compute", "diffusion", "neighbours"},
+    "copying": {"compute", "metrics", "neighbours"},
     "fidelity": {"compute", "diffusion", "distributed", "metrics", "neighbours"},
-    "resemblance": {"compute", "data", "metrics", "neighbours"},
+    "resemblance": {"compute", "copying", "data", "metrics", "neighbours"},
     "render": {"gates", "report", "shell"},
     # the corridor and its steps
     "distributed": set(),
     "runtime": {"compute"},
     "options": {"compute", "diffusion", "features", "gates", "metrics", "report"},
     "reference": STAGES | {"distributed", "resemblance"},
-    "build_report": {"compute", "data", "features", "metrics", "neighbours", "options", "reference", "report"},
+    "build_report": {
+        "compute",
+        "copying",
+        "data",
+        "features",
+        "metrics",
+        "neighbours",
+        "options",
+        "reference",
+        "report",
+    },
     "embedding": STAGES | {"compute", "distributed", "options", "reference", "runtime"},
     "evaluation": STAGES
     | {"adapters", "build_report", "compute", "distributed", "options", "reference", "report"}
@@ -69,8 +88,8 @@ UPSTREAM: dict[str, set[str]] = {
 }
 WHEN_CALLED = {"report": {"render"}}  # Report.save and its page: the one way back, inside functions only
 
-NO_TORCH = {"errors", "results", "report", "gates", "metrics", "render"}
-NO_FILES = {"fidelity", "metrics"}
+NO_TORCH = {"errors", "results", "report", "gates", "metrics", "copying", "render"}
+NO_FILES = {"copying", "fidelity", "metrics"}
 FILES = {"glob", "io", "os", "pathlib", "shutil", "tempfile", "zipfile", "PIL", "safetensors"}
 FACTORIES = {"torch.tensor", "torch.as_tensor", "torch.empty", "torch.zeros", "torch.ones", "torch.full"}
 FACTORIES |= {"torch.arange", "torch.linspace", "torch.eye", "torch.rand", "torch.randn"}
@@ -455,7 +474,7 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (against_the_flow, "memgen_eval.diffusion.sampling", "from memgen_eval.adapters.model import Model"),
     (against_the_flow, "memgen_eval.utils", ""),
     (foreign_packages, "memgen_eval.adapters.schedulers", "def f():\n    import diffusers"),
-    (forbidden_packages, "memgen_eval.metrics.copy_rules", "def f():\n    import torch"),
+    (forbidden_packages, "memgen_eval.copying.copy_rules", "def f():\n    import torch"),
     (forbidden_packages, "memgen_eval.gates", "from torch import Tensor"),
     (forbidden_packages, "memgen_eval.metrics.gaussian_samples", "from pathlib import Path"),
     (forbidden_packages, "tests.test_x", "import torchvision.datasets"),

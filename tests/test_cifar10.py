@@ -14,11 +14,12 @@ from scipy.stats import rankdata
 from checking import evaluated
 from conftest import Cifar10, Pixels
 from memgen_eval import Reference, Report, Verdict
+from memgen_eval.copying.calibration import calibrate
+from memgen_eval.copying.copy_rules import CopyRules, Tally, copied
+from memgen_eval.copying.memorization import copying, search
+from memgen_eval.copying.verdict import Counted, judge
 from memgen_eval.data.sources import load_images
-from memgen_eval.metrics.calibration import calibrate
-from memgen_eval.metrics.copy_rules import CopyRules, Tally, copied, distance_ratios, undefined_ratios
-from memgen_eval.metrics.memorization import copying, search
-from memgen_eval.metrics.verdict import Counted, judge
+from memgen_eval.metrics.ratios import distance_ratios, undefined_ratios
 from memgen_eval.neighbours.index import Index
 from memgen_eval.reference import Prepared
 

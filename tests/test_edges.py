@@ -16,12 +16,12 @@ from checking import evaluated
 from conftest import noise_images
 from made_reports import full_report
 from memgen_eval import InputError, memorization_ratio
+from memgen_eval.copying.baseline import Scale
+from memgen_eval.copying.copy_rules import CopyRules
+from memgen_eval.copying.memorization import copying as searched_copying, measure_memorization, repetition
 from memgen_eval.data.sources import load_images
 from memgen_eval.diffusion.moments import moments
-from memgen_eval.metrics.baseline import Scale
-from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
-from memgen_eval.metrics.memorization import copying as searched_copying, measure_memorization, repetition
 from memgen_eval.neighbours.duplicates import NO_NEIGHBOUR
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References

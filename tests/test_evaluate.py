@@ -17,7 +17,7 @@ import memgen_eval.data.images
 from checking import checked, evaluated, figures
 from conftest import Pixels, noise_images
 from memgen_eval import Estimate, Images, InputError, Reference, Report, evaluate
-from memgen_eval.metrics.memorization import without_features
+from memgen_eval.copying.memorization import without_features
 from memgen_eval.neighbours import index
 from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
 from memgen_eval.render.table import render_markdown

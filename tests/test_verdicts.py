@@ -12,8 +12,9 @@ from sklearn.datasets import load_digits
 from checking import evaluated
 from conftest import Pixels, noise_images
 from memgen_eval import Report, Verdict
-from memgen_eval.metrics.copy_rules import Tally, copied, undefined_ratios
-from memgen_eval.metrics.verdict import Counted, judge
+from memgen_eval.copying.copy_rules import Tally, copied
+from memgen_eval.copying.verdict import Counted, judge
+from memgen_eval.metrics.ratios import undefined_ratios
 from memgen_eval.neighbours.topk import Neighbours
 
 Squares = NDArray[np.signedinteger[Any]]

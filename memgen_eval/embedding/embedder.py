@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from memgen_eval.copying.memorization import is_of_features, with_feature_similarity, without_features
 from memgen_eval.data.images import ImageSet
 from memgen_eval.distributed import Ranks
 from memgen_eval.errors import InputError, RankError, one_line
@@ -17,7 +18,6 @@ from memgen_eval.features.embed import embed, unit_rows
 from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.published import open_features
 from memgen_eval.features.spaces import chosen_features
-from memgen_eval.metrics.memorization import is_of_features, with_feature_similarity, without_features
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.topk import Neighbours

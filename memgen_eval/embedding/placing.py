@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.rows import dimension
+from memgen_eval.copying.baseline import Scale
 from memgen_eval.data.images import ImageSet, block_bounds, room
 from memgen_eval.embedding.embedder import Embedder
 from memgen_eval.features.embed import embed
@@ -16,7 +17,6 @@ from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.store import HELD_BYTES
 from memgen_eval.fidelity.anchors import drawn_images
 from memgen_eval.fidelity.family import AnchorRows, Ground, ReferenceRows, Space, measure_fidelity, wanted_names
-from memgen_eval.metrics.baseline import Scale
 from memgen_eval.metrics.gaussian_samples import TOO_FEW, Drawn, ImageRows, MatchedSets, match_sets
 from memgen_eval.neighbours.index import Index
 from memgen_eval.results import GREY_LEVELS, Fidelity

@@ -13,10 +13,16 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from memgen_eval.metrics.baseline import NO_BASELINE
-from memgen_eval.metrics.copy_rules import distance_ratios
 from memgen_eval.metrics.data_copying import Cells, Partition, _one_each, data_copying_test
-from memgen_eval.metrics.statistics import auc, bootstrap, percentile_interval, percentile_method, proportion
+from memgen_eval.metrics.ratios import distance_ratios
+from memgen_eval.metrics.statistics import (
+    NO_BASELINE,
+    auc,
+    bootstrap,
+    percentile_interval,
+    percentile_method,
+    proportion,
+)
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Axis, Curve, Estimate, Novelty

@@ -18,6 +18,7 @@ from memgen_eval.results import Estimate
 LEVEL = 0.95
 Z = 1.959963984540054  # the normal quantile at 97.5 %
 NUM_RESAMPLES = 1000
+NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"
 NO_IMAGES = "no images to count"
 REPEATS = "{:,} samples repeat another sample exactly; intervals and tests count them once"
 

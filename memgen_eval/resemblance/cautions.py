@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.copying.copy_rules import CopyRules, copied
 from memgen_eval.data.images import ImageSet
 from memgen_eval.errors import InputError, range_remedy
-from memgen_eval.metrics.copy_rules import CopyRules, copied
 from memgen_eval.metrics.statistics import auc, fisher_greater
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.topk import Neighbours

@@ -24,11 +24,11 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from memgen_eval import InputError, nearest_neighbours
+from memgen_eval.copying import memorization
+from memgen_eval.copying.copy_rules import CopyRules
 from memgen_eval.data import archives, images, tensors
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.sources import load_images
-from memgen_eval.metrics import memorization
-from memgen_eval.metrics.copy_rules import CopyRules
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from made_reports import full_report
 from memgen_eval import Report
+from memgen_eval.copying.baseline import Baseline, Scale
+from memgen_eval.copying.copy_rules import CopyRules, repeated
+from memgen_eval.copying.memorization import measure_memorization
 from memgen_eval.diffusion.moments import moments
 from memgen_eval.fidelity.family import NAMES, Ground, ReferenceRows, Space, measure_fidelity
-from memgen_eval.metrics.baseline import Baseline, Scale
-from memgen_eval.metrics.copy_rules import CopyRules, repeated
 from memgen_eval.metrics.data_copying import partition
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
-from memgen_eval.metrics.memorization import measure_memorization
 from memgen_eval.metrics.novelty import Distances, measure_novelty
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References

@@ -15,8 +15,8 @@ import oracles
 from memgen_eval import authenticity, data_copying_test, partition
 from memgen_eval.diffusion.moments import moments
 from memgen_eval.errors import InputError
-from memgen_eval.metrics.baseline import NO_BASELINE
 from memgen_eval.metrics.novelty import QUANTILES, Distances, measure_novelty, with_notes
+from memgen_eval.metrics.statistics import NO_BASELINE
 from memgen_eval.results import Novelty
 from metric_tables import brute_force, known, table, torus
 

@@ -11,18 +11,16 @@ from hypothesis import given, strategies as st
 
 import oracles
 from memgen_eval import memorization_ratio
-from memgen_eval.errors import InputError
-from memgen_eval.metrics.copy_rules import (
+from memgen_eval.copying.copy_rules import (
     CURVE_THRESHOLDS,
     carlini_ratio,
     copied,
-    distance_ratios,
     largest_patch_distances,
-    ratio_below,
     ratio_curve,
     repeated,
-    undefined_ratios,
 )
+from memgen_eval.errors import InputError
+from memgen_eval.metrics.ratios import distance_ratios, ratio_below, undefined_ratios
 from metric_tables import brute_force, copying, known, table, torus
 
 LARGEST = 256 * 256 * 3 * 255**2  # all black against all white, 256 x 256 x 3

@@ -14,9 +14,10 @@ from scipy.stats import beta, binom, binomtest, nhypergeom
 
 from checking import evaluated
 from memgen_eval import Estimate
-from memgen_eval.metrics.baseline import Baseline
-from memgen_eval.metrics.calibration import FIGURES, Calibration, calibrate, calibrated_figures, preset_ranks
-from memgen_eval.metrics.copy_rules import Copying, distance_ratios
+from memgen_eval.copying.baseline import Baseline
+from memgen_eval.copying.calibration import FIGURES, Calibration, calibrate, calibrated_figures, preset_ranks
+from memgen_eval.copying.copy_rules import Copying
+from memgen_eval.metrics.ratios import distance_ratios
 from memgen_eval.metrics.statistics import proportion, share_below_rank
 from metric_tables import copying, known, table
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from memgen_eval.metrics import memorization
-from memgen_eval.metrics.baseline import NO_BASELINE, Baseline, Scale
-from memgen_eval.metrics.copy_rules import Copying, CopyRules
-from memgen_eval.metrics.memorization import measure_memorization
-from memgen_eval.metrics.statistics import proportion, proportion_difference
+from memgen_eval.copying import memorization
+from memgen_eval.copying.baseline import Baseline, Scale
+from memgen_eval.copying.copy_rules import Copying, CopyRules
+from memgen_eval.copying.memorization import measure_memorization
+from memgen_eval.metrics.statistics import NO_BASELINE, proportion, proportion_difference
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.report import Memorization, Verdict
 from metric_tables import copying, table

@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from scipy import stats
 
 import oracles
-from memgen_eval.metrics import verdict
-from memgen_eval.metrics.copy_rules import Tally
+from memgen_eval.copying import verdict
+from memgen_eval.copying.copy_rules import Tally
+from memgen_eval.copying.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio
 from memgen_eval.metrics.statistics import smallest_significant
-from memgen_eval.metrics.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio
 from memgen_eval.results import Match, Verdict
 
 FIRST = Match(sample_index=17, train_index=4, distance=0.001, grey_levels=0.255, ratio=0.01, flipped=False)

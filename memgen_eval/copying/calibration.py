@@ -11,9 +11,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.copying.baseline import Baseline
+from memgen_eval.copying.copy_rules import Copying, named_samples
 from memgen_eval.errors import p_text
-from memgen_eval.metrics.baseline import Baseline
-from memgen_eval.metrics.copy_rules import Copying, distance_ratios, named_samples
+from memgen_eval.metrics.ratios import distance_ratios
 from memgen_eval.metrics.statistics import (
     NO_IMAGES,
     exceedance_p_value,

@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.metrics.copy_rules import NOTHING_COUNTED, Copying, CopyRules, Tally
-from memgen_eval.metrics.verdict import too_many
+from memgen_eval.copying.copy_rules import NOTHING_COUNTED, Copying, CopyRules, Tally
+from memgen_eval.copying.verdict import too_many
 from memgen_eval.neighbours.index import Index
 from memgen_eval.results import GREY_LEVELS
 
@@ -17,7 +17,6 @@ MAX_BASELINE = 10_000
 TOLERANCE_IMAGES = 1_000
 TOLERANCE_NEIGHBOUR = 5  # the first may be a duplicate itself
 TOLERANCE_SHARE = 0.25
-NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"
 
 Bools = NDArray[np.bool_]
 Rows = NDArray[np.int64]

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.metrics.baseline import NO_BASELINE, Baseline, Scale
-from memgen_eval.metrics.calibration import calibrated_figures
-from memgen_eval.metrics.copy_rules import (
+from memgen_eval.copying.baseline import Baseline, Scale
+from memgen_eval.copying.calibration import calibrated_figures
+from memgen_eval.copying.copy_rules import (
     CARLINI_NEIGHBOURS,
     NOTHING_COUNTED,
     Copying,
@@ -19,15 +19,14 @@ from memgen_eval.metrics.copy_rules import (
     carlini_ratio,
     copied,
     cosine_similarities,
-    distance_ratios,
     largest_patch_distances,
     memorization_ratio,
     ratio_curve,
     repeated,
-    undefined_ratios,
 )
-from memgen_eval.metrics.statistics import count_estimate, permutation, proportion, proportion_difference
-from memgen_eval.metrics.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio
+from memgen_eval.copying.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio
+from memgen_eval.metrics.ratios import distance_ratios, undefined_ratios
+from memgen_eval.metrics.statistics import NO_BASELINE, count_estimate, permutation, proportion, proportion_difference
 from memgen_eval.neighbours.duplicates import neighbours_within
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.search import mirrored

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.copying.copy_rules import Tally
 from memgen_eval.errors import p_text
-from memgen_eval.metrics.copy_rules import Tally
 from memgen_eval.metrics.statistics import (
     clopper_pearson_upper,
     fisher_greater,

@@ -15,7 +15,7 @@ from scipy.stats import binom
 from checking import evaluated
 from conftest import noise_images
 from memgen_eval import Estimate, Report
-from memgen_eval.metrics.copy_rules import calibrated_share
+from memgen_eval.copying.copy_rules import calibrated_share
 from memgen_eval.metrics.statistics import exceedance_p_value, upper_quantile
 
 SHAPE = (8, 8)
