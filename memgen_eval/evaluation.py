@@ -15,9 +15,11 @@ from memgen_eval.adapters.model import Guests
 from memgen_eval.build_report import Found, Ran, build_report
 from memgen_eval.compute.engines import EngineName
 from memgen_eval.compute.resources import unforked_threads
+from memgen_eval.controls import Controls, measured_copying
 from memgen_eval.copying.baseline import Scale
 from memgen_eval.copying.copy_rules import CopyRules
-from memgen_eval.copying.memorization import copying, measure_memorization, patch_share, repetition, search
+from memgen_eval.copying.memorization import copying, patch_share, repetition, search
+from memgen_eval.copying.same_pictures import same_pictures
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import Ranks, joined
@@ -289,16 +291,17 @@ def _measure(run: _Run) -> Found:
 
 def _memorization(run: _Run, plain: Neighbours, warned: tuple[str, ...]) -> tuple[Memorization, Verdict]:
     """The memorization family and the verdict, in pixels; with cautions nothing is acquitted."""
-    index, rules, survey = run.index, run.rules, run.samples.survey
+    index, rules, survey, images = run.index, run.rules, run.samples.survey, run.samples.array()
     with run.stages.stage("copies among samples"):
-        found = copying(plain, index, rules, repeats=survey.repeats)
+        repeats = same_pictures(images, survey.repeats, index, rules)
+        found, controls = copying(plain, index, rules, repeats=repeats), Controls(run.known, index, rules, run.bind)
     with run.stages.stage("copies among the baseline"):
-        baseline = run.known.searched_baseline(index, rules)
-    family, verdict = measure_memorization(found, baseline, rules, run.scale, cautions=warned)
+        baseline = controls.baseline()
+    with run.stages.stage("altered copies"):
+        family, verdict = measured_copying(images, found, controls, run.scale, cautions=warned)
     with run.stages.stage("patches and repetition"):
-        family = replace(family, carlini_patch=patch_share(found, index, rules))
+        family, seed = replace(family, carlini_patch=patch_share(found, index, rules)), run.options.seed
         if baseline is not None:
-            images, seed = run.samples.array(), run.options.seed
             own, others = repetition(images, baseline.images, index, rules, originals=survey.originals, seed=seed)
             family = replace(family, repetition=own, test_repetition=others)
     return run.embedder.with_similarity(family), verdict

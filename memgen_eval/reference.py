@@ -13,9 +13,15 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.copying.baseline import MAX_BASELINE, Baseline, Scale, draw_rows, duplicate_tolerance, near_in_train
-from memgen_eval.copying.copy_rules import CopyRules
-from memgen_eval.copying.memorization import copying, search
+from memgen_eval.copying.baseline import (
+    FEWEST_LEFT_OUT,
+    MAX_BASELINE,
+    Baseline,
+    Scale,
+    draw_rows,
+    duplicate_tolerance,
+)
+from memgen_eval.copying.memorization import search
 from memgen_eval.data import batches
 from memgen_eval.data.datasets import is_known, test_split
 from memgen_eval.data.images import Images, ImageSet
@@ -143,6 +149,10 @@ class Prepared:
     seed: int
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
+    def keep(self, key: Hashable, compute: Callable[[], Kept], *, bound_to: Hashable = None) -> Kept:
+        """What was kept under `key`, or computed now and kept; anew where it was bound to something else."""
+        return _keep(self._kept, key, compute, bound_to=bound_to)
+
     @property
     def num_kept(self) -> int:
         """How many things are kept by now: ranks that share an evaluation have to agree."""
@@ -180,20 +190,26 @@ class Prepared:
 
     @cached_property
     def baseline(self) -> Baseline | None:
-        """The test set, or training images drawn with the seed, each to be left out of train; None for fewer than two.
+        """The test set, those that repeat an earlier one left out; without one `left_out`."""
+        if self.test is None:
+            return self.left_out
+        left_out = self.test.survey.repeats
+        notes = _left_out(left_out, "test images repeat an earlier one")
+        return Baseline(self.test.distinct, np.flatnonzero(~left_out), None, "test images", "test", notes)
 
-        Test images that repeat an earlier one are left out. So are training images that have an exact duplicate: it
-        would stay in train, and pass for what an unseen image finds there.
+    @cached_property
+    def left_out(self) -> Baseline | None:
+        """Training images drawn with the seed, each to be left out of train; None for fewer than two.
+
+        10,000 of them, less the test images, but a thousand at least. Training images that have an exact duplicate are
+        none of them: it would stay in train, and pass for what an unseen image finds there.
         """
-        if self.test is not None:
-            left_out = self.test.survey.repeats
-            notes = _left_out(left_out, "test images repeat an earlier one")
-            return Baseline(self.test.distinct, np.flatnonzero(~left_out), None, "test images", "test", notes)
         left_out = self.train.survey.duplicated
         single = np.flatnonzero(~left_out)
         if len(single) < 2:
             return None
-        rows = single[draw_rows(len(single), MAX_BASELINE, seed=self.seed)]
+        most = MAX_BASELINE if self.test is None else max(FEWEST_LEFT_OUT, MAX_BASELINE - len(self.test))
+        rows = single[draw_rows(len(single), most, seed=self.seed)]
         notes = _left_out(left_out, "training images have an exact duplicate")
         name = "training images left out of train"
         return Baseline(self.train.take(rows), rows, rows, name, "train, leave one out", notes)
@@ -206,27 +222,14 @@ class Prepared:
             distinct = index.among(self.train.distinct) if repeats.any() else index
             return duplicate_tolerance(distinct, seed=self.seed)
 
-        return _keep(self._kept, "tolerance", compute)
+        return self.keep("tolerance", compute)
 
     def baseline_neighbours(self, index: Index) -> Neighbours | None:
         """Training neighbours of the baseline's images, in the orientation given."""
         baseline = self.baseline
         if baseline is None:
             return None
-        return _keep(self._kept, "baseline", lambda: search(baseline.images, index, excluded=baseline.excluded))
-
-    def searched_baseline(self, index: Index, rules: CopyRules) -> Baseline | None:
-        """The baseline with all that its comparison by these rules needs."""
-        baseline, plain = self.baseline, self.baseline_neighbours(index)
-        if baseline is None or plain is None:
-            return None
-        named = rules.flip, rules.tolerance
-        known = _keep(self._kept, ("copying", *named), lambda: copying(plain, index, rules))
-        found = replace(baseline, copying=known)
-        if not found.holds_many_near_identical:
-            return found
-        in_train = _keep(self._kept, ("near", *named), lambda: near_in_train(index, rules, seed=self.seed))
-        return replace(found, near_in_train=in_train)
+        return self.keep("baseline", lambda: search(baseline.images, index, excluded=baseline.excluded))
 
     def pixel_space(self, index: Index) -> FeatureSpace:
         """The sets as they are."""
@@ -252,7 +255,7 @@ class Prepared:
                 test = test[self.baseline.rows] if len(self.baseline.rows) < len(test) else test
             return FeatureSpace(index, self._baseline_in(index, test), test, known_by)
 
-        return _keep(self._kept, "features", compute, bound_to=known_by).bound(bind)
+        return self.keep("features", compute, bound_to=known_by).bound(bind)
 
     def directions(self, space: FeatureSpace, bind: Callable[[References], Index]) -> FeatureSpace:
         """The same space with rows of length 1, where the nearest are the most similar by cosine.
@@ -267,7 +270,7 @@ class Prepared:
             test = None if space.test is None else unit_rows(space.test, argument="test")
             return FeatureSpace(index, self._baseline_in(index, test, distinct), test, space.extractor)
 
-        return _keep(self._kept, "directions", compute, bound_to=space.extractor).bound(bind)
+        return self.keep("directions", compute, bound_to=space.extractor).bound(bind)
 
     def _baseline_in(
         self, index: Index, test: NDArray[Any] | None, rows: NDArray[np.int64] | None = None
@@ -281,7 +284,7 @@ class Prepared:
 
     def ground(self, space: FeatureSpace, key: Hashable, compute: Callable[[], Ground]) -> Ground:
         """What the fidelity family needs to know of train and test in a space of features; `key` names the rest."""
-        return _keep(self._kept, ("ground", key), compute, bound_to=space.extractor)
+        return self.keep(("ground", key), compute, bound_to=space.extractor)
 
     def partition(self, space: FeatureSpace) -> Partition | str:
         """Cells of the space of the features, or why there are none."""
@@ -293,7 +296,7 @@ class Prepared:
         def compute() -> Partition:
             return partition(rows, seed=self.seed, reference_moments=known)
 
-        return _keep(self._kept, "partition", compute, bound_to=space.extractor)
+        return self.keep("partition", compute, bound_to=space.extractor)
 
 
 def for_denoisers(images: ImageSet) -> NDArray[Any]:

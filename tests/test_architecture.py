@@ -63,8 +63,9 @@ UPSTREAM: dict[str, set[str]] = {
         "report",
     },
     "embedding": STAGES | {"compute", "distributed", "options", "reference", "runtime"},
+    "controls": STAGES | {"compute", "reference"},
     "evaluation": STAGES
-    | {"adapters", "build_report", "compute", "distributed", "options", "reference", "report"}
+    | {"adapters", "build_report", "compute", "controls", "distributed", "options", "reference", "report"}
     | {"embedding", "resemblance", "runtime"},
     # the doors
     "shell": set(),

@@ -14,8 +14,10 @@ from memgen_eval.neighbours.index import Index
 from memgen_eval.results import GREY_LEVELS
 
 MAX_BASELINE = 10_000
+FEWEST_LEFT_OUT = 1_000  # training images, beside test images
 TOLERANCE_IMAGES = 1_000
 TOLERANCE_NEIGHBOUR = 5  # the first may be a duplicate itself
+FARTHER_NEIGHBOUR = 50  # of which half the distance counts where that is more: a set of eight versions of each image
 TOLERANCE_SHARE = 0.25
 
 Bools = NDArray[np.bool_]
@@ -43,6 +45,8 @@ class Baseline:
         Their training neighbours, once these are known.
     near_in_train : Tally
         Training images that are near-identical to another one; counted for a test set with many that are.
+    apart : bool
+        Whether near duplicates of a training image are left out of train together with it.
     """
 
     images: NDArray[Any]
@@ -53,6 +57,7 @@ class Baseline:
     notes: tuple[str, ...] = ()
     copying: Copying | None = None
     near_in_train: Tally = NOTHING_COUNTED
+    apart: bool = False
 
     @property
     def leaked(self) -> Bools:
@@ -65,6 +70,12 @@ class Baseline:
         """Whether so many test images are near-identical to training images that it is asked how many of these are."""
         near = 0 if self.copying is None else int(np.count_nonzero(self.copying.near_identical))
         return self.excluded is None and too_many(near, len(self.rows))
+
+    @property
+    def has_many_duplicates(self) -> bool:
+        """Whether so many training images left out have a near duplicate that these must be left out with them."""
+        near = 0 if self.copying is None else int(np.count_nonzero(self.copying.near_identical))
+        return self.excluded is not None and too_many(near, len(self.rows))
 
     @property
     def leak(self) -> str:
@@ -97,14 +108,16 @@ def duplicate_tolerance(distinct: Index, *, seed: int) -> float:
     """A quarter of the median distance of training images to their fifth nearest other one, in the units of the images.
 
     Over 1,000 images drawn with the seed from an index without repeats; the farthest if there are fewer others; 0 for
-    one training image.
+    one training image. Half the distance to the fiftieth takes its place where that is larger: the nearest five of a
+    training set that holds eight versions of each image are versions themselves.
     """
     if len(distinct) < 2:
         return 0.0
     rows = draw_rows(len(distinct), TOLERANCE_IMAGES, seed=seed)
-    k = min(TOLERANCE_NEIGHBOUR, len(distinct) - 1)
-    table = distinct.search(distinct.rows[rows], k, exclude=rows)
-    return TOLERANCE_SHARE * float(np.median(table.distances[:, -1]))
+    distances = distinct.search(distinct.rows[rows], min(FARTHER_NEIGHBOUR, len(distinct) - 1), exclude=rows).distances
+    near = distances[:, :TOLERANCE_NEIGHBOUR][:, -1]
+    far = distances[:, -1] / 2 if distances.shape[1] == FARTHER_NEIGHBOUR else 0.0
+    return TOLERANCE_SHARE * float(np.median(np.maximum(near, far)))
 
 
 def near_in_train(index: Index, rules: CopyRules, *, seed: int) -> Tally:

@@ -28,6 +28,7 @@ from memgen_eval.results import Estimate
 
 RATES = (0.001, 0.005, 0.01)  # of unseen images fall below a threshold, about
 MIN_BASELINE = 99  # of fewer, even the smallest ratio is one that more than 1 % of unseen images fall below
+FEW_UNSEEN = "needs {} baseline images, of which {} are there"
 FIGURES = (
     "calibrated_threshold",
     "calibrated_ratio",
@@ -90,7 +91,7 @@ def calibrate(samples: Floats, baseline: Floats, *, repeats: Bools, nearest: Row
     samples, baseline : float64, (N,) and (m >= 1,)
         Of each image; smaller is more suspicious.
     repeats : bool, (N,)
-        Samples that repeat an earlier one exactly: they count once.
+        Samples that show the picture of an earlier one: they count once.
     nearest : int64, (N,)
         The nearest training image of each sample.
 
@@ -136,8 +137,7 @@ def calibrated_figures(samples: Copying, baseline: Baseline) -> dict[str, Estima
     if len(samples) == 0:
         return dict.fromkeys(FIGURES, Estimate.undefined(NO_IMAGES))
     if len(unseen) < MIN_BASELINE:
-        reason = f"needs {MIN_BASELINE} baseline images, of which {len(unseen)} are there"
-        return dict.fromkeys(FIGURES, Estimate.undefined(reason))
+        return dict.fromkeys(FIGURES, Estimate.undefined(FEW_UNSEEN.format(MIN_BASELINE, len(unseen))))
     ratios, nearest = distance_ratios(samples.distinct, squared=True), samples.nearest.indices[:, 0]
     found = calibrate(ratios, unseen, repeats=samples.repeats, nearest=nearest)
     notes: tuple[str, ...] = ()
@@ -145,17 +145,24 @@ def calibrated_figures(samples: Copying, baseline: Baseline) -> dict[str, Estima
         clean = calibrate(ratios, unseen[~baseline.leaked], repeats=samples.repeats, nearest=nearest)
         leaks = f"{np.count_nonzero(baseline.leaked):,} {baseline.name} that {baseline.leak}"
         notes = (f"{p_text(clean.p_value)} without {leaks}",)
-    tried = len(found.ranks)
-    share = proportion(found.below, repeats=samples.repeats, notes=named_samples(found.below), num_figures=tried)
-    control = share_below_rank(found.rank, found.num_baseline, num_figures=tried)
+    share, control, p_value = shares_below(found, samples.repeats, notes)
     figures = (
         _threshold(found, np.sqrt(unseen), baseline.name),
         share,
         control,
-        replace(proportion_difference(share, control), method=f"Newcombe {simultaneous(tried)[1]}"),
-        _p_value(found, notes),
+        replace(proportion_difference(share, control), method=f"Newcombe {simultaneous(len(found.ranks))[1]}"),
+        p_value,
     )
     return dict(zip(FIGURES, figures, strict=True))
+
+
+def shares_below(
+    found: Calibration, repeats: Bools, notes: tuple[str, ...] = ()
+) -> tuple[Estimate, Estimate, Estimate]:
+    """The share of samples below the threshold, that of unseen images, and the p-value, which carries the notes."""
+    tried = len(found.ranks)
+    share = proportion(found.below, repeats=repeats, notes=named_samples(found.below), num_figures=tried)
+    return share, share_below_rank(found.rank, found.num_baseline, num_figures=tried), _p_value(found, notes)
 
 
 def _threshold(found: Calibration, unseen: Floats, name: str) -> Estimate:

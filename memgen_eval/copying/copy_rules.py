@@ -80,7 +80,7 @@ class Copying:
     near_identical : bool, (N,)
         Within the duplicate tolerance of a training image, in either orientation.
     repeats : bool, (N,)
-        Equal to an earlier image of the set.
+        Showing the picture of an earlier image of the set.
     """
 
     plain: Neighbours
@@ -122,7 +122,7 @@ def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3, repe
     threshold : float
         Between 0 and 1.
     repeats : bool, (N,), optional
-        Samples that repeat an earlier one exactly: they count in the share and not in the interval.
+        Samples that show the picture of an earlier one: they count in the share and not in the interval.
 
     Returns
     -------
@@ -178,8 +178,16 @@ def carlini_ratio(neighbours: Neighbours, *, repeats: Bools | None = None) -> Es
     """
     if neighbours.indices.shape[1] <= CARLINI_NEIGHBOURS:
         return Estimate.undefined(f"needs more than {CARLINI_NEIGHBOURS} training images")
+    return proportion(relatively_near(neighbours), repeats=repeats)
+
+
+def relatively_near(neighbours: Neighbours) -> Bools:
+    """The images that `carlini_ratio` counts, (N,); none where there are no 51 training images."""
     distances = neighbours.distances[:, :CARLINI_NEIGHBOURS]  # (N, 50)
-    return proportion(distances[:, 0] <= CARLINI_ALPHA * distances.mean(axis=1), repeats=repeats)
+    if neighbours.indices.shape[1] <= CARLINI_NEIGHBOURS:
+        return np.zeros(len(neighbours), dtype=bool)
+    near: Bools = distances[:, 0] <= CARLINI_ALPHA * distances.mean(axis=1)
+    return near
 
 
 def largest_patch_distances(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:
@@ -242,7 +250,7 @@ def calibrated_share(
     largest : float
         The largest value that there can be.
     repeats : bool, (N,), optional
-        Samples that repeat an earlier one exactly.
+        Samples that show the picture of an earlier one.
 
     Returns
     -------

@@ -22,16 +22,17 @@ from memgen_eval.copying.copy_rules import (
     largest_patch_distances,
     memorization_ratio,
     ratio_curve,
+    relatively_near,
     repeated,
 )
-from memgen_eval.copying.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio
+from memgen_eval.copying.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio, unfair
 from memgen_eval.metrics.ratios import distance_ratios, undefined_ratios
 from memgen_eval.metrics.statistics import NO_BASELINE, count_estimate, permutation, proportion, proportion_difference
-from memgen_eval.neighbours.duplicates import neighbours_within
+from memgen_eval.neighbours.duplicates import neighbours_within, without_duplicates
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.search import mirrored
 from memgen_eval.neighbours.topk import Neighbours
-from memgen_eval.results import Estimate, Match, Memorization, Verdict
+from memgen_eval.results import Estimate, Match, Memorization, RuleFinding, Verdict
 
 MAX_COPIES = 10_000
 NUM_CLOSEST = 32
@@ -50,12 +51,17 @@ def search(images: NDArray[Any], index: Index, *, excluded: Rows | None = None) 
     return index.search(images, min(CARLINI_NEIGHBOURS + 1, len(index) - (excluded is not None)), exclude=excluded)
 
 
-def copying(plain: Neighbours, index: Index, rules: CopyRules, *, repeats: Bools | None = None) -> Copying:
+def copying(
+    plain: Neighbours, index: Index, rules: CopyRules, *, repeats: Bools | None = None, apart: bool = False
+) -> Copying:
     """What the family needs to know of the images that `plain` was searched for.
 
-    `repeats` (N,) marks those that equal an earlier one of them; none if it is left out.
+    `repeats` (N,) marks those that show the picture of an earlier one of them; none if it is left out. With `apart`
+    training images that duplicate an image left out of train are left out with it.
     """
     closest = index.both_orientations(plain)
+    if apart:
+        closest, plain = (without_duplicates(table, tolerance=rules.tolerance) for table in (closest, plain))
     nearest = closest if rules.flip else plain
     return Copying(
         plain=plain,
@@ -130,6 +136,8 @@ def measure_memorization(
     scale: Scale,
     *,
     cautions: tuple[str, ...] = (),
+    findings: tuple[RuleFinding, ...] = (),
+    unlike: tuple[str, ...] = (),
 ) -> tuple[Memorization, Verdict]:
     """The figures that rest on tables of neighbours alone, and the verdict; see `patch_share` and `repetition`.
 
@@ -143,14 +151,15 @@ def measure_memorization(
         In the units of the tables.
     scale : Scale
         From the units of the tables to those of a report.
-    cautions : tuple of str
-        Why the images may not be what was meant.
+    cautions, findings, unlike : tuple
+        As for `judge`.
     """
     flagged, repeats = copied(samples.distinct, threshold=rules.threshold), samples.repeats
     matches = _matches(samples.nearest, samples.distinct, np.arange(len(samples)), scale)
     order = _by_closeness(matches)
     flagged_matches = [matches[i] for i in order if flagged[i]]
-    verdict = _verdict(samples, baseline, rules, scale, cautions)
+    given = {"cautions": cautions, "findings": findings, "unlike": unlike}
+    verdict = _verdict(samples, baseline, rules, scale, given)
     distinct = len({match.train_index for match in flagged_matches})
     cut = (f"only the first {MAX_COPIES:,} of {len(flagged_matches):,} copies are listed",)
     family = replace(
@@ -211,7 +220,7 @@ def with_feature_similarity(
     published : float or None
         The threshold of the literature for these features, if there is one.
     repeats : bool, (N,)
-        Samples that repeat an earlier one exactly.
+        Samples that show the picture of an earlier one.
     name : str
         What baseline images are called, in the plural.
     reason : str
@@ -255,11 +264,12 @@ def _counted(known: Copying, rules: CopyRules, scale: Scale) -> Counted:
     """What the verdict counts of a set."""
     flagged = copied(known.distinct, threshold=rules.threshold)
     grey_levels = known.closest.distances[:, 0] * scale.grey
-    return Counted(flagged, known.near_identical, grey_levels, undefined_ratios(known.distinct))
+    undefined, near = undefined_ratios(known.distinct), relatively_near(known.nearest)
+    return Counted(flagged, known.near_identical, grey_levels, undefined, near)
 
 
 def _verdict(
-    samples: Copying, baseline: Baseline | None, rules: CopyRules, scale: Scale, cautions: tuple[str, ...]
+    samples: Copying, baseline: Baseline | None, rules: CopyRules, scale: Scale, given: dict[str, Any]
 ) -> Verdict:
     near = np.flatnonzero(samples.near_identical)[:1]  # in either orientation, whatever `nearest` holds
     first = _matches(samples.closest[near], samples.distinct[near], near, scale)
@@ -272,10 +282,17 @@ def _verdict(
         leaked=leaked,
         repeats=samples.repeats,
         near_in_train=NOTHING_COUNTED if baseline is None else baseline.near_in_train,
-        cautions=cautions,
         first_near_identical=first[0] if first else None,
         name="baseline images" if baseline is None else baseline.name,
+        **given,
     )
+
+
+def is_fair(baseline: Baseline, rules: CopyRules, scale: Scale) -> bool:
+    """Whether the images of a baseline are not training images themselves, as far as can be seen."""
+    assert baseline.copying is not None
+    counted = _counted(baseline.copying, rules, scale)
+    return not unfair(counted, baseline.leaked, baseline.near_in_train, baseline.name)
 
 
 def _with_control(family: Memorization, baseline: Baseline, threshold: float, scale: Scale) -> Memorization:

@@ -1,4 +1,4 @@
-"""Whether the samples copy the training set: two counts against the same counts of a baseline, and a sentence."""
+"""Whether the samples copy the training set: several rules against images that cannot have been copied; a sentence."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from memgen_eval.metrics.statistics import (
     rate_seen_with_power,
     smallest_significant,
 )
-from memgen_eval.results import Estimate, Evidence, Label, Match, Verdict
+from memgen_eval.results import Estimate, Evidence, Label, Match, RuleFinding, Verdict
 
 COPIES_P_VALUE = 1e-5  # the interval of the excess would cry copy in 2 to 7 % of fresh sets
 ACQUITTAL_P_VALUE = 0.05
@@ -24,6 +24,15 @@ MAX_LEAKED_SHARE = 0.01
 UNFAIR_P_VALUE = 0.001
 WITHIN_ROUNDING = 0.5  # grey levels: nearer than this an image is a training image that was stored and read again
 POWER = 0.9
+NUM_COUNTS = 2  # beside the rules, which may keep samples from being acquitted
+NEAREST = 50  # training images of the rule of Carlini et al.
+HOW_COMPARED = {
+    "calibrated": "",
+    "standardized": ", once brightness, colours and contrast are evened out,",
+    "aligned": ", once shifts, turns and scales are undone too,",
+    "features": " by the similarity of their features",
+    "feature margin": " by the margin of their features",
+}
 VISIBLE = "speaks of copies that the ratio rule sees"
 CAUTIONED = "the images may have been read wrongly, or are unlike the training set (see the cautions)"
 
@@ -45,23 +54,26 @@ class Counted:
         The distance to the nearest training image, root mean square.
     undefined : bool, (N,)
         Without a training image that does not duplicate the nearest: the ratio rule says nothing.
+    relatively_near : bool, (N,)
+        Copied by the rule of Carlini et al., which convicts nobody.
     """
 
     flagged: Bools
     near_identical: Bools
     grey_levels: Floats
     undefined: Bools
+    relatively_near: Bools
 
     @classmethod
     def none(cls) -> Counted:
         """No images."""
         nothing = np.zeros(0, dtype=bool)
-        return cls(nothing, nothing, np.zeros(0), nothing)
+        return cls(nothing, nothing, np.zeros(0), nothing, nothing)
 
     def without(self, left_out: Bools) -> Counted:
         """The same without some of the images."""
         kept = ~left_out
-        return Counted(self.flagged[kept], self.near_identical[kept], self.grey_levels[kept], self.undefined[kept])
+        return Counted(**{name: values[kept] for name, values in vars(self).items()})
 
     @property
     def identical(self) -> Bools:
@@ -103,18 +115,23 @@ def judge(
     first_near_identical: Match | None,
     name: str,
     cautions: tuple[str, ...] = (),
+    findings: tuple[RuleFinding, ...] = (),
+    unlike: tuple[str, ...] = (),
 ) -> Verdict:
     """The verdict on a set of samples.
 
-    ``copies`` if Fisher's exact one-sided test of flagged samples against flagged baseline images gives p <= 1e-5;
-    samples that repeat an earlier one exactly count once in every test.
-    ``no copying found`` if, with the leaked baseline images left out, p > 0.05; at least 300 distinct samples were
-    seen; and no sample is within the duplicate tolerance of a training image, or no more often than unseen images are
-    (their share above 0, Fisher p > 0.05) and none to within rounding: a copy in plain sight is never passed over.
+    ``copies`` if the smallest p-value of the rules, times their number, is at most 1e-5. Without `findings` the ratio
+    rule is the only one, by Fisher's exact one-sided test of flagged samples against flagged baseline images. Samples
+    that repeat an earlier one count once in every test.
+    ``no copying found`` if, with the leaked baseline images left out, no rule and neither count below gives a p-value
+    of at most 0.05, times the number of rules and counts; at least 300 distinct samples were seen; and no sample is a
+    training image to within rounding. The counts are the samples within the duplicate tolerance of a training image,
+    which are a doubt also where no unseen image is, and those near by the rule of Carlini et al.
     Not available where more than 1 % of the baseline leaked; where more than 1 % of it is near-identical to training
     images, and more often than training images are to each other (Fisher p <= 0.001): altered training images in a test
-    set excuse the same in the samples; where fewer than 300 of it remain; where most samples have no two distinct
-    training images to compare; or where there are cautions. Else ``undecided``.
+    set excuse the same in the samples; where the test images are `unlike` the training set; where fewer than 300
+    baseline images remain; where most samples have no two distinct training images to compare; or where there are
+    cautions. Else ``undecided``.
 
     Parameters
     ----------
@@ -123,7 +140,7 @@ def judge(
     leaked : bool, (m,)
         Baseline images that the training set holds: they cannot acquit anyone.
     repeats : bool, (N,)
-        Samples that repeat an earlier sample exactly.
+        Samples that show the picture of an earlier sample.
     near_in_train : Tally
         Training images that are near-identical to another one, of some of them.
     first_near_identical : Match or None
@@ -132,9 +149,14 @@ def judge(
         What a baseline image is called in the sentence, in the plural.
     cautions : tuple of str
         Why the images may not be what was meant: copies among images that were read wrongly are not seen.
+    findings : tuple of RuleFinding
+        What the rules found, the ratio rule first.
+    unlike : tuple of str
+        Why test images cannot speak for unseen images.
     """
     clean, distinct = baseline.without(leaked), samples.without(repeats)
     p_value, clean_p_value = flagged_p_value(distinct, baseline), flagged_p_value(distinct, clean)
+    counts = distinct.num_flagged, len(distinct), baseline.num_flagged, len(baseline)
     evidence = Evidence(
         num_samples=len(samples),
         num_distinct_samples=len(distinct),
@@ -147,33 +169,56 @@ def judge(
         num_baseline_leaks=int(np.count_nonzero(leaked)),
         p_value_without_leaks=clean_p_value,
         first_near_identical=first_near_identical,
+        rules=findings or (RuleFinding("ratio", *counts, p_value, clean_p_value),),
     )
+    p_value = min(1.0, len(evidence.rules) * min(rule.p_value for rule in evidence.rules))
     doubts = [CAUTIONED] * bool(cautions)
-    doubts += _doubts(distinct, clean, evidence, name) + _unfair(baseline, near_in_train, evidence, name)
+    doubts += [*_doubts(distinct, clean, evidence, name), *unlike, *unfair(baseline, leaked, near_in_train, name)]
     label: Label = "copies" if p_value <= COPIES_P_VALUE else "undecided" if doubts else "no copying found"
     return Verdict(label, _sentence(label, p_value, evidence, doubts, name), p_value, evidence)
 
 
 def _doubts(samples: Counted, clean: Counted, evidence: Evidence, name: str) -> list[str]:
     """Why `no copying found` cannot be said of the samples; empty if it can."""
-    doubts, p_value = [], evidence.p_value_without_leaks
-    if p_value is not None and p_value <= ACQUITTAL_P_VALUE:
-        doubts.append(f"flagged samples are more frequent than flagged {name} ({p_text(p_value)})")
+    limit = ACQUITTAL_P_VALUE / (len(evidence.rules) + NUM_COUNTS if len(evidence.rules) > 1 else 1)
+    doubts = [_more(rule, name) for rule in evidence.rules if rule.p_value_without_leaks <= limit]
     if len(samples) < MIN_IMAGES:
         doubts.append(f"only {_images(len(samples), 'distinct sample')} seen, {MIN_IMAGES} are needed")
     if len(clean) < MIN_IMAGES:
         doubts.append(f"the baseline holds only {len(clean):,} usable {name}, {MIN_IMAGES} are needed")
     if 2 * np.count_nonzero(samples.undefined) > len(samples):
         doubts.append("most samples have no two distinct training images to be compared with")
-    if samples.num_near_identical and not _as_unseen_images(samples, clean):
+    if samples.num_near_identical and not _as_unseen_images(samples, clean, limit):
         are = "sample is a training image" if evidence.num_near_identical == 1 else "samples are training images"
         doubts.append(f"{evidence.num_near_identical:,} {are} to within noise")
+    near = [int(np.count_nonzero(counted.relatively_near)) for counted in (samples, clean)]
+    p_value = fisher_greater(near[0], len(samples), near[1], len(clean))
+    if p_value <= limit:
+        doubts.append(
+            f"{near[0]:,} samples and {near[1]:,} {name} lie at most half as far from their nearest training image as "
+            f"from their nearest {NEAREST} on average ({p_text(p_value)})"
+        )
     return doubts
 
 
-def _unfair(baseline: Counted, near_in_train: Tally, evidence: Evidence, name: str) -> list[str]:
+def _more(rule: RuleFinding, name: str) -> str:
+    """A doubt that a rule leaves."""
+    if rule.name == "ratio":
+        return f"flagged samples are more frequent than flagged {name} ({p_text(rule.p_value_without_leaks)})"
+    counts = f"{_nearer(rule)}, more than chance allows"
+    return f"{counts} ({p_text(rule.p_value_without_leaks)})"
+
+
+def _nearer(rule: RuleFinding) -> str:
+    """What a rule other than the ratio rule has counted."""
+    share = rule.num_unseen_below / max(1, rule.num_unseen)
+    below = f"{rule.num_below:,} of {_images(rule.num_samples, 'sample')} lie nearer to single training images"
+    return f"{below}{HOW_COMPARED[rule.name]} than all but {100 * share:.2g} % of unseen images do"
+
+
+def unfair(baseline: Counted, leaked: Bools, near_in_train: Tally, name: str) -> list[str]:
     """Why the baseline cannot acquit anyone: it holds training images; empty if it can."""
-    leaks, near = evidence.num_baseline_leaks, baseline.num_near_identical
+    leaks, near = int(np.count_nonzero(leaked)), baseline.num_near_identical
     if too_many(leaks, len(baseline)):
         return [f"{leaks:,} of {len(baseline):,} {name} are in the training set too"]
     p_value = fisher_greater(near, len(baseline), *near_in_train)
@@ -183,12 +228,12 @@ def _unfair(baseline: Counted, near_in_train: Tally, evidence: Evidence, name: s
     return []
 
 
-def _as_unseen_images(samples: Counted, clean: Counted) -> bool:
+def _as_unseen_images(samples: Counted, clean: Counted, limit: float) -> bool:
     """Whether samples are near-identical to training images no more often than unseen images, and none is identical."""
     if clean.num_near_identical == 0 or samples.identical.any():
         return False
     p_value = fisher_greater(samples.num_near_identical, len(samples), clean.num_near_identical, len(clean))
-    return p_value > ACQUITTAL_P_VALUE
+    return p_value > limit
 
 
 def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str], name: str) -> str:
@@ -197,13 +242,19 @@ def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str
         f"{evidence.num_flagged_baseline:,} of {evidence.num_baseline:,} {name} lie much nearer to one training image "
         "than to any other"
     )
+    rules = evidence.rules
     if label == "copies":
-        opening = f"The samples hold copies of training images: {counts} (Fisher {p_text(p_value)})."
+        told = min(rules, key=lambda rule: rule.p_value)
+        ratio_suffices = rules[0].p_value * len(rules) <= COPIES_P_VALUE
+        words = counts if ratio_suffices or told.name == "ratio" else _nearer(told)
+        p = p_text(p_value) if len(rules) > 1 else f"Fisher {p_text(p_value)}"
+        opening = f"The samples hold copies of training images: {words} ({p})."
     elif label == "no copying found":
         bound = clopper_pearson_upper(evidence.num_distinct_flagged, evidence.num_distinct_samples)
-        clean_p = evidence.p_value_without_leaks
+        clean_p = rules[0].p_value_without_leaks
+        others = ", and by no other rule are samples too near" if len(rules) > 1 else ""
         opening = (
-            f"No copying found: {counts} (Fisher {p_text(p_value if clean_p is None else clean_p)}). "
+            f"No copying found: {counts} (Fisher {p_text(clean_p)}){others}. "
             f"At most {100 * bound:.3g} % of the samples are such copies (95 % confidence)."
         )
     else:
@@ -225,7 +276,7 @@ def _images(number: int, noun: str) -> str:
 def largest_compatible_ratio(evidence: Evidence) -> Estimate:
     """The one-sided 95 % Clopper-Pearson limit of the share of copies; ``1 - 0.05**(1/N)`` when none is flagged.
 
-    Samples that repeat another exactly count once: 600 draws of 150 images are no 600 draws.
+    Samples that repeat another count once: 600 draws of 150 images are no 600 draws.
     """
     count = evidence.num_distinct_samples
     limit = clopper_pearson_upper(evidence.num_distinct_flagged, count)
@@ -234,21 +285,24 @@ def largest_compatible_ratio(evidence: Evidence) -> Estimate:
 
 def _bound_notes(evidence: Evidence) -> tuple[str, ...]:
     num_repeats = evidence.num_samples - evidence.num_distinct_samples
-    repeats = f"{num_repeats:,} samples repeat another sample exactly and count once"
+    repeats = f"{num_repeats:,} samples repeat another sample and count once"
     return (VISIBLE, repeats) if num_repeats else (VISIBLE,)
 
 
 def detectable_ratio(evidence: Evidence) -> Estimate:
     """The smallest excess over the baseline's share that `judge` would have called copies in 9 of 10 such sets.
 
-    The number of flagged samples that p <= 1e-5 asks for, given the baseline's counts; then the rate that gives at
-    least that number among the distinct samples with probability 0.9; less the baseline's share.
+    By the ratio rule: the number of flagged samples that p <= 1e-5, over the number of rules, asks for, given the
+    counts of unseen images; then the rate that gives at least that number among the distinct samples with probability
+    0.9; less the share of unseen images.
     """
     if evidence.num_baseline == 0:
         return Estimate.undefined("needs a baseline")
-    num_samples, base = evidence.num_distinct_samples, evidence.num_flagged_baseline
-    needed = smallest_significant(num_samples, base, evidence.num_baseline, p_value=COPIES_P_VALUE)
+    num_samples, (rule, *_) = evidence.num_distinct_samples, evidence.rules
+    base, num_unseen = rule.num_unseen_below, rule.num_unseen
+    p_value = COPIES_P_VALUE / len(evidence.rules)
+    needed = smallest_significant(num_samples, base, num_unseen, p_value=p_value)
     if needed is None:
         return Estimate.undefined(f"no number of copies among {num_samples:,} samples would be significant")
-    excess = rate_seen_with_power(needed, num_samples, power=POWER) - base / evidence.num_baseline
+    excess = rate_seen_with_power(needed, num_samples, power=POWER) - base / num_unseen
     return Estimate(max(excess, 0.0), method="exact, power 0.9", count=num_samples, notes=_bound_notes(evidence))

@@ -20,7 +20,7 @@ Z = 1.959963984540054  # the normal quantile at 97.5 %
 NUM_RESAMPLES = 1000
 NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"
 NO_IMAGES = "no images to count"
-REPEATS = "{:,} samples repeat another sample exactly; intervals and tests count them once"
+REPEATS = "{:,} samples repeat another sample; intervals and tests count them once"
 
 Floats = NDArray[np.float64]
 Bools = NDArray[np.bool_]

@@ -177,6 +177,25 @@ def neighbours_within(
     return np.divmod(flat, len(references))
 
 
+def without_duplicates(table: Neighbours, *, tolerance: float) -> Neighbours:
+    """The table of training images left out one at a time without neighbours that duplicate these, (N, K') of (N, K).
+
+    Neighbours at most `tolerance` from a query are dropped, and as many columns are kept as every row has; at least
+    two, or all there are. Where a row has fewer, its last neighbours stand in for them, so that their ratio is near 1
+    and nothing is concluded.
+    """
+    close = table.distances <= tolerance  # (N, K)
+    num_columns = table.indices.shape[1]
+    kept = max(min(2, num_columns), num_columns - int(close.sum(axis=1).max(initial=0)))
+    order = np.argsort(close, axis=1, kind="stable")[:, :kept]
+    scarce = np.take_along_axis(close, order, axis=1)
+    order[scarce] = num_columns - 1
+    squared = np.take_along_axis(table.squared_distances, order, axis=1)
+    indices = np.take_along_axis(table.indices, order, axis=1)
+    flipped = None if table.flipped is None else np.take_along_axis(table.flipped, order, axis=1)
+    return replace(table, squared_distances=squared, indices=indices, flipped=flipped)
+
+
 def _same_references(neighbours: Neighbours, given: Any) -> NDArray[Any]:
     references = as_array(given, "references")
     if neighbours.squared_distances.dtype == np.int64 and references.dtype != np.uint8:

@@ -21,14 +21,15 @@ from memgen_eval.results.figures import (
     Label as Label,
     Match as Match,
     Provenance as Provenance,
+    RuleFinding as RuleFinding,
     Settings as Settings,
     Unit as Unit,
     Verdict as Verdict,
 )
+from memgen_eval.results.memorization_family import Memorization as Memorization
 from memgen_eval.results.model_families import Denoiser as Denoiser, Gaussian as Gaussian
 from memgen_eval.results.sample_families import (
     Fidelity as Fidelity,
-    Memorization as Memorization,
     Novelty as Novelty,
 )
 

@@ -153,8 +153,38 @@ class Anchor:
 
 
 @dataclass(frozen=True)
+class RuleFinding:
+    """What one rule of the verdict found.
+
+    Attributes
+    ----------
+    name : str
+        "ratio" (d1/d2 below the threshold), "calibrated" (d1/d2 below that of almost all unseen images), "standardized"
+        (the same with brightness, colour cast and contrast evened out), "aligned" (the same with shifts, turns and
+        scales undone), "features" or "feature margin".
+    num_below, num_samples : int
+        Different training images that pictures below the rule's threshold are nearest to, and pictures; samples that
+        repeat one another to within the duplicate tolerance are one picture.
+    num_unseen_below, num_unseen : int
+        Images below it that cannot have been copied, test images and training images left out, and all of them.
+    p_value : float
+        The chance of as many below if nothing is copied.
+    p_value_without_leaks : float
+        The same beside unseen images of which none is near-identical to a training image.
+    """
+
+    name: str
+    num_below: int
+    num_samples: int
+    num_unseen_below: int
+    num_unseen: int
+    p_value: float
+    p_value_without_leaks: float
+
+
+@dataclass(frozen=True)
 class Evidence:
-    """The counts that the verdict rests on; a baseline image is a test image, or a training image left out of train."""
+    """What the verdict rests on; a baseline image is a test image, or a training image left out of train."""
 
     num_samples: int
     num_distinct_samples: int
@@ -167,6 +197,7 @@ class Evidence:
     num_baseline_leaks: int
     p_value_without_leaks: float | None
     first_near_identical: Match | None
+    rules: tuple[RuleFinding, ...] = ()
 
 
 @dataclass(frozen=True)

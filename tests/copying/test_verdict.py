@@ -24,7 +24,8 @@ FIRST = Match(sample_index=17, train_index=4, distance=0.001, grey_levels=0.255,
 
 def at_one_distance(flagged: NDArray[np.bool_], near_identical: NDArray[np.bool_]) -> Counted:
     """Near-identical images all at one distance, the others at another."""
-    return Counted(flagged, near_identical, np.where(near_identical, 3.0, 40.0), np.zeros(len(flagged), dtype=bool))
+    nothing = np.zeros(len(flagged), dtype=bool)
+    return Counted(flagged, near_identical, np.where(near_identical, 3.0, 40.0), nothing, nothing)
 
 
 def counted(num_images: int, flagged: int, near: int = 0) -> Counted:
@@ -251,7 +252,7 @@ def test_repeats_count_once_in_the_bounds() -> None:
     for bound in (largest_compatible_ratio, detectable_ratio):
         assert bound(evidence).value == bound(once).value
         assert bound(evidence).count == 150
-        assert bound(evidence).notes[1] == "450 samples repeat another sample exactly and count once"
+        assert bound(evidence).notes[1] == "450 samples repeat another sample and count once"
     repeated_copies = judged(counted(600, 600), counted(1000, 0), repeats=450).evidence
     assert (repeated_copies.num_flagged, repeated_copies.num_distinct_flagged) == (600, 150)
 
@@ -280,8 +281,7 @@ def test_what_could_not_have_been_detected(num_samples: int, num_baseline: int, 
 def test_the_order_of_the_samples_changes_nothing(order: Callable[[object], object]) -> None:
     samples, baseline = counted(500, 7, 2), counted(600, 3, 1)
     places = np.asarray(order(np.random.default_rng(0).random(500)))
-    parts = (samples.flagged, samples.near_identical, samples.grey_levels, samples.undefined)
-    mixed = Counted(*(part[places] for part in parts))
+    mixed = Counted(*(part[places] for part in vars(samples).values()))
     assert judged(mixed, baseline) == judged(samples, baseline)
 
 

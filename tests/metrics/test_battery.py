@@ -31,7 +31,7 @@ from metric_tables import brute_force, copying
 Arrays = NDArray[Any]
 SHAPE = (1, 4, 10)
 # They need images, features, or counts alone; the calibrated threshold is one of the baseline's ratios.
-NOT_HERE = ("carlini_patch", "feature", "detectable_ratio", "calibrated_threshold")
+NOT_HERE = ("carlini_patch", "feature", "detectable_ratio", "calibrated_threshold", "standardized", "aligned")
 
 
 def own_figures(family: type[Family]) -> list[str]:

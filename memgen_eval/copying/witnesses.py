@@ -1,0 +1,163 @@
+"""What the rules of the verdict find: samples and images that cannot have been copied, put together for each rule."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from memgen_eval.copying.alignment import FEWEST_SIDE
+from memgen_eval.copying.baseline import Baseline
+from memgen_eval.copying.calibration import FEW_UNSEEN, MIN_BASELINE, calibrate, shares_below
+from memgen_eval.copying.copy_rules import Copying, copied
+from memgen_eval.copying.evened import Evened
+from memgen_eval.copying.rules import Comparison, Outcome, Rated, at_ranks, at_threshold, joined_ratings
+from memgen_eval.copying.verdict import MIN_IMAGES
+from memgen_eval.metrics.ratios import distance_ratios
+from memgen_eval.metrics.statistics import NO_IMAGES, auc
+from memgen_eval.results import Estimate, RuleFinding
+
+FAR_AREA = 0.75  # of the distances of test images against those of training images left out; its mirror image too
+CONFIRMING_P_VALUE = 0.05
+CANNOT_ALIGN = f"needs images of {FEWEST_SIDE} pixels a side, and two training images"
+
+Bools = NDArray[np.bool_]
+Rows = NDArray[np.int64]
+
+
+@dataclass(frozen=True, eq=False)
+class Witness:
+    """A set of images with all that rules compare: samples, test images, or training images left out.
+
+    Attributes
+    ----------
+    copying : Copying, (N,)
+        Its neighbours in pixels.
+    evened : Evened, (N,)
+        Its ratings once evened out.
+    kinds : int64, (N,)
+        The kind of each image.
+    """
+
+    copying: Copying
+    evened: Evened
+    kinds: Rows
+
+    def __len__(self) -> int:
+        return len(self.copying)
+
+    def ratings(self, threshold: float) -> dict[str, Rated]:
+        """By rule; that of the ratio rule is 0 for flagged images and 1 for others."""
+        nearest = self.copying.nearest.indices[:, 0]
+        flagged = copied(self.copying.distinct, threshold=threshold)
+        ratings = {
+            "ratio": Rated(np.where(flagged, 0.0, 1.0), nearest),
+            "calibrated": Rated(distance_ratios(self.copying.distinct, squared=True), nearest),
+            "standardized": self.evened.standardized,
+        }
+        return ratings if self.evened.aligned is None else ratings | {"aligned": self.evened.aligned}
+
+
+@dataclass(frozen=True, eq=False)
+class Control:
+    """Images that cannot have been copied, and what is known of them."""
+
+    baseline: Baseline
+    witness: Witness
+
+
+@dataclass(frozen=True, eq=False)
+class _Unseen:
+    """The images of all controls, (M,): which are test images, and which the training set holds."""
+
+    is_test: Bools
+    leaked: Bools
+
+
+def findings(
+    samples: Witness, repeats: Bools, controls: Sequence[Control], *, threshold: float, fair: bool
+) -> tuple[RuleFinding, ...]:
+    """What each rule finds of the samples, the ratio rule first; nothing without controls.
+
+    Samples are compared with all controls; with training images left out alone if the test images are not `fair`.
+    Where there are 300 fair test images, a rule that finds nothing beside these alone (p > 0.05) finds nothing.
+    """
+    if not controls:
+        return ()
+    is_test = [np.full(len(c.witness), c.baseline.excluded is None) for c in controls]
+    unseen = _Unseen(np.concatenate(is_test), np.concatenate([control.baseline.leaked for control in controls]))
+    own = samples.ratings(threshold)
+    others = [control.witness.ratings(threshold) for control in controls]
+    kinds = np.concatenate([control.witness.kinds for control in controls])
+    found = []
+    for name in own:
+        ratings = joined_ratings([ratings[name] for ratings in others])
+        compared = Comparison(own[name][~repeats], ratings, samples.kinds[~repeats], kinds)
+        test = at_threshold if name == "ratio" else at_ranks
+        outcome, clean = _outcomes(compared, unseen, test, fair=fair)
+        found.append(
+            RuleFinding(
+                name,
+                outcome.num_below,
+                outcome.num_samples,
+                outcome.num_unseen_below,
+                outcome.num_unseen,
+                outcome.p_value,
+                clean.p_value,
+            )
+        )
+    return tuple(found)
+
+
+def _outcomes(
+    compared: Comparison, unseen: _Unseen, test: Callable[[Comparison], Outcome], *, fair: bool
+) -> tuple[Outcome, Outcome]:
+    """What a rule finds beside all unseen images, and beside those that the training set does not hold."""
+    used = np.ones(len(unseen.is_test), dtype=bool) if fair else ~unseen.is_test
+    found, clean = test(compared.among(used)), test(compared.among(used & ~unseen.leaked))
+    if fair and np.count_nonzero(unseen.is_test) >= MIN_IMAGES:
+        beside_test = test(compared.among(unseen.is_test)).p_value
+        if beside_test > CONFIRMING_P_VALUE:
+            found = replace(found, p_value=max(found.p_value, beside_test))
+    return found, clean
+
+
+def unlike_train(controls: Sequence[Control]) -> tuple[str, ...]:
+    """Why test images cannot speak for unseen images: their distances to the training set are not as these's own."""
+    if len(controls) < 2:
+        return ()
+    first, left_out = (control.witness.copying.nearest.distances[:, 0] for control in controls)
+    area = auc(first, left_out).value
+    if area is None or 1 - FAR_AREA <= area <= FAR_AREA:
+        return ()
+    way = "farther from" if area > FAR_AREA else "nearer to"
+    share = max(area, 1 - area)
+    pairs = f"in {100 * share:.0f} % of pairs the test image lies {way} it than the training image left out"
+    return (f"{controls[0].baseline.name} are unlike the training set: {pairs}",)
+
+
+def altered_figures(samples: Witness, control: Control) -> dict[str, Estimate]:
+    """The figures of copies that are evened out and aligned first, by name, beside one control; see `calibrate`."""
+    figures: dict[str, Estimate] = {}
+    for name in ("standardized", "aligned"):
+        names = f"{name}_ratio", f"test_{name}_ratio", f"{name}_p_value"
+        own, unseen = (getattr(witness.evened, name) for witness in (samples, control.witness))
+        reason = _undefined(own, unseen)
+        if reason is None:
+            repeats = samples.copying.repeats
+            found = calibrate(own.ratios, unseen.ratios, repeats=repeats, nearest=own.nearest)
+            figures |= zip(names, shares_below(found, repeats), strict=True)
+        else:
+            figures |= dict.fromkeys(names, Estimate.undefined(reason))
+    return figures
+
+
+def _undefined(own: Rated | None, unseen: Rated | None) -> str | None:
+    """Why samples cannot be compared with unseen images in one way; None if they can."""
+    if own is None or unseen is None:
+        return CANNOT_ALIGN
+    if len(own) == 0:
+        return NO_IMAGES
+    return None if len(unseen) >= MIN_BASELINE else FEW_UNSEEN.format(MIN_BASELINE, len(unseen))
