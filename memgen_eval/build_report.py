@@ -26,11 +26,13 @@ from memgen_eval.reference import Prepared
 from memgen_eval.report import Report
 from memgen_eval.results import (
     FAMILIES,
+    AlteredMatch,
     Denoiser,
     Family,
     Fidelity,
     Gallery,
     Gaussian,
+    Match,
     Memorization,
     Novelty,
     Provenance,
@@ -188,7 +190,8 @@ def listed_names(
     if family is None:
         return {}
     first = verdict.evidence.first_near_identical if verdict is not None else None
-    matches = (*family.copies, *family.closest, *((first,) if first is not None else ()))
+    matches: list[Match | AlteredMatch] = [*family.copies, *family.closest, *family.altered]
+    matches += [] if first is None else [first]
     wanted = {
         "samples": [m.sample_index for m in matches],
         "train": [m.train_index for m in (*matches, *family.test_closest)],
@@ -202,8 +205,9 @@ def listed_names(
 
 
 def gallery(family: Memorization, sets: Mapping[str, ImageSet], *, baseline: str) -> Gallery:
-    """Thumbnails of the images that `closest` and `test_closest` name; `baseline` is the set of the latter."""
-    shown, control = family.closest, family.test_closest
+    """Thumbnails of the images that `closest`, `altered` and `test_closest` name; `baseline` is the set of the last."""
+    shown: tuple[Match | AlteredMatch, ...] = (*family.closest, *family.altered)
+    control = family.test_closest
     return Gallery(
         samples=_thumbnails(sets["samples"], (m.sample_index for m in shown)),
         train=_thumbnails(sets["train"], (m.train_index for m in (*shown, *control))),

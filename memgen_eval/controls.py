@@ -16,7 +16,15 @@ from memgen_eval.copying.evened import EvenTrain, even_out
 from memgen_eval.copying.kinds import NUM_DRAWN, coarse_rows, kinds_of_images
 from memgen_eval.copying.memorization import copying, is_fair, measure_memorization, search
 from memgen_eval.copying.standardized import standardized
-from memgen_eval.copying.witnesses import Control, Witness, altered_figures, findings, unlike_train
+from memgen_eval.copying.witnesses import (
+    Control,
+    Witness,
+    altered_figures,
+    altered_matches,
+    findings,
+    near_unseen,
+    unlike_train,
+)
 from memgen_eval.data.images import room
 from memgen_eval.metrics.data_copying import Partition
 from memgen_eval.neighbours.index import Index
@@ -142,8 +150,10 @@ def measured_copying(
     fair = baseline is not None and is_fair(baseline, rules, scale) and not unlike
     evidence = findings(samples, found.repeats, known, threshold=rules.threshold, fair=fair)
     given: dict[str, Any] = {"cautions": cautions, "findings": evidence, "unlike": unlike}
+    given |= {"near_unseen": near_unseen(known) if known else None}
     family, verdict = measure_memorization(found, baseline, rules, scale, **given)
     if baseline is None:
         return family, verdict
     altered: dict[str, Any] = {**altered_figures(samples, known[0])}
+    altered["altered"] = altered_matches(samples, images, even.images, known[0])
     return replace(family, **altered), verdict

@@ -15,6 +15,7 @@ from memgen_eval.copying.copy_rules import (
     NOTHING_COUNTED,
     Copying,
     CopyRules,
+    Tally,
     calibrated_share,
     carlini_ratio,
     copied,
@@ -138,6 +139,7 @@ def measure_memorization(
     cautions: tuple[str, ...] = (),
     findings: tuple[RuleFinding, ...] = (),
     unlike: tuple[str, ...] = (),
+    near_unseen: Tally | None = None,
 ) -> tuple[Memorization, Verdict]:
     """The figures that rest on tables of neighbours alone, and the verdict; see `patch_share` and `repetition`.
 
@@ -151,14 +153,14 @@ def measure_memorization(
         In the units of the tables.
     scale : Scale
         From the units of the tables to those of a report.
-    cautions, findings, unlike : tuple
+    cautions, findings, unlike, near_unseen
         As for `judge`.
     """
     flagged, repeats = copied(samples.distinct, threshold=rules.threshold), samples.repeats
     matches = _matches(samples.nearest, samples.distinct, np.arange(len(samples)), scale)
     order = _by_closeness(matches)
     flagged_matches = [matches[i] for i in order if flagged[i]]
-    given = {"cautions": cautions, "findings": findings, "unlike": unlike}
+    given = {"cautions": cautions, "findings": findings, "unlike": unlike, "near_unseen": near_unseen}
     verdict = _verdict(samples, baseline, rules, scale, given)
     distinct = len({match.train_index for match in flagged_matches})
     cut = (f"only the first {MAX_COPIES:,} of {len(flagged_matches):,} copies are listed",)

@@ -117,6 +117,7 @@ def judge(
     cautions: tuple[str, ...] = (),
     findings: tuple[RuleFinding, ...] = (),
     unlike: tuple[str, ...] = (),
+    near_unseen: Tally | None = None,
 ) -> Verdict:
     """The verdict on a set of samples.
 
@@ -124,7 +125,7 @@ def judge(
     rule is the only one, by Fisher's exact one-sided test of flagged samples against flagged baseline images. Samples
     that repeat an earlier one count once in every test.
     ``no copying found`` if, with the leaked baseline images left out, no rule and neither count below gives a p-value
-    of at most 0.05, times the number of rules and counts; at least 300 distinct samples were seen; and no sample is a
+    of at most 0.05, corrected for their number; at least 300 distinct samples were seen; and no sample is a
     training image to within rounding. The counts are the samples within the duplicate tolerance of a training image,
     which are a doubt also where no unseen image is, and those near by the rule of Carlini et al.
     Not available where more than 1 % of the baseline leaked; where more than 1 % of it is near-identical to training
@@ -153,6 +154,8 @@ def judge(
         What the rules found, the ratio rule first.
     unlike : tuple of str
         Why test images cannot speak for unseen images.
+    near_unseen : Tally, optional
+        Unseen images within the duplicate tolerance of a training image; by default, of the baseline without leaks.
     """
     clean, distinct = baseline.without(leaked), samples.without(repeats)
     p_value, clean_p_value = flagged_p_value(distinct, baseline), flagged_p_value(distinct, clean)
@@ -173,22 +176,25 @@ def judge(
     )
     p_value = min(1.0, len(evidence.rules) * min(rule.p_value for rule in evidence.rules))
     doubts = [CAUTIONED] * bool(cautions)
-    doubts += [*_doubts(distinct, clean, evidence, name), *unlike, *unfair(baseline, leaked, near_in_train, name)]
+    near = near_unseen or Tally(clean.num_near_identical, len(clean))
+    doubts += [*_doubts(distinct, clean, evidence, near, name), *unlike, *unfair(baseline, leaked, near_in_train, name)]
     label: Label = "copies" if p_value <= COPIES_P_VALUE else "undecided" if doubts else "no copying found"
     return Verdict(label, _sentence(label, p_value, evidence, doubts, name), p_value, evidence)
 
 
-def _doubts(samples: Counted, clean: Counted, evidence: Evidence, name: str) -> list[str]:
+def _doubts(samples: Counted, clean: Counted, evidence: Evidence, near_unseen: Tally, name: str) -> list[str]:
     """Why `no copying found` cannot be said of the samples; empty if it can."""
-    limit = ACQUITTAL_P_VALUE / (len(evidence.rules) + NUM_COUNTS if len(evidence.rules) > 1 else 1)
-    doubts = [_more(rule, name) for rule in evidence.rules if rule.p_value_without_leaks <= limit]
+    rules = evidence.rules
+    limit = ACQUITTAL_P_VALUE / (2 * len(rules) + NUM_COUNTS if len(rules) > 1 else 1)
+    least = {rule.name: min(rule.p_value_without_leaks, rule.p_value if len(rules) > 1 else 1.0) for rule in rules}
+    doubts = [_more(rule, least[rule.name], name) for rule in rules if least[rule.name] <= limit]
     if len(samples) < MIN_IMAGES:
         doubts.append(f"only {_images(len(samples), 'distinct sample')} seen, {MIN_IMAGES} are needed")
     if len(clean) < MIN_IMAGES:
         doubts.append(f"the baseline holds only {len(clean):,} usable {name}, {MIN_IMAGES} are needed")
     if 2 * np.count_nonzero(samples.undefined) > len(samples):
         doubts.append("most samples have no two distinct training images to be compared with")
-    if samples.num_near_identical and not _as_unseen_images(samples, clean, limit):
+    if samples.num_near_identical and not _as_unseen_images(samples, near_unseen, limit):
         are = "sample is a training image" if evidence.num_near_identical == 1 else "samples are training images"
         doubts.append(f"{evidence.num_near_identical:,} {are} to within noise")
     near = [int(np.count_nonzero(counted.relatively_near)) for counted in (samples, clean)]
@@ -201,12 +207,11 @@ def _doubts(samples: Counted, clean: Counted, evidence: Evidence, name: str) -> 
     return doubts
 
 
-def _more(rule: RuleFinding, name: str) -> str:
+def _more(rule: RuleFinding, p_value: float, name: str) -> str:
     """A doubt that a rule leaves."""
     if rule.name == "ratio":
-        return f"flagged samples are more frequent than flagged {name} ({p_text(rule.p_value_without_leaks)})"
-    counts = f"{_nearer(rule)}, more than chance allows"
-    return f"{counts} ({p_text(rule.p_value_without_leaks)})"
+        return f"flagged samples are more frequent than flagged {name} ({p_text(p_value)})"
+    return f"{_nearer(rule)}, more than chance allows ({p_text(p_value)})"
 
 
 def _nearer(rule: RuleFinding) -> str:
@@ -228,12 +233,11 @@ def unfair(baseline: Counted, leaked: Bools, near_in_train: Tally, name: str) ->
     return []
 
 
-def _as_unseen_images(samples: Counted, clean: Counted, limit: float) -> bool:
+def _as_unseen_images(samples: Counted, unseen: Tally, limit: float) -> bool:
     """Whether samples are near-identical to training images no more often than unseen images, and none is identical."""
-    if clean.num_near_identical == 0 or samples.identical.any():
+    if unseen.found == 0 or samples.identical.any():
         return False
-    p_value = fisher_greater(samples.num_near_identical, len(samples), clean.num_near_identical, len(clean))
-    return p_value > limit
+    return fisher_greater(samples.num_near_identical, len(samples), *unseen) > limit
 
 
 def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str], name: str) -> str:

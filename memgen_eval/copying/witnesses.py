@@ -4,23 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.copying.alignment import FEWEST_SIDE
+from memgen_eval.copying.alignment import FEWEST_SIDE, altered_match
 from memgen_eval.copying.baseline import Baseline
 from memgen_eval.copying.calibration import FEW_UNSEEN, MIN_BASELINE, calibrate, shares_below
-from memgen_eval.copying.copy_rules import Copying, copied
+from memgen_eval.copying.copy_rules import Copying, Tally, copied
 from memgen_eval.copying.evened import Evened
 from memgen_eval.copying.rules import Comparison, Outcome, Rated, at_ranks, at_threshold, joined_ratings
 from memgen_eval.copying.verdict import MIN_IMAGES
 from memgen_eval.metrics.ratios import distance_ratios
 from memgen_eval.metrics.statistics import NO_IMAGES, auc
-from memgen_eval.results import Estimate, RuleFinding
+from memgen_eval.results import AlteredMatch, Estimate, RuleFinding
 
 FAR_AREA = 0.75  # of the distances of test images against those of training images left out; its mirror image too
 CONFIRMING_P_VALUE = 0.05
+MOST_ALTERED = 32  # samples whose alterations are told
 CANNOT_ALIGN = f"needs images of {FEWEST_SIDE} pixels a side, and two training images"
 
 Bools = NDArray[np.bool_]
@@ -82,7 +84,8 @@ def findings(
     """What each rule finds of the samples, the ratio rule first; nothing without controls.
 
     Samples are compared with all controls; with training images left out alone if the test images are not `fair`.
-    Where there are 300 fair test images, a rule that finds nothing beside these alone (p > 0.05) finds nothing.
+    Where there are 300 fair test images, a rule that finds nothing beside these alone (p > 0.05) finds nothing, and
+    they alone acquit: more of them than of training images have near duplicates in some training sets.
     """
     if not controls:
         return ()
@@ -114,14 +117,22 @@ def findings(
 def _outcomes(
     compared: Comparison, unseen: _Unseen, test: Callable[[Comparison], Outcome], *, fair: bool
 ) -> tuple[Outcome, Outcome]:
-    """What a rule finds beside all unseen images, and beside those that the training set does not hold."""
+    """What a rule finds beside all unseen images, and beside those that may acquit: the training set holds none."""
     used = np.ones(len(unseen.is_test), dtype=bool) if fair else ~unseen.is_test
-    found, clean = test(compared.among(used)), test(compared.among(used & ~unseen.leaked))
-    if fair and np.count_nonzero(unseen.is_test) >= MIN_IMAGES:
+    found, suffices = test(compared.among(used)), fair and np.count_nonzero(unseen.is_test) >= MIN_IMAGES
+    acquitting = (unseen.is_test if suffices else used) & ~unseen.leaked
+    if suffices:
         beside_test = test(compared.among(unseen.is_test)).p_value
         if beside_test > CONFIRMING_P_VALUE:
             found = replace(found, p_value=max(found.p_value, beside_test))
-    return found, clean
+    return found, test(compared.among(acquitting))
+
+
+def near_unseen(controls: Sequence[Control]) -> Tally:
+    """Images of the controls within the duplicate tolerance of a training image, those equal to one left out."""
+    sets = [control.witness.copying for control in controls]
+    near = sum(int(np.count_nonzero(known.near_identical & ~known.identical)) for known in sets)
+    return Tally(near, sum(int(np.count_nonzero(~known.identical)) for known in sets))
 
 
 def unlike_train(controls: Sequence[Control]) -> tuple[str, ...]:
@@ -152,6 +163,27 @@ def altered_figures(samples: Witness, control: Control) -> dict[str, Estimate]:
         else:
             figures |= dict.fromkeys(names, Estimate.undefined(reason))
     return figures
+
+
+def altered_matches(
+    samples: Witness, images: NDArray[Any], train: NDArray[Any], control: Control
+) -> tuple[AlteredMatch, ...]:
+    """Samples below the threshold of the aligned ratio, the smallest first, with what was altered; 32 at most."""
+    own, unseen, best = samples.evened.aligned, control.witness.evened.aligned, samples.evened.best
+    if own is None or best is None or unseen is None or len(own) == 0 or len(unseen) < MIN_BASELINE:
+        return ()
+    found = calibrate(own.ratios, unseen.ratios, repeats=samples.copying.repeats, nearest=own.nearest)
+    rows = np.flatnonzero(found.below)
+    rows = rows[np.argsort(own.ratios[rows], kind="stable")][:MOST_ALTERED]
+    return tuple(
+        altered_match(
+            *(images[row], train[own.nearest[row]], best[row]),
+            sample_index=int(row),
+            train_index=int(own.nearest[row]),
+            ratio=float(np.sqrt(own.ratios[row])),
+        )
+        for row in rows
+    )
 
 
 def _undefined(own: Rated | None, unseen: Rated | None) -> str | None:

@@ -11,7 +11,7 @@ from memgen_eval.render import numbers
 from memgen_eval.render.headlines import baseline_words
 from memgen_eval.render.numbers import Shown
 from memgen_eval.report import Report
-from memgen_eval.results import CAPTIONS, FAMILIES, GREY_LEVELS, Curve, Denoiser, Estimate
+from memgen_eval.results import CAPTIONS, FAMILIES, GREY_LEVELS, Curve, Denoiser, Estimate, RuleFinding
 
 FAMILY_TITLES = {family: family.capitalize() for family in FAMILIES} | {"gaussian": "Gaussian structure"}
 COMPARED = {
@@ -19,6 +19,8 @@ COMPARED = {
         "ratio",
         "excess",
         "calibrated_ratio",
+        "standardized_ratio",
+        "aligned_ratio",
         "num_near_identical",
         "carlini",
         "feature_similarity",
@@ -30,6 +32,12 @@ COMPARED = {
     "novelty": ("distance_median", "distance_ratio", "auc", "relative_auc", "ct", "relative_ct", "authenticity"),
     "fidelity": ("precision", "recall", "density", "coverage", "fid", "kid", "swd"),
     "gaussian": ("wasserstein", "subspace_overlap"),
+}
+RULES = {
+    "ratio": "ratio rule, pictures counted once (Fisher's exact test)",
+    "calibrated": "d1/d2 below that of almost all unseen images",
+    "standardized": "the same, brightness, colours and contrast evened out",
+    "aligned": "the same, after the best shift, turn and scale too",
 }
 Place = Literal["nearer", "level", "farther", "undefined"]
 WORDS: dict[Place, str] = {
@@ -64,7 +72,6 @@ def evidence(report: Report) -> list[tuple[str, str]]:
     rule = f"flagged as copies (nearest training image under {numbers.threshold(report.settings.threshold)} as far as"
     lines = [
         (f"{rule} the next)", counts(found.num_flagged, found.num_flagged_baseline)),
-        ("chance of this many flagged samples if none is a copy (Fisher's exact test)", p_text(report.verdict.p_value)),
         (
             f"near-identical to a training image{_tolerance(report)}, flagged or not",
             counts(found.num_near_identical, found.num_near_identical_baseline),
@@ -78,7 +85,13 @@ def evidence(report: Report) -> list[tuple[str, str]]:
         )
     if found.num_distinct_samples != found.num_samples:
         lines.append(("distinct samples", f"{found.num_distinct_samples:,} of {found.num_samples:,}"))
-    return lines + _bound(report)
+    return lines + [_rule_line(rule) for rule in found.rules] + _bound(report)
+
+
+def _rule_line(rule: RuleFinding) -> tuple[str, str]:
+    """What a rule found, and the chance of as much if nothing is copied."""
+    counts = f"{rule.num_below:,} of {rule.num_samples:,} pictures, {rule.num_unseen_below:,} of {rule.num_unseen:,}"
+    return RULES[rule.name], f"{counts} unseen images; chance of as many if nothing is copied: {p_text(rule.p_value)}"
 
 
 def _tolerance(report: Report) -> str:

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import base64
 import io
+import math
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+import numpy as np
+
 from memgen_eval.render.headlines import baseline_is_test
 from memgen_eval.report import Report
-from memgen_eval.results import Gallery, Match
+from memgen_eval.results import AlteredMatch, Gallery, Match
 
 Side = Literal["samples", "baseline"]
 Key = tuple[str, int]
 NOUNS = {"samples": "sample", "train": "training image", "test": "test image"}
 SIDES = (256, 192, 128, 96, 64, 48, 32)  # px; the largest whose pictures fit into the page
-MOST_CHARACTERS = 8_000_000
+MOST_CHARACTERS, MOST_OF_ALTERED = 8_000_000, 1_000_000
 SMALL = 96  # px; smaller pictures are shown as the pixels they are
 
 
@@ -33,7 +36,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pair:
-    """An image and the training image nearest to it."""
+    """An image and the training image nearest to it; `altered` says what differs where both were aligned first."""
 
     image: Picture
     train: Picture
@@ -41,6 +44,7 @@ class Pair:
     ratio: str
     flipped: bool
     flagged: bool
+    altered: str = ""
 
 
 def pairs(report: Report, *, images: bool) -> dict[Side, list[Pair]]:
@@ -61,6 +65,51 @@ def pairs(report: Report, *, images: bool) -> dict[Side, list[Pair]]:
         side: [_pair(report, match, side, sources, place=place) for place, match in enumerate(listed)]
         for side, listed in matches.items()
     }
+
+
+def altered_pairs(report: Report, *, images: bool) -> list[Pair]:
+    """Samples beside the training images that they fit once aligned, these shown as altered; the nearest fit first."""
+    family, shown = report.memorization, report.gallery if images else None
+    if family is None:
+        return []
+    sources: dict[Key, tuple[str, bool]] = {}
+    if shown is not None:
+        shape = report.settings.image_shape
+        laid = {m.sample_index: _laid(shown.train[m.train_index], m, shape) for m in family.altered}
+        own = {m.sample_index: shown.samples[m.sample_index] for m in family.altered}
+        keys = [(part, index) for index in own for part in ("samples", "train")]
+        sources = _sources(Gallery(samples=own, train=laid, baseline={}), keys, most=MOST_OF_ALTERED)
+    return [
+        Pair(
+            image=_picture(report, "samples", match.sample_index, sources.get(("samples", match.sample_index))),
+            train=_picture(report, "train", match.train_index, sources.get(("train", match.sample_index))),
+            distance=f"{match.grey_levels:.2f} grey levels apart otherwise",
+            ratio=f"{match.ratio:.3f}",
+            flipped=False,
+            flagged=False,
+            altered=match.words,
+        )
+        for match in family.altered
+    ]
+
+
+def _laid(pixels: Any, match: AlteredMatch, image_shape: tuple[int, ...]) -> Any:
+    """A training image, uint8 (C, H, W), altered as a sample is: mirrored, scaled, turned, shifted, brightened."""
+    from PIL import Image
+
+    height, width = pixels.shape[1:]
+    angle, centre = math.radians(match.turn), np.array([width, height]) / 2
+    inverse = np.array([[math.cos(angle), -math.sin(angle)], [math.sin(angle), math.cos(angle)]]) / match.scale
+    shift = np.array([match.right * width / image_shape[2], match.down * height / image_shape[1]])
+    start = centre - inverse @ (centre + shift)
+    matrix = (*inverse[0], start[0], *inverse[1], start[1])  # from places in what is shown to those in the image
+    drawn = [Image.fromarray(plane[:, ::-1] if match.flipped else plane) for plane in pixels]
+    resampled = (
+        plane.transform((width, height), Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR) for plane in drawn
+    )
+    moved = np.stack([np.asarray(plane) for plane in resampled])
+    levels = moved.mean() + match.brightness + match.contrast * (moved - moved.mean())
+    return np.rint(levels).clip(0, 255).astype(np.uint8)
 
 
 def _pair(report: Report, match: Match, side: Side, sources: Mapping[Key, tuple[str, bool]], *, place: int) -> Pair:
@@ -90,11 +139,11 @@ def _picture(report: Report, origin: str, index: int, source: tuple[str, bool] |
     return Picture(f"{NOUNS[origin]} {index:,}{mirrored}", file, uri, pixelated)
 
 
-def _sources(gallery: Gallery, keys: list[Key]) -> dict[Key, tuple[str, bool]]:
+def _sources(gallery: Gallery, keys: list[Key], *, most: int = MOST_CHARACTERS) -> dict[Key, tuple[str, bool]]:
     """Pictures as data URIs, with whether to show them as pixels; as large as the page's weight allows."""
     shown = Counter(key for key in keys if key[1] in getattr(gallery, key[0]))
     for side in SIDES:
-        sources, left = {}, MOST_CHARACTERS
+        sources, left = {}, most
         for (part, index), times in shown.items():
             sources[part, index] = _source(getattr(gallery, part)[index], side)
             left -= times * len(sources[part, index][0])

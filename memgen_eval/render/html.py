@@ -23,7 +23,7 @@ from memgen_eval.render.contents import (
     skipped,
     verdict_label,
 )
-from memgen_eval.render.gallery import pairs
+from memgen_eval.render.gallery import altered_pairs, pairs
 from memgen_eval.render.headlines import (
     HEADLINE_COLUMNS,
     WITHOUT_BASELINE,
@@ -35,7 +35,7 @@ from memgen_eval.render.headlines import (
 from memgen_eval.render.numbers import visible
 from memgen_eval.render.plots import draw
 from memgen_eval.report import Report
-from memgen_eval.results import GREY_LEVELS
+from memgen_eval.results import GREY_LEVELS, Estimate
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -67,6 +67,8 @@ def render_html(report: Report, *, images: bool = True) -> str:
         "baseline": baseline_words(report),
         "baseline_sentence": _baseline_sentence(report),
         "galleries": pairs(report, images=images),
+        "altered": altered_pairs(report, images=images),
+        "unseen_aligned": _share(report, "memorization.test_aligned_ratio"),
         "images": images,
         "drawings": {family: _drawings(charts, report) for family, charts in CHARTS.items()},
         "comparisons": {family: compare(report, family) for family in COMPARED},
@@ -118,6 +120,12 @@ def _templates() -> Environment:
 def _shown_safely(value: Any) -> Any:
     """Spell out the control characters of text; markup that the library made stays as it is."""
     return visible(value) if type(value) is str else value
+
+
+def _share(report: Report, path: str) -> str:
+    """A figure as a share, in words."""
+    figure = report.figure(path)
+    return numbers.show(figure, "share").value if isinstance(figure, Estimate) else numbers.NOT_MEASURED
 
 
 def _baseline_sentence(report: Report) -> str:

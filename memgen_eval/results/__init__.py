@@ -10,6 +10,7 @@ from typing import get_type_hints
 from memgen_eval.results.figures import (
     GREY_LEVELS as GREY_LEVELS,
     LABELS as LABELS,
+    AlteredMatch as AlteredMatch,
     Anchor as Anchor,
     Axis as Axis,
     Caption as Caption,

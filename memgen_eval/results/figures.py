@@ -140,6 +140,42 @@ class Match:
 
 
 @dataclass(frozen=True)
+class AlteredMatch:
+    """A sample and the training image that it fits best once both are evened out and aligned.
+
+    Attributes
+    ----------
+    flipped : bool
+        Whether the training image is mirrored.
+    right, down : int
+        Pixels by which the sample lies to the right of the training image and below it.
+    turn, scale : float
+        By how many degrees the sample is turned, about, and how much larger it shows what the training image shows.
+    contrast, brightness : float
+        The factor by which its grey levels deviate more, and grey levels by which its mean is higher.
+    grey_levels : float
+        Root mean square difference of what both show, but for these.
+    ratio : float
+        Of the distances to the two training images that fit best, in [0, 1].
+    words : str
+        What was altered, in words.
+    """
+
+    sample_index: int
+    train_index: int
+    flipped: bool
+    right: int
+    down: int
+    turn: float
+    scale: float
+    contrast: float
+    brightness: float
+    grey_levels: float
+    ratio: float
+    words: str
+
+
+@dataclass(frozen=True)
 class Anchor:
     """A set whose place is known beforehand: its novelty and its fidelity, to read those of samples against.
 
@@ -170,7 +206,8 @@ class RuleFinding:
     p_value : float
         The chance of as many below if nothing is copied.
     p_value_without_leaks : float
-        The same beside unseen images of which none is near-identical to a training image.
+        The same beside the unseen images that may acquit: test images where these suffice, else training images left
+        out, and none that the training set holds.
     """
 
     name: str

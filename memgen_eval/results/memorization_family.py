@@ -5,7 +5,7 @@ Each meaning says what is counted, which way is bad, and what unseen images give
 
 from __future__ import annotations
 
-from memgen_eval.results.figures import Curve, Estimate, Family, Match, family, figure
+from memgen_eval.results.figures import AlteredMatch, Curve, Estimate, Family, Match, family, figure
 
 
 @family
@@ -227,3 +227,4 @@ class Memorization(Family):
     copies: tuple[Match, ...]
     closest: tuple[Match, ...]
     test_closest: tuple[Match, ...]
+    altered: tuple[AlteredMatch, ...]
