@@ -232,27 +232,44 @@ def auc(first: Floats, second: Floats) -> Estimate:
     .. [1] DeLong, DeLong & Clarke-Pearson, Biometrics 44, 1988. Sun & Xu, IEEE Signal Processing Letters 21, 2014.
     .. [2] Pepe, The Statistical Evaluation of Medical Tests for Classification and Prediction, 2003, section 5.2.
     """
+    count = min(len(first), len(second))
+    if count == 0:
+        return Estimate.undefined("needs images on both sides")
+    value, variance = delong(first, second)
+    if count < 2:
+        return Estimate(value, method="no interval", count=count, notes=("DeLong's interval needs two images a side",))
+    exact = value in (0.0, 1.0) or variance == 0.0
+    method = "Clopper-Pearson 95 %, min(N, M) trials" if exact else "DeLong 95 %, on the logit scale"
+    return Estimate(value, *area_interval(value, variance, count), method, count)
+
+
+def delong(first: Floats, second: Floats) -> tuple[float, float]:
+    """The area of `auc` and DeLong's variance of it, NaN for a single value on a side."""
     from scipy.stats import rankdata
 
     n, m = len(first), len(second)
-    if n == 0 or m == 0:
-        return Estimate.undefined("needs images on both sides")
     ranks = rankdata(np.concatenate([first, second]))
     value = float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))  # sums of half integers are exact
-    count = min(n, m)
-    if count < 2:
-        return Estimate(value, method="no interval", count=count, notes=("DeLong's interval needs two images a side",))
+    if min(n, m) < 2:
+        return value, math.nan
     first_placements = (ranks[:n] - rankdata(first)) / m  # (N,) share of second below each first, ties one half
     second_placements = 1 - (ranks[n:] - rankdata(second)) / n  # (M,)
-    variance = float(first_placements.var(ddof=1) / n + second_placements.var(ddof=1) / m)
+    return value, float(first_placements.var(ddof=1) / n + second_placements.var(ddof=1) / m)
+
+
+def area_interval(value: float, variance: float, count: int) -> tuple[float, float]:
+    """Of an area of this variance, on the logit scale; where that vanishes, Clopper-Pearson's with `count` trials."""
     if value in (0.0, 1.0) or variance == 0.0:
-        tail = (1 - LEVEL) / 2
-        low = rate_seen_with_power(value * count, count, power=tail)
-        high = clopper_pearson_upper(value * count, count, tail=tail)
-        return Estimate(value, low, high, "Clopper-Pearson 95 %, min(N, M) trials", count)
+        return clopper_pearson_interval(value, count)
     half = Z * math.sqrt(variance) / (value * (1 - value))
     low, high = (1 / (1 + (1 / value - 1) * math.exp(way)) for way in (half, -half))
-    return Estimate(value, low, high, "DeLong 95 %, on the logit scale", count)
+    return low, high
+
+
+def jackknife_variance(values: Floats) -> float:
+    """``(n - 1) / n`` times the sum of squared deviations of the n values with one image, or group, left out each."""
+    deviations = values - values.mean()
+    return float((len(values) - 1) / len(values) * (deviations @ deviations))
 
 
 def bootstrap(
