@@ -10,7 +10,7 @@ from typing import Any
 from memgen_eval.report import SCHEMA_VERSION, Report
 from memgen_eval.results import Curve, Estimate
 
-ESTIMATE = Estimate(0.25, 0.125, 0.5, "Wilson 95 %", 400, ("a note", "another, with ünïcode"))
+ESTIMATE = Estimate(0.25, 0.125, 0.5, "Clopper-Pearson 95 %", 400, ("a note", "another, with ünïcode"))
 
 
 def made(kind: Any) -> Any:

@@ -55,7 +55,7 @@ def test_every_field_is_written_and_no_image() -> None:
         "value": 0.25,
         "low": 0.125,
         "high": 0.5,
-        "method": "Wilson 95 %",
+        "method": "Clopper-Pearson 95 %",
         "count": 400,
         "notes": ["a note", "another, with ünïcode"],
     }

@@ -39,6 +39,7 @@ class NoisedSet:
     optimal_error: Floats  # |D* - x0|^2
     effective_neighbours: Floats  # exp(entropy of w)
     own_weight: Floats  # of the training images that are identical to x0
+    variance: Floats  # of the training images given x: the mean of |D* - x0|^2 over all x0 that x leaves possible
     error: Floats | None = None  # |D - x0|^2
     gap: Floats | None = None  # |D - D*|^2
     residual: Floats | None = None  # 2 <D - D*, D* - x0>, which is error - gap - optimal_error
@@ -176,7 +177,8 @@ def measure_inputs(found: Denoised, mean: Floats | None) -> NoisedSet:
     """All figures of some noisy images at one sigma, (B,) each; `mean` of the training set, (D,)."""
     clean, optimal, model, gaussian = found.clean, found.optimal, found.model, found.gaussian
     posterior, optimal_error = found.posterior, dot(optimal - clean, optimal - clean)
-    known = NoisedSet(optimal_error, posterior.effective_neighbours, posterior.own_weight)
+    assert posterior.variance is not None
+    known = NoisedSet(optimal_error, posterior.effective_neighbours, posterior.own_weight, posterior.variance)
     if model is None:
         return known
     residual = 2 * dot(model - optimal, optimal - clean)
@@ -185,7 +187,7 @@ def measure_inputs(found: Denoised, mean: Floats | None) -> NoisedSet:
         error=dot(model - clean, model - clean),
         gap=dot(model - optimal, model - optimal),
         residual=residual,
-        residual_variance=_residual_variance(residual, posterior, optimal_error),
+        residual_variance=_residual_variance(residual, posterior.variance, optimal_error),
         energy=dot(model, model),
     )
     if gaussian is None or mean is None:
@@ -208,15 +210,14 @@ def measure_inputs(found: Denoised, mean: Floats | None) -> NoisedSet:
     )
 
 
-def _residual_variance(residual: Floats, posterior: Posterior, optimal_error: Floats) -> Floats:
+def _residual_variance(residual: Floats, variance: Floats, optimal_error: Floats) -> Floats:
     """Of the residual, were x0 drawn again from what x leaves possible.
 
-    The square of the residual, as many times as the posterior variance exceeds ``|D* - x0|^2``: rare events that no
-    draw has met count too.
+    The square of the residual times the posterior variance over ``|D* - x0|^2``: rare events that no draw has met count
+    too. Exact, whichever x0 was drawn, where x leaves two images possible.
     """
-    assert posterior.variance is not None
-    ratio = np.divide(posterior.variance, optimal_error, out=np.ones(len(residual)), where=optimal_error > 0)
-    return np.asarray(residual**2 * np.maximum(ratio, 1))
+    ratio = np.divide(variance, optimal_error, out=np.ones(len(residual)), where=optimal_error > 0)
+    return np.asarray(residual**2 * ratio)
 
 
 class Structure:

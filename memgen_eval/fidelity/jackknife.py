@@ -13,7 +13,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.metrics.statistics import Z
+from memgen_eval.metrics.statistics import Z, jackknife_variance
 from memgen_eval.results import Estimate
 
 IntervalOf = Literal["number", "root"]
@@ -49,12 +49,6 @@ class LeftOut:
         """The jackknife's, of both sets together."""
         assert self.without_sample is not None and self.without_reference is not None
         return jackknife_variance(self.without_sample) + jackknife_variance(self.without_reference)
-
-
-def jackknife_variance(values: Floats) -> float:
-    """``(n - 1) / n`` times the sum of squared deviations of the n values with one image left out each."""
-    deviations = values - values.mean()
-    return float((len(values) - 1) / len(values) * (deviations @ deviations))
 
 
 def left_out_estimate(figure: LeftOut, kind: IntervalOf, *, count: int, notes: tuple[str, ...]) -> Estimate:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 from memgen_eval.compute.resources import single_thread
 from memgen_eval.diffusion.moments import Moments, Principal, moments, project
 from memgen_eval.errors import InputError
-from memgen_eval.metrics.statistics import auc
+from memgen_eval.metrics.statistics import area_interval, delong
 from memgen_eval.results import Estimate
 
 MIN_CELL_IMAGES = 20
@@ -127,7 +126,8 @@ def data_copying_test(
     Returns
     -------
     Estimate
-        The interval combines those of the cells' U, each side by itself, the shares taken as given.
+        The interval is that of the cells' mean area ``U / (n m)``, on the logit scale; the numbers of images in the
+        cells are taken as given.
 
     Raises
     ------
@@ -141,28 +141,27 @@ def data_copying_test(
     sample_cell, test_cell = np.asarray(sample_cells), np.asarray(test_cells)
     samples = _one_each("sample_distances", sample_distances, len(sample_cell))
     test = _one_each("test_distances", test_distances, len(test_cell))
-    weights, scores, below, above, notes = [], [], [], [], []
+    found, notes = [], []
     for cell in np.union1d(sample_cell, test_cell):
         inside, inside_test = samples[sample_cell == cell], test[test_cell == cell]
         n, m = len(inside), len(inside_test)
         if min(n, m) < MIN_CELL_IMAGES:
             notes.append(f"cell {cell} left out: {n} samples, {m} test images")
             continue
-        area = auc(inside, inside_test)
-        assert area.value is not None and area.low is not None and area.high is not None
-        spread = math.sqrt(n * m * (n + m + 1) / 12)
-        weights.append(m)
-        scores.append((area.value * n * m - (n * m / 2 - 0.5)) / spread)
-        below.append((area.value - area.low) * n * m / spread)
-        above.append((area.high - area.value) * n * m / spread)
-    if not weights:
+        found.append((n, m, *delong(inside, inside_test)))
+    if not found:
         return Estimate.undefined(f"every cell has fewer than {MIN_CELL_IMAGES} samples or test images")
-    shares = np.array(weights) / np.sum(weights)
-    value = float(shares @ np.array(scores))
-    low, high = value - math.hypot(*(shares * below)), value + math.hypot(*(shares * above))
+    n, m, areas, variances = np.array(found).T  # (L,) each
+    shares, spread = m / m.sum(), np.sqrt(n * m * (n + m + 1) / 12)
+    value = float(shares @ ((areas * n * m - (n * m / 2 - 0.5)) / spread))
+    slopes = shares * n * m / spread  # of C_T in the areas
+    slope = float(slopes.sum())
+    area = min(max(float(slopes @ areas) / slope, 0.0), 1.0)
+    variance = float(slopes**2 @ variances) / slope**2
+    low, high = (value + slope * (end - area) for end in area_interval(area, variance, int(np.minimum(n, m).sum())))
     count = len(samples)
-    notes.append(f"{count:,} samples, {len(test):,} test images, {len(weights)} cells")
-    return Estimate(value, low, high, "DeLong 95 % of each cell, combined", count, tuple(notes))
+    notes.append(f"{count:,} samples, {len(test):,} test images, {len(found)} cells")
+    return Estimate(value, low, high, "DeLong 95 % of the cells' mean area, on the logit scale", count, tuple(notes))
 
 
 def _one_each(name: str, values: ArrayLike, num_images: int) -> Floats:

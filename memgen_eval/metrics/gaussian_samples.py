@@ -6,6 +6,7 @@ All figures at one size, the smallest of samples, test and half of train: each i
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -14,18 +15,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import threads_for
-from memgen_eval.compute.resources import give_memory_back, single_thread
+from memgen_eval.compute.resources import give_memory_back, single_thread, single_thread_pool
 from memgen_eval.diffusion.moments import Moments, Principal, leading_directions, moments, project
-from memgen_eval.metrics.statistics import Z, bootstrap, permutation
+from memgen_eval.metrics.left_out import groups_of_images, left_out_half_width
+from memgen_eval.metrics.statistics import permutation
 from memgen_eval.results import GREY_LEVELS, Estimate, Gaussian
 
 WASSERSTEIN_DIRECTIONS = 256
 OVERLAP_DIRECTIONS = 32
-NUM_MOMENT_RESAMPLES = 100
 TOO_FEW = "needs two samples, two test images and four training images"
 SAMPLE_FIGURES = ("wasserstein", "test_wasserstein", "subspace_overlap", "test_subspace_overlap")
 OF_DENOISER = "needs a denoiser: see `measure_gaussian_curves`"
-METHOD = f"bootstrap over the set's images, {NUM_MOMENT_RESAMPLES} resamples, normal 95 %"
+METHOD = "jackknife over {} groups of the set's images, Student's t 95 %"
+ALL_ALIKE = "no interval: all images nearly repeat each other"
 Floats = NDArray[np.float64]
 
 
@@ -74,19 +76,18 @@ class _Law:
     covariance: Floats
 
     @classmethod
-    def of(cls, rows: Floats, drawn: NDArray[np.int64] | None = None) -> _Law:
-        """With the 1/n moments of rows (M, K), or of those drawn from them with replacement."""
-        if drawn is None:
-            mean = rows.mean(axis=0)
-            offsets = rows - mean
-            return cls(mean, offsets.T @ offsets / len(rows))
-        times = np.bincount(drawn, minlength=len(rows))
-        which = np.flatnonzero(times)
-        weights = np.sqrt(times[which])
-        some = rows[which]
-        some *= weights[:, None]
-        mean = weights @ some / len(rows)
-        return cls(mean, some.T @ some / len(rows) - np.outer(mean, mean))
+    def of(cls, rows: Floats) -> _Law:
+        """With the 1/n moments of rows (M, K)."""
+        mean = rows.mean(axis=0)
+        offsets = rows - mean
+        return cls(mean, offsets.T @ offsets / len(rows))
+
+    def without(self, rows: Floats, count: int) -> _Law:
+        """Of the others of `count` rows, once rows (B, K) of them are left out."""
+        kept, offsets = count - len(rows), rows - self.mean
+        shift = -offsets.sum(axis=0) / kept
+        covariance = (count * self.covariance - offsets.T @ offsets) / kept - np.outer(shift, shift)
+        return _Law(self.mean + shift, covariance)
 
     @cached_property
     def root(self) -> Floats:
@@ -107,20 +108,47 @@ def _outside(first: Sketch, second: Sketch) -> float:
     return float(means + (np.sqrt(first.outside_variance) - np.sqrt(second.outside_variance)) ** 2)
 
 
-def _wasserstein(images: Sketch, reference: Sketch, *, scale: float, seed: int, notes: tuple[str, ...]) -> Estimate:
-    """`gaussian_wasserstein` times `scale`, with the spread of the bootstrap around it."""
-    outside, count = _outside(images, reference), len(images.inside)
-    threads = _threads(images.inside)
+def _without(own: Sketch, rows: Floats, mean: Floats, directions: Floats, *, count: int) -> Sketch:
+    """What lies outside, of the others of `count` images, once rows (B, D) of them are left out; nothing inside."""
+    kept, centred = count - len(rows), rows - mean
+    inside = centred @ directions
+    total = centred.sum(axis=0)
+    squares = float((centred**2).sum() - (inside**2).sum())
+    outside_mean = (count * own.outside_mean - (total - directions @ (directions.T @ total))) / kept
+    of_all = own.outside_variance + float((own.outside_mean**2).sum())
+    variance = (count * of_all - squares) / kept - float((outside_mean**2).sum())
+    return Sketch(inside, outside_mean, max(variance, 0.0))
+
+
+def _wasserstein(
+    images: NDArray[Any], reference: Sketch, *, mean: Floats, directions: Floats, scale: float, seed: int
+) -> Estimate:
+    """`gaussian_wasserstein` times `scale`, with its interval."""
+    own, rows = sketch(images, mean=mean, directions=directions), images.reshape(len(images), -1)
+    groups = groups_of_images(own.inside, reference.inside, seed=seed)
     with single_thread():
-        law = _Law.of(reference.inside)
+        law, other = _Law.of(own.inside), _Law.of(reference.inside)
+        value = math.sqrt(other.squared_to(law) + _outside(own, reference)) * scale
 
-        def measured(drawn: NDArray[np.int64] | None) -> Floats:
-            return np.array([np.sqrt(law.squared_to(_Law.of(images.inside, drawn)) + outside) * scale])
+        def without(mine: NDArray[np.int64]) -> float:
+            rest = _without(own, rows[mine].astype(np.float64), mean, directions, count=len(rows))
+            squared = other.squared_to(law.without(rest.inside, len(rows)))
+            return math.sqrt(squared + _outside(rest, reference)) * scale
 
-        value = float(measured(None)[0])
-        resamples = bootstrap(measured, count, seed=seed, num_resamples=NUM_MOMENT_RESAMPLES, threads=threads)
-    spread = float(resamples.std(ddof=1))
-    return Estimate(value, max(value - Z * spread, 0.0), value + Z * spread, METHOD, count, notes)
+        return _with_interval(value, groups, without, work=10.0 * directions.shape[1] ** 3)
+
+
+def _with_interval(
+    value: float, groups: NDArray[np.int64], without: Callable[[NDArray[np.int64]], float], *, work: float
+) -> Estimate:
+    """A figure with the interval of its values `without` the images of each group, of so much `work` each."""
+    num_groups, count = int(groups.max()) + 1, len(groups)
+    if num_groups < 2:
+        return Estimate(value, method="no interval", count=count, notes=(ALL_ALIKE,))
+    parts = [np.flatnonzero(groups == number) for number in range(num_groups)]
+    with single_thread_pool(threads_for(num_groups * work)) as pool:
+        half = left_out_half_width(np.array(list(pool.map(without, parts))))
+    return Estimate(value, max(value - half, 0.0), value + half, METHOD.format(num_groups), count)
 
 
 def subspace_overlap(first: Floats, second: Floats) -> float:
@@ -131,11 +159,6 @@ def subspace_overlap(first: Floats, second: Floats) -> float:
     return min(float(((first.T @ second) ** 2).sum() / first.shape[1]), 1.0)  # rounding may pass 1
 
 
-def _threads(rows: Floats) -> int:
-    """Threads for a bootstrap of the covariance of rows (M, K)."""
-    return threads_for(2.0 * NUM_MOMENT_RESAMPLES * rows.size * rows.shape[1])
-
-
 def _basis(images: NDArray[Any], num_directions: int) -> Floats:
     """The leading directions of a set, and as many more to bootstrap in, (D, R)."""
     known = moments(images)
@@ -144,25 +167,28 @@ def _basis(images: NDArray[Any], num_directions: int) -> Floats:
     return basis
 
 
-def _overlap(images: NDArray[Any], reference: Floats, *, seed: int) -> Estimate:
-    """Overlap of a set's leading directions with the reference's (D, Q); resampled inside a basis that holds both."""
+def _overlap(images: NDArray[Any], reference: Floats, other: NDArray[Any], *, seed: int) -> Estimate:
+    """Overlap of a set's leading directions with the reference's (D, Q), those of `other` images.
+
+    Images are left out inside a basis that holds both sets' directions.
+    """
     num_directions, rows = reference.shape[1], images.reshape(len(images), -1)
     own = _basis(images, num_directions)
     value = subspace_overlap(own[:, :num_directions], reference)
     with single_thread():
         basis, _ = np.linalg.qr(np.concatenate([own, reference], axis=1))  # (D, R)
-    coordinates, _ = project(rows, rows.mean(axis=0, dtype=np.float64), basis)  # (M, R)
-    threads = _threads(coordinates)
+    centre = rows.mean(axis=0, dtype=np.float64)
+    coordinates, others = (project(of_set, centre, basis)[0] for of_set in (images, other))  # (M, R)
+    groups = groups_of_images(coordinates, others, seed=seed)
     with single_thread():
-        target = basis.T @ reference
+        target, law = basis.T @ reference, _Law.of(coordinates)
 
-        def resampled(drawn: NDArray[np.int64]) -> Floats:
-            _, vectors = np.linalg.eigh(_Law.of(coordinates, drawn).covariance)
-            return np.array([subspace_overlap(vectors[:, -num_directions:], target)])
+        def without(mine: NDArray[np.int64]) -> float:
+            _, vectors = np.linalg.eigh(law.without(coordinates[mine], len(rows)).covariance)
+            return subspace_overlap(vectors[:, -num_directions:], target)
 
-        resamples = bootstrap(resampled, len(rows), seed=seed, num_resamples=NUM_MOMENT_RESAMPLES, threads=threads)
-    spread = float(resamples.std(ddof=1))
-    return Estimate(value, max(value - Z * spread, 0.0), min(value + Z * spread, 1.0), METHOD, len(rows))
+        found = _with_interval(value, groups, without, work=10.0 * basis.shape[1] ** 3)
+    return found if found.high is None else replace(found, high=min(found.high, 1.0))
 
 
 @dataclass(frozen=True, eq=False)
@@ -237,7 +263,7 @@ def measure_gaussian(
     grey_levels : float
         What one unit of a report is in the units of the images.
     seed : int
-        Of the bootstrap.
+        Of the groups of images.
     notes : tuple of str
         What limits the figures of the samples.
     """
@@ -258,11 +284,12 @@ def measure_gaussian(
     control_notes = ("the other half of train: no test set was given",) if sets.test is None else ()
     overlap, test_overlap = _overlaps(sets, control, size=size, seed=seed)
     give_memory_back()  # before other arrays of this size
+    frame = {"mean": train_moments.mean, "directions": directions}
     wasserstein, test_wasserstein = (
-        _wasserstein(sketched(images), reference, scale=scale, seed=seed, notes=more)
+        _noted(_wasserstein(np.asarray(images), reference, scale=scale, seed=seed, **frame), more)
         for images, more in ((sets.samples, own_notes), (control, (of_all, *control_notes)))
     )
-    overlap = replace(overlap, notes=(*overlap.notes, *notes))
+    overlap = _noted(overlap, notes)
     return replace(
         Gaussian.undefined(OF_DENOISER),
         wasserstein=wasserstein,
@@ -270,6 +297,10 @@ def measure_gaussian(
         subspace_overlap=overlap,
         test_subspace_overlap=test_overlap,
     )
+
+
+def _noted(found: Estimate, notes: tuple[str, ...]) -> Estimate:
+    return replace(found, notes=(*found.notes, *notes))
 
 
 def with_sample_figures(family: Gaussian, of_samples: Gaussian) -> Gaussian:
@@ -285,6 +316,7 @@ def _overlaps(sets: MatchedSets, control: ImageRows, *, size: int, seed: int) ->
         )
         undefined = Estimate.undefined(why, count=size)
         return undefined, undefined
-    reference = _basis(np.asarray(sets.train), num_directions)[:, :num_directions]
-    first, second = (_overlap(np.asarray(images), reference, seed=seed) for images in (sets.samples, control))
+    train = np.asarray(sets.train)
+    reference = _basis(train, num_directions)[:, :num_directions]
+    first, second = (_overlap(np.asarray(images), reference, train, seed=seed) for images in (sets.samples, control))
     return first, second

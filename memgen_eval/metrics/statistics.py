@@ -6,7 +6,6 @@ import math
 import numbers
 from bisect import bisect_left
 from collections.abc import Callable
-from statistics import NormalDist
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,6 +35,16 @@ def wilson_interval(share: float, trials: float, *, quantile: float = Z) -> tupl
     return low, high
 
 
+def clopper_pearson_interval(share: float, trials: float, *, tail: float = (1 - LEVEL) / 2) -> tuple[float, float]:
+    """The exact interval of a proportion, `trials` > 0 (Clopper & Pearson 1934). Neither need be of whole counts.
+
+    Either end errs with a chance of at most `tail`, however rare the hits: Wilson's lower end errs in 16 of 100 sets
+    where 0.18 hits are expected.
+    """
+    hits = share * trials
+    return rate_seen_with_power(hits, trials, power=tail), clopper_pearson_upper(hits, trials, tail=tail)
+
+
 def simultaneous(num_figures: int) -> tuple[float, str]:
     """The chance that each of some intervals may miss its figure on one side, so that 95 % of times all hold theirs.
 
@@ -48,7 +57,7 @@ def simultaneous(num_figures: int) -> tuple[float, str]:
 def proportion(
     hits: Bools, *, repeats: Bools | None = None, notes: tuple[str, ...] = (), num_figures: int = 1
 ) -> Estimate:
-    """Share of true entries with Wilson's interval.
+    """Share of true entries with Clopper-Pearson's interval: it holds the rate in at least 95 of 100 sets.
 
     Parameters
     ----------
@@ -74,9 +83,8 @@ def proportion(
         trials = int(np.count_nonzero(~repeats))
         notes = (*notes, REPEATS.format(len(hits) - trials))
     tail, words = simultaneous(num_figures)
-    quantile = Z if num_figures == 1 else NormalDist().inv_cdf(1 - tail)
-    low, high = wilson_interval(share, trials, quantile=quantile)
-    return Estimate(share, low, high, f"Wilson {words}", trials, notes)
+    low, high = clopper_pearson_interval(share, trials, tail=tail)
+    return Estimate(share, low, high, f"Clopper-Pearson {words}", trials, notes)
 
 
 def share_below_rank(rank: int, num_values: int, *, num_figures: int = 1) -> Estimate:
@@ -102,9 +110,10 @@ def count_estimate(value: int, *, count: int | None = None, notes: tuple[str, ..
 
 
 def proportion_difference(first: Estimate, second: Estimate) -> Estimate:
-    """First minus second of two independent proportions, with Newcombe's hybrid score interval.
+    """First minus second of two independent proportions, with Newcombe's combination of their own intervals.
 
-    In [-1, 1]; 0: no difference. ``count`` is the smaller of both. Undefined where one of the two is.
+    He combines Wilson's; those of `proportion` hold the difference of rare events better. In [-1, 1]; 0: no difference.
+    ``count`` is the smaller of both. Undefined where one of the two is.
 
     References
     ----------
@@ -122,7 +131,7 @@ def proportion_difference(first: Estimate, second: Estimate) -> Estimate:
     return Estimate(p1 - p2, max(low, -1.0), min(high, 1.0), "Newcombe 95 %", count)
 
 
-def clopper_pearson_upper(successes: float, trials: int, *, tail: float = 1 - LEVEL) -> float:
+def clopper_pearson_upper(successes: float, trials: float, *, tail: float = 1 - LEVEL) -> float:
     """The one-sided Clopper-Pearson upper limit of a proportion, at 95 %: ``1 - tail**(1/N)`` for no success."""
     from scipy.stats import beta
 
@@ -191,7 +200,7 @@ def smallest_significant(trials: int, base_successes: int, base_trials: int, *, 
     return fewest if fewest <= trials else None
 
 
-def rate_seen_with_power(successes: float, trials: int, *, power: float) -> float:
+def rate_seen_with_power(successes: float, trials: float, *, power: float) -> float:
     """The smallest rate at which at least `successes` of `trials` happen with probability `power`.
 
     With the probability of a tail it is the Clopper-Pearson lower limit of a proportion.
@@ -223,27 +232,44 @@ def auc(first: Floats, second: Floats) -> Estimate:
     .. [1] DeLong, DeLong & Clarke-Pearson, Biometrics 44, 1988. Sun & Xu, IEEE Signal Processing Letters 21, 2014.
     .. [2] Pepe, The Statistical Evaluation of Medical Tests for Classification and Prediction, 2003, section 5.2.
     """
+    count = min(len(first), len(second))
+    if count == 0:
+        return Estimate.undefined("needs images on both sides")
+    value, variance = delong(first, second)
+    if count < 2:
+        return Estimate(value, method="no interval", count=count, notes=("DeLong's interval needs two images a side",))
+    exact = value in (0.0, 1.0) or variance == 0.0
+    method = "Clopper-Pearson 95 %, min(N, M) trials" if exact else "DeLong 95 %, on the logit scale"
+    return Estimate(value, *area_interval(value, variance, count), method, count)
+
+
+def delong(first: Floats, second: Floats) -> tuple[float, float]:
+    """The area of `auc` and DeLong's variance of it, NaN for a single value on a side."""
     from scipy.stats import rankdata
 
     n, m = len(first), len(second)
-    if n == 0 or m == 0:
-        return Estimate.undefined("needs images on both sides")
     ranks = rankdata(np.concatenate([first, second]))
     value = float((ranks[:n].sum() - n * (n + 1) / 2) / (n * m))  # sums of half integers are exact
-    count = min(n, m)
-    if count < 2:
-        return Estimate(value, method="no interval", count=count, notes=("DeLong's interval needs two images a side",))
+    if min(n, m) < 2:
+        return value, math.nan
     first_placements = (ranks[:n] - rankdata(first)) / m  # (N,) share of second below each first, ties one half
     second_placements = 1 - (ranks[n:] - rankdata(second)) / n  # (M,)
-    variance = float(first_placements.var(ddof=1) / n + second_placements.var(ddof=1) / m)
+    return value, float(first_placements.var(ddof=1) / n + second_placements.var(ddof=1) / m)
+
+
+def area_interval(value: float, variance: float, count: int) -> tuple[float, float]:
+    """Of an area of this variance, on the logit scale; where that vanishes, Clopper-Pearson's with `count` trials."""
     if value in (0.0, 1.0) or variance == 0.0:
-        tail = (1 - LEVEL) / 2
-        low = rate_seen_with_power(value * count, count, power=tail)
-        high = clopper_pearson_upper(value * count, count, tail=tail)
-        return Estimate(value, low, high, "Clopper-Pearson 95 %, min(N, M) trials", count)
+        return clopper_pearson_interval(value, count)
     half = Z * math.sqrt(variance) / (value * (1 - value))
     low, high = (1 / (1 + (1 / value - 1) * math.exp(way)) for way in (half, -half))
-    return Estimate(value, low, high, "DeLong 95 %, on the logit scale", count)
+    return low, high
+
+
+def jackknife_variance(values: Floats) -> float:
+    """``(n - 1) / n`` times the sum of squared deviations of the n values with one image, or group, left out each."""
+    deviations = values - values.mean()
+    return float((len(values) - 1) / len(values) * (deviations @ deviations))
 
 
 def bootstrap(

@@ -205,16 +205,16 @@ def test_the_figures_are_those_of_their_definitions() -> None:
     assert p_value.value == pytest.approx(3 * float(chance(4, 100, 5, 1000)))
     assert {figure.method for figure in (threshold, share, control, excess, p_value)} == {
         "order statistics 95 % for 3 thresholds at once",
-        "Wilson 95 % for 3 thresholds at once",
+        "Clopper-Pearson 95 % for 3 thresholds at once",
         "beta of the rank, 95 % for 3 thresholds at once",
         "Newcombe 95 % for 3 thresholds at once",
         "exact, of exceedances, Bonferroni for 3 thresholds",
     }
 
 
-def test_a_wilson_interval_for_several_figures_is_that_of_scipy_at_the_level_of_each() -> None:
+def test_the_interval_for_several_figures_is_that_of_scipy_at_the_level_of_each() -> None:
     found = proportion(np.arange(200) < 9, num_figures=3)
-    ends = binomtest(9, 200).proportion_ci(1 - 0.05 / 3, "wilson")
+    ends = binomtest(9, 200).proportion_ci(1 - 0.05 / 3, "exact")
     assert (found.low, found.high) == pytest.approx((ends.low, ends.high))
     single = share_below_rank(1, 99)
     assert single.method == "beta of the rank, 95 %"
@@ -235,7 +235,7 @@ def test_small_baselines_leaks_and_no_samples_have_reasons() -> None:
         ("needs 99 baseline images, of which 98 are there",)
     }
     whole = figures(samples, np.append(baseline, 1))
-    assert whole["calibrated_ratio"].method == "Wilson 95 %"
+    assert whole["calibrated_ratio"].method == "Clopper-Pearson 95 %"
     assert whole["calibrated_p_value"].method == "exact, of exceedances"
     assert whole["calibrated_p_value"].value == pytest.approx(1 / comb(149, 50))
     leaky = figures(samples, np.concatenate([[0.0, 0.0], baseline, [1.0]]))

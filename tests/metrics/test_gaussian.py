@@ -15,11 +15,13 @@ from memgen_eval.metrics.gaussian_samples import (
     MatchedSets,
     Sketch,
     _Law,
+    _without,
     gaussian_wasserstein,
     measure_gaussian,
     sketch,
     subspace_overlap,
 )
+from memgen_eval.metrics.left_out import groups_of_images
 from memgen_eval.results import Estimate, Gaussian
 from metric_tables import known
 
@@ -174,8 +176,8 @@ def test_all_directions_together_tell_nothing() -> None:
 def test_constant_images() -> None:
     flat = [np.full((20, 1, 4, 4), level, dtype=np.uint8) for level in (13, 3, 3, 3)]
     found = measured(*flat)
-    assert known(found.wasserstein) == pytest.approx((10 / 255, 10 / 255, 10 / 255), rel=1e-9)
-    assert known(found.test_wasserstein) == (0, 0, 0)
+    assert found.wasserstein.value == pytest.approx(10 / 255, rel=1e-9) and found.test_wasserstein.value == 0
+    assert found.wasserstein.low is None and "nearly repeat" in found.wasserstein.notes[0]
 
 
 def test_what_could_not_be_measured_says_why() -> None:
@@ -196,10 +198,38 @@ def test_fresh_photographs_read_what_their_number_makes_of_them(
     assert low < gaussian_wasserstein(first, second) / (255 * np.sqrt(3072)) < high
 
 
-def test_moments_of_rows_drawn_with_replacement_are_those_of_the_rows_repeated() -> None:
+def test_moments_of_the_images_that_are_left_are_those_of_these_images_alone() -> None:
     generator = np.random.default_rng(5)
-    rows = generator.normal(40, 3, (60, 7))
-    drawn = generator.integers(0, 60, 60)
-    for law, expected in ((_Law.of(rows), rows), (_Law.of(rows, drawn), rows[drawn])):
-        np.testing.assert_allclose(law.mean, expected.mean(axis=0), rtol=1e-12)
-        np.testing.assert_allclose(law.covariance, np.cov(expected.T, bias=True), rtol=1e-9, atol=1e-9)
+    images, directions = generator.normal(40, 3, (60, 7)), np.linalg.qr(generator.standard_normal((7, 3)))[0]
+    mean, out = images.mean(axis=0) + 1, generator.integers(0, 60, 9)
+    out, left = np.unique(out), np.delete(np.arange(60), out)
+    whole, expected = (sketch(rows, mean=mean, directions=directions) for rows in (images, images[left]))
+    rest = _without(whole, images[out], mean, directions, count=60)
+    np.testing.assert_allclose(rest.outside_mean, expected.outside_mean, atol=1e-9)
+    assert rest.outside_variance == pytest.approx(expected.outside_variance)
+    law = _Law.of(whole.inside).without(rest.inside, 60)
+    np.testing.assert_allclose(law.mean, expected.inside.mean(axis=0), atol=1e-9)
+    np.testing.assert_allclose(law.covariance, np.cov(expected.inside.T, bias=True), rtol=1e-9, atol=1e-9)
+
+
+def test_near_repeats_are_left_out_together() -> None:
+    generator = np.random.default_rng(6)
+    originals, reference = generator.standard_normal((2, 150, 12))
+    drawn = generator.permutation(np.repeat(np.arange(150), 3))
+    images = originals[drawn] + 1e-3 * generator.standard_normal((450, 12))
+    groups = groups_of_images(images, reference, seed=0)
+    assert set(groups.tolist()) == set(range(100))
+    assert all(len(set(groups[drawn == number].tolist())) == 1 for number in range(150))
+    faint = groups_of_images(1e-3 * originals, reference, seed=0)  # of low contrast, and no repeats
+    assert np.bincount(faint).tolist() == np.bincount(groups_of_images(originals, reference, seed=0)).tolist()
+    assert set(groups_of_images(np.zeros((9, 12)), reference, seed=0).tolist()) == {0}
+
+
+def test_repeats_widen_the_interval_as_if_they_were_not_there() -> None:
+    train, other, test = correlated(3, 200, 48), correlated(4, 200, 48), correlated(5, 200, 48)
+    once, twice = test[:100], np.concatenate([test[:100], test[:100] + 1e-4])
+    single, double = measured(once, None, train[:100], other[:100]), measured(twice, None, train, other)
+    for name in ("wasserstein", "subspace_overlap"):
+        widths = [high - low for _, low, high in (known(getattr(found, name)) for found in (single, double))]
+        assert widths[1] > 0.75 * widths[0]
+    assert "jackknife over 100 groups" in double.wasserstein.method

@@ -34,7 +34,7 @@ Pixels = NDArray[np.uint8]
 
 
 def share(value: float, half: float, *, count: int = 1000, notes: tuple[str, ...] = ()) -> Estimate:
-    return Estimate(value, max(value - half, 0.0), min(value + half, 1.0), "Wilson 95 %", count, notes)
+    return Estimate(value, max(value - half, 0.0), min(value + half, 1.0), "Clopper-Pearson 95 %", count, notes)
 
 
 def mean(value: float, half: float, *, count: int = 256) -> Estimate:
