@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
+from scipy.ndimage import gaussian_filter
 
 from memgen_eval.copying.copy_rules import Copying
 from memgen_eval.neighbours.topk import Neighbours
@@ -67,3 +68,11 @@ def _around(queries: NDArray[Any], references: NDArray[Any], *, exclude_self: bo
     two = np.argpartition(squared, 2, axis=1)[:, :2]
     order = np.take_along_axis(two, np.take_along_axis(squared, two, axis=1).argsort(axis=1), axis=1)
     return Neighbours(np.take_along_axis(squared, order, axis=1), order)
+
+
+def smooth_images(count: int, shape: tuple[int, int, int], seed: int) -> NDArray[np.uint8]:
+    """Blurred noise of full contrast: like photographs, it still resembles itself when shifted by a pixel."""
+    noise = np.random.default_rng(seed).standard_normal((count, *shape))
+    blurred = gaussian_filter(noise, (0, 0, 1.5, 1.5))
+    blurred *= 55 / blurred.std(axis=(1, 2, 3), keepdims=True)
+    return np.rint(128 + blurred).clip(0, 255).astype(np.uint8)

@@ -23,6 +23,8 @@ MOST_SHIFT = 4  # pixels each way
 FEWEST_SIDE = 8  # pixels: smaller images have nothing left when their borders are cut
 NOTICED_CONTRAST, NOTICED_LEVELS = 0.08, 5.0  # a share, and grey levels
 CANDIDATES_AT_ONCE = 32  # whose places a thread holds
+MOST_EXACT = 1024  # products of whole numbers up to 128 whose sum float32 holds
+LAST_BITS = 1e-12  # of a correlation of equal windows
 
 Rows = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -45,7 +47,7 @@ class Aligned:
 
     Attributes
     ----------
-    squared : float32, (N, K)
+    squared : float64, (N, K)
         ``1 - r`` with r the correlation of both, about the mean of every channel; half the squared distance of what is
         compared, standardized. 0: equal; 1: unrelated.
     view : int64, (N, K)
@@ -54,7 +56,7 @@ class Aligned:
         Pixels by which the image, seen so, lies below and to the right of the candidate.
     """
 
-    squared: Floats
+    squared: NDArray[np.float64]
     view: Rows
     down: Rows
     right: Rows
@@ -121,18 +123,19 @@ def _agreement(
 ) -> Aligned:
     """The best agreement over all shifts and these views."""
     shift = largest_shift(images.shape)
-    windows = _windows(images, views, shift)  # (N, V, D)
+    windows = _windows(images, views, shift)
     pairs = _Pairs.of(candidates, flipped)
-    squared = np.empty(candidates.size, dtype=np.float32)
+    squared = np.empty(candidates.size)
     places = np.empty(candidates.size, dtype=np.int64)
 
     def compare(span: slice) -> None:
         for block in blocks(span.stop, CANDIDATES_AT_ONCE, start=span.start):
             index, mirror = np.divmod(pairs.keys[block], 2)
-            images_placed = train[index]
-            images_placed[mirror == 1] = mirrored(images_placed[mirror == 1])
-            for group, *placed in zip(pairs.groups(block), *_placed(images_placed, shift), strict=True):
-                squared[group], places[group] = _best(windows[group // candidates.shape[1]], *placed)
+            own = train[index]
+            own[mirror == 1] = mirrored(own[mirror == 1])
+            placed = _placed(own, shift)
+            for i, group in enumerate(pairs.groups(block)):
+                squared[group], places[group] = _best(windows[group // candidates.shape[1]], placed[i])
 
     with single_thread(), start_workers(num_threads()) as workers:
         workers.map(compare, blocks(len(pairs.keys), 8 * CANDIDATES_AT_ONCE))
@@ -170,62 +173,102 @@ class _Pairs:
         return np.split(self.order[first:last], self.starts[block.start + 1 : block.stop] - first)
 
 
-def _windows(images: NDArray[Any], views: tuple[View, ...], shift: int) -> Floats:
-    """The centres of some views of images, averaged over squares and standardized to length 1, (N, V, D)."""
-    side = coarse_side(images.shape)
-    height, width = (slice(shift, size - shift) for size in images.shape[2:])
-    parts = []
-    for view in views:
-        centre = averaged(viewed(images, view)[:, :, height, width], side)
-        flat = centre - centre.mean(axis=(2, 3), keepdims=True)
-        parts.append(flat.reshape(len(images), -1))
-    windows = np.stack(parts, axis=1)  # (N, V, D)
-    windows /= _lengths(np.square(windows).sum(axis=2), windows.shape[2])[:, :, None]
-    return windows
+@dataclass(frozen=True, eq=False)
+class _Levels:
+    """Windows as whole numbers, so small that products of them are exact in float32, in whatever order they are added.
 
-
-def _placed(images: NDArray[Any], shift: int) -> tuple[Floats, Floats]:
-    """What a window covers at every place of images (B, C, H, W), averaged likewise, and its length.
-
-    (B, S, D) and (B, S). Channels keep their means, which the products with windows do not see; lengths are without.
+    Attributes
+    ----------
+    values : float32, (..., D)
+        Grey levels less 128, averaged over squares and rounded; halved and rounded again where there are many.
+    sums : float64, (..., C)
+        Of each channel.
+    lengths : float64, (...)
+        About the means of the channels; at least that of a deviation of 4 grey levels.
     """
+
+    values: Floats
+    sums: NDArray[np.float64]
+    lengths: NDArray[np.float64]
+
+    @classmethod
+    def of(cls, values: Floats, sums: NDArray[np.float64], squares: NDArray[np.float64], unit: int) -> _Levels:
+        """Those of values, (..., D), with sums of channels, (..., C), and of all squares, (...)."""
+        num_values = values.shape[-1]
+        energy = squares - (sums**2).sum(axis=-1) / (num_values // sums.shape[-1])
+        return cls(values, sums, np.sqrt(np.maximum(energy, (LEAST_DEVIATION / unit) ** 2 * num_values)))
+
+    def __getitem__(self, rows: Any) -> _Levels:
+        return _Levels(self.values[rows], self.sums[rows], self.lengths[rows])
+
+    def __len__(self) -> int:
+        return len(self.values)
+
+
+def _levels(averages: Floats, unit: int) -> Floats:
+    """Averages over squares as whole numbers."""
+    levels: Floats = np.rint((averages - np.float32(MIDDLE)) / np.float32(unit))
+    return levels
+
+
+def _unit(shape: tuple[int, ...], shift: int) -> int:
+    """Grey levels of a whole number, for windows of images (..., C, H, W)."""
+    side = coarse_side(shape)
+    num_values = shape[-3] * ((shape[-2] - 2 * shift) // side) * ((shape[-1] - 2 * shift) // side)
+    return 1 if num_values < MOST_EXACT else 2
+
+
+def _windows(images: NDArray[Any], views: tuple[View, ...], shift: int) -> _Levels:
+    """The centres of some views of images, (N, V)."""
+    side, unit = coarse_side(images.shape), _unit(images.shape, shift)
+    height, width = (slice(shift, size - shift) for size in images.shape[2:])
+    seen = [averaged(np.rint(viewed(images, view))[:, :, height, width], side) for view in views]
+    levels = _levels(np.stack(seen, axis=1), unit)  # (N, V, C, h, w)
+    sums = levels.sum(axis=(3, 4), dtype=np.float64)
+    squares = np.square(levels).sum(axis=(2, 3, 4), dtype=np.float64)
+    return _Levels.of(levels.reshape(*levels.shape[:2], -1), sums, squares, unit)
+
+
+def _placed(images: NDArray[Any], shift: int) -> _Levels:
+    """What a window covers at every place of images, (B, C, H, W), likewise: (B, S)."""
     count, channels, height, width = images.shape
     side, size = coarse_side(images.shape), 2 * shift + 1
     rows, columns = height - side + 1, width - side + 1
-    squares = np.full((count, channels, rows, columns), -MIDDLE, dtype=np.float32)
+    whole = images if images.dtype == np.uint8 else np.rint(images)
+    squares: Floats = np.zeros((count, channels, rows, columns), dtype=np.float32)
     for down, right in np.ndindex(side, side):
-        squares += images[:, :, down : down + rows, right : right + columns] / np.float32(side * side)
-    of_rows, of_columns = (_covers(full, side, shift) for full in (height, width))  # (s, R), (s, Q)
-    sums = of_rows @ squares @ of_columns.T  # (B, C, s, s)
-    num_squares = of_rows[0].sum() * of_columns[0].sum()
-    energy = (of_rows @ np.square(squares) @ of_columns.T - sums**2 / num_squares).sum(axis=1).reshape(count, -1)
+        squares += whole[:, :, down : down + rows, right : right + columns]
+    squares /= np.float32(side * side)
+    levels = _levels(squares, _unit(images.shape, shift))
+    exact, (of_rows, of_columns) = levels.astype(np.float64), (_covers(full, side, shift) for full in (height, width))
+    sums = of_rows @ exact @ of_columns.T  # (B, C, s, s)
+    energy = (of_rows @ np.square(exact) @ of_columns.T).sum(axis=1)  # (B, s, s)
     spans = tuple(int(np.flatnonzero(cover[0])[-1]) + 1 for cover in (of_rows, of_columns))
-    views = sliding_window_view(squares, spans, axis=(2, 3))[:, :, :size, :size, ::side, ::side]  # (B, C, s, s, h, w)
-    places = views.transpose(0, 2, 3, 1, 4, 5).reshape(count, size * size, -1)
-    return places, _lengths(energy, places.shape[2])
+    views = sliding_window_view(levels, spans, axis=(2, 3))[:, :, :size, :size, ::side, ::side]  # (B, C, s, s, h, w)
+    values = views.transpose(0, 2, 3, 1, 4, 5).reshape(count, size * size, -1)
+    sums = sums.transpose(0, 2, 3, 1).reshape(count, size * size, channels)
+    return _Levels.of(values, sums, energy.reshape(count, -1), _unit(images.shape, shift))
 
 
 def _covers(full: int, side: int, shift: int) -> NDArray[np.float64]:
-    """Which of the places of a square along a side of `full` pixels a window has squares at, for each shift, 0 or 1."""
+    """Where along a side of `full` pixels a window has squares at each shift: 1 there, else 0."""
     covers = np.zeros((2 * shift + 1, full - side + 1))
     first = np.arange((full - 2 * shift) // side) * side  # of the squares of a window
     covers[np.arange(2 * shift + 1)[:, None], np.arange(2 * shift + 1)[:, None] + first] = 1
     return covers
 
 
-def _lengths(squares: NDArray[Any], num_values: int) -> Floats:
-    """Lengths of what is a number of values about their means, in grey levels; those of flat ones are made longer."""
-    lengths: Floats = np.sqrt(np.maximum(squares, LEAST_DEVIATION**2 * num_values)).astype(np.float32)
-    return lengths
-
-
-def _best(windows: Floats, places: Floats, lengths: Floats) -> tuple[Floats, Rows]:
-    """``1 - r`` of images (P, V, D) at the place among (S, D) and the view where they agree best, and both as one."""
-    num_pairs, num_views, num_values = windows.shape
-    correlations = (windows.reshape(-1, num_values) @ places.T) / lengths  # (P V, S)
-    flat = correlations.reshape(num_pairs, num_views * len(places))
+def _best(windows: _Levels, places: _Levels) -> tuple[NDArray[np.float64], Rows]:
+    """``1 - r`` of images, (P, V), at the place, (S,), and the view where they agree best, and both as one."""
+    num_pairs, num_views, num_values = windows.values.shape
+    products = (windows.values.reshape(-1, num_values) @ places.values.T).astype(np.float64)  # (P V, S)
+    sums = windows.sums.reshape(num_pairs * num_views, -1)
+    products -= sums @ places.sums.T / (num_values // sums.shape[1])
+    products /= windows.lengths.reshape(-1, 1) * places.lengths
+    flat = products.reshape(num_pairs, num_views * len(places))
     best = flat.argmax(axis=1)
-    return np.maximum(1 - flat[np.arange(num_pairs), best], 0), best
+    apart = 1 - flat[np.arange(num_pairs), best]
+    return np.where(apart < LAST_BITS, 0.0, apart), best
 
 
 def altered_match(

@@ -10,13 +10,13 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from test_evened import smooth_images
 
 import oracles
 from checking import evaluated
 from memgen_eval.copying.kinds import coarse_rows, kinds_of_images, stratified_p_value
 from memgen_eval.copying.rules import Comparison, Rated, at_ranks, at_threshold
 from memgen_eval.metrics.statistics import exceedance_p_value
+from metric_tables import smooth_images
 
 Pixels = NDArray[np.uint8]
 SHAPE = (1, 16, 16)
