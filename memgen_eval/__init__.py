@@ -38,6 +38,16 @@ if TYPE_CHECKING:
     from memgen_eval.reference import Reference as Reference
     from memgen_eval.report import Report as Report
     from memgen_eval.results import Curve as Curve, Estimate as Estimate, Verdict as Verdict
+    from memgen_eval.spectra.jacobian import (
+        JacobianSpectrum as JacobianSpectrum,
+        direction_overlap as direction_overlap,
+        jacobian_spectrum as jacobian_spectrum,
+    )
+    from memgen_eval.spectra.pairs import (
+        pair_distance as pair_distance,
+        probability_flow_distance as probability_flow_distance,
+        reproducibility as reproducibility,
+    )
 
 __version__ = "0.1.0"
 
@@ -60,6 +70,8 @@ _NAMES = {
     "reference": ("Reference",),
     "report": ("Report",),
     "results": ("Curve", "Estimate", "Verdict"),
+    "spectra.jacobian": ("JacobianSpectrum", "direction_overlap", "jacobian_spectrum"),
+    "spectra.pairs": ("pair_distance", "probability_flow_distance", "reproducibility"),
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)  # noqa: PLE0605

@@ -44,6 +44,7 @@ UPSTREAM: dict[str, set[str]] = {
     "metrics": {"compute", "diffusion", "neighbours"},
     "copying": {"compute", "metrics", "neighbours"},
     "fidelity": {"compute", "diffusion", "distributed", "metrics", "neighbours"},
+    "spectra": {"diffusion", "metrics", "runtime"},
     "resemblance": {"compute", "copying", "data", "metrics", "neighbours"},
     "render": {"gates", "report", "shell"},
     # the corridor and its steps
@@ -85,7 +86,7 @@ UPSTREAM: dict[str, set[str]] = {
         "shell",
     },
     "__main__": {"cli"},
-    "__init__": STAGES | {"adapters", "evaluation", "reference", "report"},
+    "__init__": STAGES | {"adapters", "evaluation", "reference", "report", "spectra"},
 }
 WHEN_CALLED = {"report": {"render"}}  # Report.save and its page: the one way back, inside functions only
 

@@ -120,17 +120,18 @@ def _identity_residual(train: NoisedSet, x: Axis, *, seed: int) -> Curve:
     """``E|D - x0|^2 - E|D - D*|^2 - E|D* - x0|^2``, zero in expectation over training images and noise, for any D.
 
     Below the collapse nearly all residuals are tiny and of one sign, and rare large ones make up for them: their own
-    spread says nothing where no large one was met, so that the posterior's is taken. How often the largest of all
-    deviations is met is found by turning the signs of whole images: residuals of one image go together.
+    spread says nothing where no large one was met, so that the posterior's is taken where it is larger. How often the
+    largest of all deviations is met is found by turning the signs of whole images: residuals of one image go together.
     """
     if train.residual is None or train.residual_variance is None:
         return Curve.undefined(NO_MODEL)
     mean, count = train.residual.mean(axis=1), train.residual.shape[1]
     if count < 2:
         return mean_curve(train.residual, x)
-    spread = np.sqrt(train.residual_variance.sum(axis=1))  # (S,)
+    squares = np.maximum(train.residual_variance.sum(axis=1), (train.residual**2).sum(axis=1))
+    spread = np.sqrt(squares)  # (S,)
     half = _largest_deviation(train.residual, train.residual_variance, seed=seed) * spread / count
-    method = f"simultaneous band of 95 %, posterior variance, {NUM_RESAMPLES} turns of the images' signs"
+    method = f"simultaneous band of 95 %, own or posterior variance, {NUM_RESAMPLES} turns of the images' signs"
     return Curve(floats(mean), floats(mean - half), floats(mean + half), method, count, x=x)
 
 

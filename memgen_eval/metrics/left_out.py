@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from memgen_eval.compute.resources import single_thread
 from memgen_eval.metrics.statistics import LEVEL, jackknife_variance
 
-MOST_GROUPS = 100
+MOST_LEFT_OUT = 100
 BLOCK_IMAGES = 512
 TYPICAL_IMAGES = 1000
 REPEATED = 1 / 4  # of the distance between neighbours of the reference
@@ -30,7 +30,7 @@ def groups_of_images(images: Floats, reference: Floats, *, seed: int) -> Groups:
     tolerance = REPEATED * _typical_distance(reference) * (min(1.0, spread / usual) if usual > 0 else 0.0)
     _, cluster = np.unique(_clusters(images, tolerance), return_inverse=True)
     order = np.random.default_rng(seed).permutation(int(cluster.max()) + 1)
-    return np.asarray(order[cluster] % min(MOST_GROUPS, len(order)))
+    return np.asarray(order[cluster] % min(MOST_LEFT_OUT, len(order)))
 
 
 def _typical_distance(rows: Floats) -> float:
