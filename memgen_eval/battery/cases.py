@@ -1,0 +1,117 @@
+"""All cases of the battery, and which of them are measured on which images, how often."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from memgen_eval.battery.circumstances import circumstances
+from memgen_eval.battery.draws import CIFAR10, DIGITS, SMOOTH, WHOLE_CIFAR10, Case, Draw, Sets, Source, Truth
+from memgen_eval.battery.innocents import FRESH, innocents
+from memgen_eval.battery.kinds import ALTERATIONS, COUNTED, SLIGHT
+
+EXACT, ALTERED = "exact copies", "altered copies"
+EXACT_SHARES = (0.001, 0.005, 0.01, 0.02, 0.05, 1.0)
+ALTERED_SHARES = (0.05, 1.0)
+ON_ALL_OF_CIFAR10 = (
+    *("unseen images, draw 1", "exact, 0.1 %", "exact, 1 %", "exact, 5 %", "noise 20, 5 %", "shift 1 px, 5 %"),
+    *("brightness x1.3, 5 %", "shift 4 px, 100 %"),
+)
+
+
+def all_cases() -> Iterator[Case]:
+    """Every case, in the order of the page."""
+    yield from innocents()
+    for share in EXACT_SHARES:
+        says = "All samples are" if share == 1 else f"{percent(share)} of the samples are"
+        yield _copied("exact", EXACT, EXACT, share, "copies", f"{says} exact copies of training images.")
+    for name, alteration in ALTERATIONS.items():
+        truth: Truth = "copies" if alteration.visible else "cannot be seen"
+        for share in ALTERED_SHARES:
+            says = "All samples are" if share == 1 else f"{percent(share)} of the samples are"
+            sentence = f"{says} copies of training images, altered: {name}."
+            case = _copied(name, ALTERED, alteration.kind, share, truth, sentence)
+            yield replace(case, in_colour=alteration.in_colour)
+    yield from circumstances()
+
+
+def percent(share: float) -> str:
+    """A share in words, such as 0.5 %."""
+    return f"{100 * share:g} %"
+
+
+def _copied(name: str, group: str, kind: str, share: float, truth: Truth, says: str) -> Case:
+    def make(d: Draw) -> Sets:
+        count = d.count(share)
+        rows = np.resize(d.rows(min(count, len(d.train))), count)
+        return d.mixed(d.copies(name, rows), rows)
+
+    return Case(group, kind, f"{name}, {percent(share)}", truth, says, make, share=share)
+
+
+@dataclass(frozen=True)
+class Block:
+    """The cases that share a division of a source.
+
+    Attributes
+    ----------
+    source : Source
+        What is divided.
+    repetition : int
+        Which division of it this is.
+    cases : tuple of Case
+        What is measured, in order.
+    families : tuple of str
+        Which figures are measured.
+    peers : bool
+        Whether neighbouring tools are asked too.
+    """
+
+    source: Source
+    repetition: int
+    cases: tuple[Case, ...]
+    families: tuple[str, ...]
+    peers: bool = False
+
+
+PIXELS_ALONE, WITH_NOVELTY = ("memorization",), ("memorization", "novelty")
+
+
+def planned_blocks(*, quick: bool, cifar10: bool) -> list[Block]:
+    """What the battery measures: on digits and made-up pictures, and on CIFAR-10 where it is there and time allows.
+
+    The first division of each source is measured in every case, the others in fewer families.
+    """
+    cases = list(all_cases())
+    few = [case for case in cases if _is_counted(case)]
+    if quick:
+        digits, smooth = _fit(few, DIGITS), _fit(few, SMOOTH)
+        return [Block(DIGITS, 0, digits, WITH_NOVELTY, peers=True), Block(SMOOTH, 0, smooth, PIXELS_ALONE)]
+    planned = [_block(WHOLE_CIFAR10, 0, [case for case in cases if case.name in ON_ALL_OF_CIFAR10])] if cifar10 else []
+    if cifar10:
+        small = [case for case in few if case.share in (None, 0.01, 0.05) and case.group in (FRESH, EXACT, ALTERED)]
+        planned += [_block(CIFAR10, i, few if i == 0 else small) for i in range(3)]
+    planned += [_block(SMOOTH, i, cases) for i in range(3)]
+    return planned + [_block(DIGITS, i, cases) for i in range(8)]
+
+
+def _is_counted(case: Case) -> bool:
+    """Whether a case is measured where not all are: the alterations that the acceptance counts, and all other cases."""
+    return case.group != ALTERED or case.name.rpartition(", ")[0] in (*SLIGHT, *COUNTED)
+
+
+def _block(source: Source, repetition: int, cases: list[Case]) -> Block:
+    first, asked = repetition == 0, source in (DIGITS, CIFAR10)
+    return Block(source, repetition, _fit(cases, source), WITH_NOVELTY if first else PIXELS_ALONE, first and asked)
+
+
+def _fit(cases: list[Case], source: Source) -> tuple[Case, ...]:
+    """Those that make sense for the images and the number of samples."""
+    colour = source is not DIGITS
+    return tuple(
+        case
+        for case in cases
+        if (colour or not case.in_colour) and (case.share is None or round(case.share * source.num_samples) > 0)
+    )
