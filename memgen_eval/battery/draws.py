@@ -51,24 +51,24 @@ class Divided:
     unseen: Pixels
 
 
-DIGITS = Source("digits", "digits, 8 x 8 grey", 600, 400, 320)
-SMOOTH = Source("smooth", "made-up pictures, 16 x 16 in colour", 1000, 500, 500)
-CIFAR10 = Source("cifar10", "CIFAR-10, 5,000 training images", 5000, 1000, 1000)
-WHOLE_CIFAR10 = Source("cifar10-whole", "CIFAR-10, all 50,000 training images", 50_000, 1000, 1000)
+DIGITS = Source("digits", "digits", 600, 400, 320)
+SMOOTH = Source("smooth", "made-up pictures", 1000, 500, 500)
+CIFAR10 = Source("cifar10", "CIFAR-10, 5,000", 5000, 1000, 1000)
+WHOLE_CIFAR10 = Source("cifar10-whole", "CIFAR-10, 50,000", 50_000, 1000, 1000)
 SOURCES = (DIGITS, SMOOTH, CIFAR10, WHOLE_CIFAR10)
 
 
 def divided(source: Source, seed: tuple[int, ...], data_dir: str | None) -> Divided:
     """Draw the division that a seed gives. Raises InputError where CIFAR-10 is not to be had."""
     generator = np.random.default_rng(seed)
-    if source is WHOLE_CIFAR10:
+    if source.name == WHOLE_CIFAR10.name:
         train, held_out = _cifar10(data_dir)
         rest = held_out[generator.permutation(len(held_out))]
         return Divided(source, train, rest[: source.num_test], rest[source.num_test :])
-    if source is SMOOTH:
+    if source.name == SMOOTH.name:
         needed = source.num_train + source.num_test + 4 * source.num_samples
         return _parts(source, smooth_pictures(needed, SMOOTH_SHAPE, generator))
-    images = np.concatenate(_digits() if source is DIGITS else _cifar10(data_dir))
+    images = np.concatenate(_digits() if source.name == DIGITS.name else _cifar10(data_dir))
     return _parts(source, images[generator.permutation(len(images))])
 
 

@@ -9,19 +9,20 @@ import os
 import time
 import warnings
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
 
 from memgen_eval.battery import cases
+from memgen_eval.battery.alterations import Pixels
 from memgen_eval.battery.draws import SOURCES, Case, Divided, Draw, Sets, Source, divided
 from memgen_eval.battery.ledger import Ledger, Record, code_checksum
-from memgen_eval.battery.peers import Embedded, installed_peers, peers_say, principal_coordinates
+from memgen_eval.battery.peers import Embedded, Floats, installed_peers, peers_say, principal_coordinates
 from memgen_eval.battery.tallies import FAMILIES_OF_SAMPLES, cries, rule_of
 from memgen_eval.data.images import Images
 from memgen_eval.evaluation import evaluate
@@ -121,15 +122,18 @@ def _finished(jobs: list[Job], processes: int) -> Iterator[Iterator[Iterator[Rec
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(processes, context, initializer=_prepare_process)
     try:
-        yield pool.map(_listed_records, jobs)
+        futures = [pool.submit(_listed_records, job) for job in jobs]
+        yield (future.result() for future in futures)
+    except BaseException:  # an interrupt, for one: nobody waits for what is under way
+        for child in multiprocessing.active_children():
+            child.terminate()
+        raise
     finally:
         if before is None:
             del os.environ["OMP_NUM_THREADS"]
         else:
             os.environ["OMP_NUM_THREADS"] = before
-        pool.shutdown(wait=False, cancel_futures=True)
-        for child in multiprocessing.active_children():
-            child.terminate()
+        pool.shutdown()
 
 
 def _prepare_process() -> None:
@@ -146,16 +150,18 @@ def _listed_records(job: Job) -> list[Record]:
 def records_of(job: Job) -> Iterator[Record]:
     """Measure the cases of a job."""
     block = job.setup.blocks()[job.block]
-    division, reference, coordinates = _kept(block.source, block.repetition, job.setup)
+    kept = _kept(block.source, block.repetition, job.setup)
+    division = kept.division
     for number in job.numbers:
         case = block.cases[number]
         draw = Draw(division, np.random.default_rng([job.setup.seed, block.repetition, zlib.crc32(case.name.encode())]))
         start = time.perf_counter()
         sets = case.make(draw)
         own = sets.train is division.train and sets.test is division.test
-        known = reference if own else Reference(sets.train, sets.test)
+        known = kept.reference if own else Reference(sets.train, sets.test)
         report = _evaluated(sets, known, block, job.setup)
-        told = peers_say(_embedded(sets, coordinates)) if block.peers and coordinates is not None else {}
+        asked = block.peers and (case.group != cases.ALTERED or case.share == 1)  # a few change no mean of a whole set
+        told = peers_say(_embedded(sets, kept.coordinates)) if asked else {}
         yield {
             "source": block.source.name,
             "repetition": block.repetition,
@@ -166,12 +172,23 @@ def records_of(job: Job) -> Iterator[Record]:
         }
 
 
-@lru_cache(maxsize=1)
-def _kept(source: Source, repetition: int, setup: Setup) -> tuple[Divided, Reference, Any]:
+@dataclass(frozen=True, eq=False)
+class _Kept:
     """A division, and what rests on its training set, for all cases that share it."""
+
+    division: Divided
+    reference: Reference
+
+    @cached_property
+    def coordinates(self) -> Callable[[Pixels], Floats]:
+        """The features that neighbouring tools are given."""
+        return principal_coordinates(self.division.train)
+
+
+@lru_cache(maxsize=1)
+def _kept(source: Source, repetition: int, setup: Setup) -> _Kept:
     division = divided(source, (setup.seed, SOURCES.index(source), repetition), setup.data_dir)
-    coordinates = principal_coordinates(division.train) if repetition == 0 else None
-    return division, Reference(division.train, division.test), coordinates
+    return _Kept(division, Reference(division.train, division.test))
 
 
 def _evaluated(sets: Sets, known: Reference, block: cases.Block, setup: Setup) -> Report:
@@ -187,7 +204,7 @@ def _evaluated(sets: Sets, known: Reference, block: cases.Block, setup: Setup) -
         logger.setLevel(level)
 
 
-def _embedded(sets: Sets, coordinates: Any) -> Embedded:
+def _embedded(sets: Sets, coordinates: Callable[[Pixels], Floats]) -> Embedded:
     samples = sets.samples
     if isinstance(samples, Images):  # as they are read: black and white at -1 and 1
         samples = np.rint((samples.array + 1) * 127.5).astype(np.uint8)

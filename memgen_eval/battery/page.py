@@ -44,6 +44,10 @@ GROUPS = {
     CONTROLS: "Test sets that are no fair comparison.",
     MISREAD: "Values that were read with the wrong range, so that every distance is wrong.",
 }
+HOW_OFTEN = (
+    "The numbers say how often the verdict was *copies / undecided / no copying found*. ✗ marks copies that are acquitted "
+    "each time, and innocents that are ever called copies."
+)
 DIVIDED = (
     "Each repetition divides the images anew into training images, test images and unseen ones, none of them in two of "
     "these."
@@ -145,8 +149,8 @@ def _power(tallies: Sequence[Judged]) -> str:
     for tally in tallies:
         if tally.case.group == EXACT and tally.case.share is not None:
             rate = tally.right
-            bar = "#" * round(BAR * rate.count / rate.total)
-            rows.append((_title(tally.source), percent(tally.case.share), f"`{bar:.<{BAR}}`", str(rate), tally.counts))
+            bar = "█" * round(BAR * rate.count / rate.total)
+            rows.append((_title(tally.source), percent(tally.case.share), f"{bar:·<{BAR}}", str(rate), tally.counts))
     rows.sort(key=lambda row: [_title(source.name) for source in SOURCES].index(row[0]))
     text = "Exact copies, by their share of the samples: how often the verdict is *copies*."
     columns = ("images", "share", "called copies", "rate (95 % interval)", "copies / undecided / none")
@@ -160,7 +164,7 @@ def _groups(tallies: Sequence[Judged]) -> Iterator[str]:
         if chosen:
             sources = [source.name for source in SOURCES if any(tally.source == source.name for tally in chosen)]
             yield f"## {group.capitalize()}"
-            yield f"{words} The numbers say how often the verdict was *copies / undecided / no copying found*."
+            yield f"{words} {HOW_OFTEN}"
             yield _table(("case", "truth", *map(_title, sources)), _group_rows(chosen, sources))
 
 
@@ -177,7 +181,7 @@ def _marked(tally: Judged) -> str:
     wrong = "copies" if tally.case.truth == "innocent" else "no copying found"
     rate = tally.called(wrong)
     is_wrong = rate.count > 0 if tally.case.truth == "innocent" else rate.count == rate.total
-    return f"{tally.counts}{' (!)' if is_wrong else ''}"
+    return f"{tally.counts}{' ✗' if is_wrong else ''}"
 
 
 def _figures(tallies: Sequence[Judged]) -> str:

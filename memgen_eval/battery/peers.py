@@ -130,6 +130,8 @@ def _version(peer: Peer) -> str | None:
 def peers_say(sets: Embedded) -> dict[str, float]:
     """The figures of all tools that are installed, by name; what a tool cannot compute is left out."""
     found: dict[str, float] = {}
+    if min(len(sets.samples), len(sets.train)) <= NEAREST:
+        return found  # no covariance, no nearest others
     for peer in PEERS:
         found |= {name: value for name, value in _figures(peer, sets) if np.isfinite(value)}
     return found
