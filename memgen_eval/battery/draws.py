@@ -25,14 +25,15 @@ class Source:
 
     Attributes
     ----------
-    name, title : str
-        What results and page call it.
+    name, title, words : str
+        What results, tables and sentences call it.
     num_train, num_test, num_samples : int
         Training images, test images, and samples of a model.
     """
 
     name: str
     title: str
+    words: str
     num_train: int
     num_test: int
     num_samples: int
@@ -51,10 +52,12 @@ class Divided:
     unseen: Pixels
 
 
-DIGITS = Source("digits", "digits", 600, 400, 320)
-SMOOTH = Source("smooth", "made-up pictures", 1000, 500, 500)
-CIFAR10 = Source("cifar10", "CIFAR-10, 5,000", 5000, 1000, 1000)
-WHOLE_CIFAR10 = Source("cifar10-whole", "CIFAR-10, 50,000", 50_000, 1000, 1000)
+DIGITS = Source("digits", "digits", "digits of 8 x 8 in grey", 600, 400, 320)
+SMOOTH = Source("smooth", "made-up pictures", "made-up pictures of 16 x 16 in colour", 1000, 500, 500)
+CIFAR10 = Source("cifar10", "CIFAR-10, 5,000", "CIFAR-10 with 5,000 training images", 5000, 1000, 1000)
+WHOLE_CIFAR10 = Source(
+    "cifar10-whole", "CIFAR-10, 50,000", "CIFAR-10 with all of its 50,000 training images", 50_000, 1000, 1000
+)
 SOURCES = (DIGITS, SMOOTH, CIFAR10, WHOLE_CIFAR10)
 
 

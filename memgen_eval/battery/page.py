@@ -5,7 +5,7 @@ Whoever knows no formula reads the summary and the first column of each table.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from memgen_eval.battery.cases import ALTERED, EXACT, percent
@@ -19,12 +19,14 @@ from memgen_eval.battery.tallies import (
     DOUBTED,
     VERDICT,
     Judged,
-    Rate,
+    altered_at,
+    by_source,
     crying,
     judged_cases,
     measured_names,
     rated_figures,
     rule_of,
+    total,
 )
 from memgen_eval.render.numbers import escape_markdown, number
 from memgen_eval.results import CAPTIONS
@@ -45,8 +47,8 @@ GROUPS = {
     MISREAD: "Values that were read with the wrong range, so that every distance is wrong.",
 }
 HOW_OFTEN = (
-    "The numbers say how often the verdict was *copies / undecided / no copying found*. ✗ marks copies that are acquitted "
-    "each time, and innocents that are ever called copies."
+    "The numbers say how often the verdict was *copies / undecided / no copying found*. ✗ marks copies that are "
+    "acquitted each time, and innocents that are ever called copies."
 )
 DIVIDED = (
     "Each repetition divides the images anew into training images, test images and unseen ones, none of them in two of "
@@ -57,8 +59,7 @@ NAMED_ALIKE = (
     "crops, cut-outs and centres are shares of the side, by what they are of 32."
 )
 BAR = 20  # characters
-FOUND_ALWAYS = 0.95
-MOST_FAILURES = 60
+SHARES_IN_WORDS = {0.05: "5 % of the samples are altered copies", 1.0: "all samples are altered copies"}
 
 
 def page(settings: Record, records: Sequence[Record]) -> str:
@@ -68,7 +69,12 @@ def page(settings: Record, records: Sequence[Record]) -> str:
         "# What is found, what is missed, what is cried falsely",
         _opening(settings, records),
         "## In short",
-        _bullets(_summary(tallies)),
+        "What is cried falsely:",
+        _bullets(_cried_falsely(tallies)),
+        "What is found:",
+        _bullets(_found(tallies)),
+        "What is missed:",
+        _bullets(_missed(tallies)),
         "## How many copies it takes",
         _power(tallies),
         *_groups(tallies),
@@ -87,7 +93,7 @@ def page(settings: Record, records: Sequence[Record]) -> str:
 
 
 def _opening(settings: Record, records: Sequence[Record]) -> str:
-    sources = [source.title for source in SOURCES if any(record["source"] == source.name for record in records)]
+    sources = [source.words for source in SOURCES if any(record["source"] == source.name for record in records)]
     quick = " This is the short form of the battery, with fewer cases and repetitions." if settings["quick"] else ""
     return (
         "This page is made by `memgen-eval battery`. The command makes sets of samples whose truth is known, with "
@@ -98,49 +104,48 @@ def _opening(settings: Record, records: Sequence[Record]) -> str:
     )
 
 
-def _summary(tallies: Sequence[Judged]) -> Iterator[str]:
-    """Found, missed, cried falsely."""
+def _cried_falsely(tallies: Sequence[Judged]) -> Iterator[str]:
     for words, groups in (
         ("sets of unseen images", (FRESH,)),
-        ("sets without copies that look awkward", (AWKWARD, COLLAPSED)),
-        ("sets without copies, beside odd training sets, test sets or ranges", (TRAINING, CONTROLS, MISREAD)),
+        ("sets without copies that look awkward or repeat themselves", (AWKWARD, COLLAPSED)),
+        ("sets without copies beside odd training sets, test sets or ranges", (TRAINING, CONTROLS, MISREAD)),
     ):
         chosen = [tally for tally in tallies if tally.case.group in groups and tally.case.truth == "innocent"]
-        false, doubted = crying(chosen, VERDICT), _total(chosen, "undecided")
-        counts = f"{false.count:,} were called copies, {doubted.count:,} undecided"
-        yield f"**Cried falsely.** Of {false.total:,} {words}, {counts}."
-    for source, held in _by_source(tallies).items():
-        for share, words in ((0.05, "5 % of the samples are altered copies"), (1.0, "all samples are altered copies")):
-            yield from _found(held, share, f"On {_title(source)}, where {words}")
-    hidden = [tally for tally in tallies if tally.case.truth == "cannot be seen"]
+        false, doubted = crying(chosen, VERDICT), total(chosen, "undecided").count
+        if false.total:
+            called = f"{false.count:,} were called copies, {doubted:,} undecided"
+            yield f"Of {false.total:,} {words}, {called}. False alarms: {false}."
+
+
+def _found(tallies: Sequence[Judged]) -> Iterator[str]:
+    """How many alterations are found on each source, at each share."""
+    for held in by_source(tallies):
+        clauses = []
+        for share, words in SHARES_IN_WORDS.items():
+            chosen = altered_at(held, share)
+            visible = [tally for tally in chosen if tally.case.truth == "copies"]
+            stronger = [tally for tally in chosen if tally.alteration in COUNTED]
+            if visible:
+                of_stronger = f"{sum(tally.is_found for tally in stronger)} of the {len(stronger)} stronger ones"
+                found = f"{sum(tally.is_found for tally in visible)} of {len(visible)} alterations"
+                clauses.append(f"{found} where {words} ({of_stronger})")
+        if clauses:
+            yield f"{held[0].title}: called copies at least 19 times of 20 are {' and '.join(clauses)}."
+
+
+def _missed(tallies: Sequence[Judged]) -> Iterator[str]:
+    """Copies of which no copying is found each time."""
+    for held in by_source(tallies):
+        for share, words in SHARES_IN_WORDS.items():
+            never = [t.alteration for t in altered_at(held, share) if t.is_acquitted and t.case.truth == "copies"]
+            if never:
+                yield f"{held[0].title}, where {words}, *no copying found* each time: {_listed(never)}."
+    hidden = dict.fromkeys(tally.alteration for tally in tallies if tally.case.truth == "cannot be seen")
     if hidden:
-        names = dict.fromkeys(_alteration(tally) for tally in hidden)
-        yield f"**Invisible to every figure here, as we know:** {_listed(list(names))}."
-    acquitted = [
-        tally
-        for tally in tallies
-        if tally.case.truth == "copies" and tally.called("no copying found").count == len(tally.records)
-    ]
-    others = [tally for tally in acquitted if tally.case.group not in (ALTERED, EXACT)]
-    if others:
-        named = (f"{tally.case.name} ({_title(tally.source)})" for tally in others)
-        yield f"**Acquitted each time, though they are copies:** {_listed(list(named))}."
-
-
-def _found(tallies: Sequence[Judged], share: float, where: str) -> Iterator[str]:
-    chosen = [tally for tally in tallies if tally.case.group == ALTERED and tally.case.share == share]
-    visible = [tally for tally in chosen if tally.case.truth == "copies"]
-    if not visible:
-        return
-    always = [tally for tally in visible if tally.right.count >= FOUND_ALWAYS * tally.right.total]
-    never = [tally for tally in visible if tally.called("no copying found").count == len(tally.records)]
-    counted = [tally for tally in chosen if _alteration(tally) in COUNTED]
-    reached = [tally for tally in counted if tally in always]
-    text = f"**Found.** {where}, {len(always)} of {len(visible)} alterations are called copies at least 19 times of 20"
-    yield f"{text} ({len(reached)} of the {len(counted)} stronger ones that are listed under *How it was measured*)."
-    if never:
-        names = _listed([_alteration(tally) for tally in never])
-        yield f"**Missed.** There, *no copying found* is said each time of {names}."
+        yield f"No figure here is made to see these, whatever their share: {_listed(list(hidden))}."
+    named = [f"{t.case.name} ({t.title})" for t in tallies if t.is_acquitted and t.case.group not in (ALTERED, EXACT)]
+    if named:
+        yield f"*No copying found* each time because of what they are compared with: {_listed(named)}."
 
 
 def _power(tallies: Sequence[Judged]) -> str:
@@ -150,37 +155,49 @@ def _power(tallies: Sequence[Judged]) -> str:
         if tally.case.group == EXACT and tally.case.share is not None:
             rate = tally.right
             bar = "█" * round(BAR * rate.count / rate.total)
-            rows.append((_title(tally.source), percent(tally.case.share), f"{bar:·<{BAR}}", str(rate), tally.counts))
-    rows.sort(key=lambda row: [_title(source.name) for source in SOURCES].index(row[0]))
+            rows.append((tally.title, percent(tally.case.share), f"{bar:·<{BAR}}", str(rate), tally.counts))
+    rows.sort(key=lambda row: [source.title for source in SOURCES].index(row[0]))
     text = "Exact copies, by their share of the samples: how often the verdict is *copies*."
     columns = ("images", "share", "called copies", "rate (95 % interval)", "copies / undecided / none")
     return f"{text}\n\n{_table(columns, rows)}"
 
 
 def _groups(tallies: Sequence[Judged]) -> Iterator[str]:
-    """A table a group, with a column for each kind of images."""
+    """A table a group, with a column for each kind of images, and of altered copies for each share."""
     for group, words in GROUPS.items():
         chosen = [tally for tally in tallies if tally.case.group == group]
         if chosen:
-            sources = [source.name for source in SOURCES if any(tally.source == source.name for tally in chosen)]
             yield f"## {group.capitalize()}"
             yield f"{words} {HOW_OFTEN}"
-            yield _table(("case", "truth", *map(_title, sources)), _group_rows(chosen, sources))
+            yield _altered_table(chosen) if group == ALTERED else _table_of(chosen)
 
 
-def _group_rows(tallies: Sequence[Judged], sources: Sequence[str]) -> Iterator[tuple[str, ...]]:
+def _table_of(tallies: Sequence[Judged]) -> str:
+    sources = [source for source in SOURCES if any(tally.source == source.name for tally in tallies)]
     held = {(tally.case.name, tally.source): tally for tally in tallies}
+    rows = []
     for name, case in {tally.case.name: tally.case for tally in tallies}.items():
-        cells = (held.get((name, source)) for source in sources)
-        says = name if case.group in (ALTERED, EXACT, FRESH) else f"{name}. {case.says}"
-        yield says, case.truth, *(_marked(tally) if tally else "" for tally in cells)
+        cells = (held.get((name, source.name)) for source in sources)
+        says = name if case.group in (EXACT, FRESH) else f"{name}. {case.says}"
+        rows.append((says, case.truth, *(_marked(tally) if tally else "" for tally in cells)))
+    return _table(("case", "truth", *(source.title for source in sources)), rows)
+
+
+def _altered_table(tallies: Sequence[Judged]) -> str:
+    columns = [(s, share) for s in SOURCES for share in SHARES_IN_WORDS if any(t.source == s.name for t in tallies)]
+    held = {(tally.alteration, tally.source, tally.case.share): tally for tally in tallies}
+    rows = []
+    for name, case in {tally.alteration: tally.case for tally in tallies}.items():
+        cells = (held.get((name, source.name, share)) for source, share in columns)
+        kind = case.kind if case.truth == "copies" else f"{case.kind} (cannot be seen)"
+        rows.append((kind, name, *(_marked(tally) if tally else "" for tally in cells)))
+    titles = (f"{source.title}: {'all' if share == 1 else percent(share)}" for source, share in columns)
+    return _table(("kind", "alteration", *titles), rows)
 
 
 def _marked(tally: Judged) -> str:
-    """The counts, with a mark where a verdict is wrong each time, or ever is a false alarm."""
-    wrong = "copies" if tally.case.truth == "innocent" else "no copying found"
-    rate = tally.called(wrong)
-    is_wrong = rate.count > 0 if tally.case.truth == "innocent" else rate.count == rate.total
+    """The counts, with a mark for copies that are acquitted each time, and for false alarms."""
+    is_wrong = tally.wrong.count > 0 if tally.case.truth == "innocent" else tally.is_acquitted
     return f"{tally.counts}{' ✗' if is_wrong else ''}"
 
 
@@ -230,7 +247,7 @@ def _peers(settings: Record, tallies: Sequence[Judged]) -> str:
     for tally in tallies:
         if any(tally.median_of("peers", name) is not None for name in names) and _is_telling(tally):
             values = (tally.median_of("peers", name) for name in names)
-            rows.append((tally.case.name, _title(tally.source), tally.case.truth, *map(_number, values)))
+            rows.append((tally.case.name, tally.title, tally.case.truth, *map(_number, values)))
     return text + (f"\n\n{_table(('case', 'images', 'truth', *names), rows)}" if rows else "")
 
 
@@ -242,26 +259,18 @@ def _is_telling(tally: Judged) -> bool:
 
 
 def _failures(tallies: Sequence[Judged]) -> Iterator[str]:
-    """Each case that is judged wrongly, with what is said of it."""
-    found = 0
-    for tally in tallies:
-        wrong = "copies" if tally.case.truth == "innocent" else "no copying found"
-        rate = tally.called(wrong)
-        if rate.count == 0 or tally.case.truth == "cannot be seen" or _is_small(tally):
-            continue
-        found += 1
-        if found <= MOST_FAILURES:
-            said = next((record["sentence"] for record in tally.records if record["sentence"]), "")
-            where = f"{tally.case.name} on {_title(tally.source)}"
-            yield f"{where}: *{wrong}* {rate.plain} times. {tally.case.says} It says: {escape_markdown(said)}"
-    if found > MOST_FAILURES:
-        yield f"... and {found - MOST_FAILURES} more, which the tables mark."
-    if found == 0:
-        yield "Nowhere in these sets."
+    """Each case that is judged wrongly, with what is said of it; the table of altered copies speaks for itself."""
+    failed = [tally for tally in tallies if tally.wrong.count and tally.case.group != ALTERED and not _is_small(tally)]
+    for tally in failed:
+        said = next((record["sentence"] for record in tally.records if record["sentence"]), "")
+        label = "copies" if tally.case.truth == "innocent" else "no copying found"
+        what = f"{tally.case.name}, {tally.title}: *{label}*, {tally.wrong.plain} times"
+        yield f"{what}. {tally.case.says} It says: {escape_markdown(said)}"
+    yield "Altered copies: where the table above has a ✗, and wherever its last number is not 0."
 
 
 def _is_small(tally: Judged) -> bool:
-    """Whether too few samples are exact copies for anyone to tell them from chance: the table of shares has these."""
+    """Whether so few samples are exact copies that the table of shares says all there is to say."""
     return tally.case.group == EXACT and tally.case.share is not None and tally.case.share < 0.01
 
 
@@ -274,7 +283,7 @@ def _details(tallies: Sequence[Judged]) -> str:
     for tally in tallies:
         p_value = number(median(record["p_value"] for record in tally.records))
         values = (tally.median_of("figures", path) for path in chosen)
-        known = (tally.case.name, _title(tally.source), tally.case.truth, str(tally.right), p_value)
+        known = (tally.case.name, tally.title, tally.case.truth, str(tally.right), p_value)
         rows.append((*known, *map(_number, values)))
     text = "Medians over the repetitions; *right* says how often the verdict was the right one."
     return f"<details><summary>{text}</summary>\n\n{_table(columns, rows)}\n\n</details>"
@@ -284,38 +293,19 @@ def _method(settings: Record, records: Sequence[Record]) -> str:
     seconds = sum(record["seconds"] for record in records)
     form = " --quick" if settings["quick"] else ""
     versions = ", ".join(f"{name} {version}" for name, version in settings["peers"].items() if version is not None)
-    sizes = (f"{s.title} {s.num_train:,}, {s.num_test:,}, {s.num_samples:,}" for s in SOURCES)
+    sizes = (f"{s.title}: {s.num_train:,}, {s.num_test:,} and {s.num_samples:,}" for s in SOURCES)
     command = f"memgen-eval battery{form} --seed {settings['seed']}"
     made = f"Command: `{command}`, memgen-eval {settings['version']}, code {settings['code']}"
     lines = (
         f"{made}; {seconds / 60:.0f} minutes of computing, on all processes together.",
         f"Other tools: {versions or 'none'}.",
-        f"{DIVIDED} Sizes (training, test, samples): {'; '.join(sizes)}.",
+        f"{DIVIDED} Numbers of training images, test images and samples: {'; '.join(sizes)}.",
         "Intervals are Wilson's at 95 %, with each repetition one draw. They say nothing of other kinds of images.",
         NAMED_ALIKE,
         f"The stronger alterations that are counted by themselves: {_listed(COUNTED)}.",
         "The novelty figures and the other tools are measured in the first repetition alone.",
     )
     return _bullets(lines)
-
-
-def _total(tallies: Iterable[Judged], label: str) -> Rate:
-    rates = [tally.called(label) for tally in tallies]
-    return Rate(sum(rate.count for rate in rates), sum(rate.total for rate in rates))
-
-
-def _by_source(tallies: Sequence[Judged]) -> Mapping[str, list[Judged]]:
-    names = [source.name for source in reversed(SOURCES)]
-    held = {name: [tally for tally in tallies if tally.source == name] for name in names}
-    return {name: found for name, found in held.items() if found}
-
-
-def _title(source: str) -> str:
-    return next((known.title for known in SOURCES if known.name == source), source)
-
-
-def _alteration(tally: Judged) -> str:
-    return tally.case.name.rpartition(", ")[0]
 
 
 def _number(value: float | None) -> str:

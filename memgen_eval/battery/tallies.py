@@ -9,8 +9,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
-from memgen_eval.battery.cases import all_cases
-from memgen_eval.battery.draws import Case, Truth
+from memgen_eval.battery.cases import ALTERED, all_cases
+from memgen_eval.battery.draws import SOURCES, Case, Truth
 from memgen_eval.battery.ledger import Record
 from memgen_eval.battery.peers import MIFID_NOTED
 from memgen_eval.metrics.statistics import wilson_interval
@@ -25,6 +25,7 @@ LOW_IS_BAD = ("authenticity", "distance_median")
 FELL_BELOW_HALF, FELL_BELOW_ONE = ("auc", "relative_auc"), ("distance_ratio",)
 Z_SCORES = ("ct", "relative_ct")
 
+FOUND_ALWAYS = 0.95
 VERDICT, DOUBTED = "verdict: copies", "verdict: copies or undecided"
 RIGHT: Mapping[Truth, str] = {"copies": "copies", "innocent": "no copying found", "cannot be seen": "copies"}
 
@@ -72,6 +73,31 @@ class Judged:
         """How often it was what it should be."""
         return self.called(RIGHT[self.case.truth])
 
+    @property
+    def is_found(self) -> bool:
+        """Whether it was called what it should be 19 times of 20 at least."""
+        return self.right.count >= FOUND_ALWAYS * self.right.total
+
+    @property
+    def wrong(self) -> Rate:
+        """How often copies were acquitted, or innocents called copies."""
+        return self.called("copies" if self.case.truth == "innocent" else "no copying found")
+
+    @property
+    def is_acquitted(self) -> bool:
+        """Whether these are copies of which no copying was found each time."""
+        return self.case.truth != "innocent" and self.wrong.count == self.wrong.total
+
+    @property
+    def title(self) -> str:
+        """What tables call its source."""
+        return next(source.title for source in SOURCES if source.name == self.source)
+
+    @property
+    def alteration(self) -> str:
+        """How its copies were altered: its name without the share."""
+        return self.case.name.rpartition(", ")[0]
+
     def median_of(self, kind: str, name: str) -> float | None:
         """The median of a figure over the repetitions that have it."""
         values = [record[kind][name] for record in self.records if name in record[kind]]
@@ -90,6 +116,23 @@ def judged_cases(records: Iterable[Record]) -> list[Judged]:
         for source in sources
         if (case.name, source) in held
     ]
+
+
+def total(tallies: Iterable[Judged], label: str) -> Rate:
+    """How often some cases together were called so."""
+    rates = [tally.called(label) for tally in tallies]
+    return Rate(sum(rate.count for rate in rates), sum(rate.total for rate in rates))
+
+
+def by_source(tallies: Sequence[Judged]) -> list[list[Judged]]:
+    """The cases of each source, the largest images first."""
+    held = ([tally for tally in tallies if tally.source == source.name] for source in reversed(SOURCES))
+    return [found for found in held if found]
+
+
+def altered_at(tallies: Iterable[Judged], share: float) -> list[Judged]:
+    """The cases of altered copies at a share."""
+    return [tally for tally in tallies if tally.case.group == ALTERED and tally.case.share == share]
 
 
 def measured_names(tallies: Sequence[Judged], kind: str) -> list[str]:

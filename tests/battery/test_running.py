@@ -260,14 +260,17 @@ def test_figures_are_rounded_to_four_digits() -> None:
 
 def test_the_page_says_what_is_found_missed_and_cried_falsely() -> None:
     text = page(MADE_SETTINGS, MADE)
-    assert "Of 10 sets of unseen images, 1 were called copies, 0 undecided." in text
-    assert "1 of 2 alterations are called copies" in text
-    assert "*no copying found* is said each time of noise 30." in text
-    assert "**Invisible to every figure here, as we know:** upside down." in text
+    assert "Of 10 sets of unseen images, 1 were called copies, 0 undecided. False alarms: 10 % (2 to 40)." in text
+    few = "1 of 2 alterations where 5 % of the samples are altered copies (1 of the 2 stronger ones)"
+    every = "0 of 1 alterations where all samples are altered copies (0 of the 1 stronger ones)"
+    assert f"made-up pictures: called copies at least 19 times of 20 are {few} and {every}." in text
+    assert "5 % of the samples are altered copies, *no copying found* each time: noise 30." in text
+    assert "No figure here is made to see these, whatever their share: upside down." in text
     assert "| exact, 5 % | copies | 10 / 0 / 0 |" in text
-    assert "| noise 30, 5 % | copies | 0 / 0 / 4 ✗ |" in text
+    assert "| noise | noise 30 |  |  | 0 / 0 / 4 ✗ | 0 / 4 / 0 |" in text
+    assert "| upside down or turned (cannot be seen) | upside down | 0 / 0 / 1 ✗ |  |  |  |" in text
     assert "| unseen images, draw 1 | innocent | 1 / 0 / 9 ✗ |" in text
-    assert "unseen images, draw 1 on made-up pictures: *copies* 1 of 10 times." in text
+    assert "unseen images, draw 1, made-up pictures: *copies*, 1 of 10 times." in text
     assert "not installed: prdc" in text and "torch-fidelity 0.4.0" in text
     assert "memgen-eval battery --seed 7" in text
     assert "| p-value of the calibrated memorization ratio | at most 0.001 |" in text
@@ -281,7 +284,7 @@ def test_tables_of_the_page_are_whole() -> None:
 
 
 def test_a_page_of_no_results_is_made_too() -> None:
-    assert "Nowhere in these sets." in page(MADE_SETTINGS, [])
+    assert "## Where it fails" in page(MADE_SETTINGS, [])
 
 
 def test_a_figure_that_the_library_does_not_know_yet_is_shown_once_it_does(monkeypatch: pytest.MonkeyPatch) -> None:
