@@ -16,7 +16,7 @@ EXACT, ALTERED = "exact copies", "altered copies"
 EXACT_SHARES = (0.001, 0.005, 0.01, 0.02, 0.05, 1.0)
 ALTERED_SHARES = (0.05, 1.0)
 ON_ALL_OF_CIFAR10 = (
-    *("unseen images, draw 1", "exact, 0.1 %", "exact, 1 %", "exact, 5 %", "noise 20, 5 %", "shift 1 px, 5 %"),
+    *("unseen images, draw 1", "exact, 0.1 %", "exact, 1 %", "noise 20, 5 %", "shift 1 px, 5 %"),
     *("brightness x1.3, 5 %", "shift 4 px, 100 %"),
 )
 
@@ -77,29 +77,39 @@ class Block:
 
 
 PIXELS_ALONE, WITH_NOVELTY = ("memorization",), ("memorization", "novelty")
+DIVISIONS = {DIGITS: 10, SMOOTH: 4, CIFAR10: 3}  # how often each is divided anew
 
 
 def planned_blocks(*, quick: bool, cifar10: bool) -> list[Block]:
     """What the battery measures: on digits and made-up pictures, and on CIFAR-10 where it is there and time allows.
 
-    The first division of each source is measured in every case, the others in fewer families.
+    The first division of a source is measured in most cases and families. Where all samples are copies altered alike,
+    other divisions would say the same, and are left out. A few copies among many are measured most often.
     """
     cases = list(all_cases())
     few = [case for case in cases if _is_counted(case)]
     if quick:
         digits, smooth = _fit(few, DIGITS), _fit(few, SMOOTH)
         return [Block(DIGITS, 0, digits, WITH_NOVELTY, peers=True), Block(SMOOTH, 0, smooth, PIXELS_ALONE)]
-    planned = [_block(WHOLE_CIFAR10, 0, [case for case in cases if case.name in ON_ALL_OF_CIFAR10])] if cifar10 else []
+    varied = [case for case in cases if not (case.group == ALTERED and case.share == 1)]
+    planned = []
     if cifar10:
-        small = [case for case in few if case.share in (None, 0.01, 0.05) and case.group in (FRESH, EXACT, ALTERED)]
-        planned += [_block(CIFAR10, i, few if i == 0 else small) for i in range(3)]
-    planned += [_block(SMOOTH, i, cases) for i in range(3)]
-    return planned + [_block(DIGITS, i, cases) for i in range(8)]
+        planned = [_block(WHOLE_CIFAR10, 0, [case for case in cases if case.name in ON_ALL_OF_CIFAR10])]
+        planned += [_block(CIFAR10, 0, [case for case in few if not _is_few_altered(case)])]
+        small = [case for case in few if _is_few_altered(case) or case.group in (FRESH, EXACT)]
+        planned += [_block(CIFAR10, i, small) for i in range(1, DIVISIONS[CIFAR10])]
+    for source in (SMOOTH, DIGITS):
+        planned += [_block(source, i, cases if i == 0 else varied) for i in range(DIVISIONS[source])]
+    return planned
 
 
 def _is_counted(case: Case) -> bool:
     """Whether a case is measured where not all are: the alterations that the acceptance counts, and all other cases."""
     return case.group != ALTERED or case.name.rpartition(", ")[0] in (*SLIGHT, *COUNTED)
+
+
+def _is_few_altered(case: Case) -> bool:
+    return case.group == ALTERED and case.share != 1
 
 
 def _block(source: Source, repetition: int, cases: list[Case]) -> Block:

@@ -21,6 +21,7 @@ import numpy as np
 from memgen_eval.battery import cases
 from memgen_eval.battery.alterations import Pixels
 from memgen_eval.battery.draws import SOURCES, Case, Divided, Draw, Sets, Source, divided
+from memgen_eval.battery.innocents import AWKWARD, COLLAPSED, FRESH
 from memgen_eval.battery.ledger import Ledger, Record, code_checksum
 from memgen_eval.battery.peers import Embedded, Floats, installed_peers, peers_say, principal_coordinates
 from memgen_eval.battery.tallies import FAMILIES_OF_SAMPLES, cries, rule_of
@@ -33,6 +34,7 @@ from memgen_eval.runtime import Stages, report_progress
 
 DIGITS_KEPT = 4  # significant ones of a figure
 CASES_AT_ONCE = 6  # that a process measures before it tells of them
+ASKED = (FRESH, AWKWARD, COLLAPSED, cases.EXACT, cases.ALTERED)  # groups that other tools are asked about
 LIBRARY = "memgen_eval"
 
 
@@ -160,7 +162,7 @@ def records_of(job: Job) -> Iterator[Record]:
         own = sets.train is division.train and sets.test is division.test
         known = kept.reference if own else Reference(sets.train, sets.test)
         report = _evaluated(sets, known, block, job.setup)
-        asked = block.peers and (case.group != cases.ALTERED or case.share == 1)  # a few change no mean of a whole set
+        asked = block.peers and case.group in ASKED and (case.group != cases.ALTERED or case.share == 1)
         told = peers_say(_embedded(sets, kept.coordinates)) if asked else {}
         yield {
             "source": block.source.name,

@@ -22,10 +22,10 @@ from memgen_eval.errors import InputError, optional_package
 
 NUM_DIRECTIONS = 64
 FITTED = 2000  # training images that the coordinates are fitted to
-MOST_REFERENCES = 5000  # training images in tables of all pairs
+MOST_REFERENCES = 2000  # training images in tables of all pairs
 NEAREST = 5
 MIFID_THRESHOLD = 0.1  # of the cosine distance, as published
-SUBSETS = 10
+SUBSETS = 4
 MIFID, MIFID_NOTED = "MiFID (torchmetrics)", "MiFID: threshold of 0.1 passed (torchmetrics)"
 
 Floats = NDArray[np.float64]
