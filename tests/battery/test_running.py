@@ -364,3 +364,16 @@ def test_several_processes_survive_a_termination(tmp_path: Path) -> None:
     assert "cases are kept in" in said and "Traceback" not in said
     _, records = read_ledger(results)
     assert 0 < len(records) < 305
+
+
+def test_several_processes_say_what_one_says(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()  # other processes know nothing of the tiny cases
+    measuring._kept.cache_clear()
+    jobs = [measuring.Job(SETUP, 1, (number,)) for number in (0, 40)]
+
+    def figures(records: Any) -> list[Any]:
+        return [{name: value for name, value in record.items() if name != "seconds"} for record in records]
+
+    with measuring._finished(jobs, 2) as finished:
+        together = [record for records in finished for record in records]
+    assert figures(together) == figures(record for job in jobs for record in records_of(job))
