@@ -9,9 +9,9 @@ from functools import partial
 import numpy as np
 
 from memgen_eval.battery.alterations import Pixels, brightened, compressed, noisy, reversed_sideways, shifted
+from memgen_eval.battery.catalogue import altered
 from memgen_eval.battery.draws import NOT_COPIED, Case, Draw, Sets
 from memgen_eval.battery.innocents import noise, one_kind, other_pictures
-from memgen_eval.battery.kinds import altered
 from memgen_eval.data.images import Images
 
 COMPANY, TRAINING, CONTROLS, MISREAD = "copies in company", "training sets", "unfair controls", "values read wrongly"

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.battery.alterations import Pixels, levels
-from memgen_eval.battery.kinds import altered
+from memgen_eval.battery.catalogue import altered
 
 Truth = Literal["copies", "innocent", "cannot be seen"]
 NOT_COPIED = -1

@@ -8,8 +8,8 @@ from dataclasses import replace
 import numpy as np
 
 from memgen_eval.battery.alterations import Pixels, levels, noisy
+from memgen_eval.battery.catalogue import ALTERATIONS, altered
 from memgen_eval.battery.draws import Case, Draw, Sets, smooth_pictures, two_tone_pictures
-from memgen_eval.battery.kinds import ALTERATIONS, altered
 
 FRESH, AWKWARD, COLLAPSED = "unseen images", "innocent but awkward", "new, but repeated"
 CHANGES = (

@@ -9,10 +9,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from statistics import median
 
 from memgen_eval.battery.cases import ALTERED, EXACT, percent
+from memgen_eval.battery.catalogue import COUNTED
 from memgen_eval.battery.circumstances import COMPANY, CONTROLS, MISREAD, TRAINING
 from memgen_eval.battery.draws import SOURCES
 from memgen_eval.battery.innocents import AWKWARD, COLLAPSED, FRESH
-from memgen_eval.battery.kinds import COUNTED
 from memgen_eval.battery.ledger import Record
 from memgen_eval.battery.peers import MIFID_NOTED
 from memgen_eval.battery.tallies import (
@@ -303,7 +303,7 @@ def _method(settings: Record, records: Sequence[Record]) -> str:
         "Intervals are Wilson's at 95 %, with each repetition one draw. They say nothing of other kinds of images.",
         NAMED_ALIKE,
         f"The stronger alterations that are counted by themselves: {_listed(COUNTED)}.",
-        "The novelty figures and the other tools are measured in the first repetition alone.",
+        "Measured once: novelty, other tools, odd training and test sets, sets of nothing but altered copies.",
     )
     return _bullets(lines)
 

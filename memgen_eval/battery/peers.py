@@ -23,7 +23,7 @@ from memgen_eval.errors import InputError, optional_package
 NUM_DIRECTIONS = 64
 FITTED = 2000  # training images that the coordinates are fitted to
 MOST_REFERENCES = 2000  # training images in tables of all pairs
-NEAREST = 5
+PRDC_NEAREST = 5
 MIFID_THRESHOLD = 0.1  # of the cosine distance, as published
 SUBSETS = 4
 MIFID, MIFID_NOTED = "MiFID (torchmetrics)", "MiFID: threshold of 0.1 passed (torchmetrics)"
@@ -81,7 +81,7 @@ def _torch_fidelity(package: Any, sets: Embedded) -> Mapping[str, float]:
 
 def _prdc(package: Any, sets: Embedded) -> Mapping[str, float]:
     with redirect_stdout(io.StringIO()):  # it prints the sizes
-        found = package.compute_prdc(sets.train[:MOST_REFERENCES], sets.samples, nearest_k=NEAREST)
+        found = package.compute_prdc(sets.train[:MOST_REFERENCES], sets.samples, nearest_k=PRDC_NEAREST)
     return {f"{name} (prdc)": float(value) for name, value in found.items() if name in ("density", "coverage")}
 
 
@@ -130,7 +130,7 @@ def _version(peer: Peer) -> str | None:
 def peers_say(sets: Embedded) -> dict[str, float]:
     """The figures of all tools that are installed, by name; what a tool cannot compute is left out."""
     found: dict[str, float] = {}
-    if min(len(sets.samples), len(sets.train)) <= NEAREST:
+    if min(len(sets.samples), len(sets.train)) <= PRDC_NEAREST:
         return found  # no covariance, no nearest others
     for peer in PEERS:
         found |= {name: value for name, value in _figures(peer, sets) if np.isfinite(value)}

@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from conftest import Pixels
 from memgen_eval.battery import alterations as alter
+from memgen_eval.battery.catalogue import ALTERATIONS, COUNTED, SLIGHT, altered
 from memgen_eval.battery.draws import smooth_pictures
-from memgen_eval.battery.kinds import ALTERATIONS, COUNTED, SLIGHT, altered
 
 SHAPES = [(3, 3, 32, 32), (4, 1, 8, 8), (2, 3, 5, 7), (1, 1, 1, 9), (0, 3, 4, 4)]
 

@@ -10,10 +10,10 @@ import pytest
 
 from conftest import Pixels
 from memgen_eval.battery.cases import ALTERED, EXACT, all_cases, planned_blocks
+from memgen_eval.battery.catalogue import ALTERATIONS, COUNTED
 from memgen_eval.battery.circumstances import COMPANY, CONTROLS, MISREAD, TRAINING
 from memgen_eval.battery.draws import DIGITS, NOT_COPIED, SMOOTH, Case, Divided, Draw, Sets, divided
 from memgen_eval.battery.innocents import AWKWARD, COLLAPSED, FRESH, one_kind
-from memgen_eval.battery.kinds import ALTERATIONS, COUNTED
 
 CASES = {case.name: case for case in all_cases()}
 SMALL = replace(SMOOTH, num_train=240, num_test=160, num_samples=200)
@@ -183,3 +183,6 @@ def test_the_plan_repeats_cases_and_leaves_out_what_makes_no_sense() -> None:
     assert len(keys) == len(set(keys))
     on_cifar10 = {case.name for block in full if block.source.name == "cifar10" for case in block.cases}
     assert {f"{name}, 5 %" for name in COUNTED} | {f"{name}, 100 %" for name in COUNTED} <= on_cifar10
+    assert {case.name for block in full for case in block.cases} >= {
+        case.name for case in CASES.values() if case.share != 1 or case.group != ALTERED
+    }
