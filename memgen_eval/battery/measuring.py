@@ -37,6 +37,7 @@ from memgen_eval.runtime import Stages, report_progress
 DIGITS_KEPT = 4  # significant ones of a figure
 CASES_AT_ONCE = 6  # that a process measures before it tells of them
 ASKED = (FRESH, AWKWARD, COLLAPSED, cases.EXACT, cases.ALTERED)  # groups that other tools are asked about
+FIRING_P_VALUE = 1e-5  # at which the verdict is copies
 LIBRARY = "memgen_eval"
 
 
@@ -230,7 +231,7 @@ def _is_wrong(report: Report, case: Case) -> bool:
 
 
 def described(report: Report, *, wrong: bool) -> dict[str, Any]:
-    """What a report says, in few words: the verdict, every figure about copying, and which of them cry copies."""
+    """What a report says, in few words: the verdict and its rules, every figure about copying, and which cry copies."""
     assert report.verdict is not None
     figures = {
         path: significant(figure.value)
@@ -242,9 +243,18 @@ def described(report: Report, *, wrong: bool) -> dict[str, Any]:
         "p_value": significant(report.verdict.p_value),
         "sentence": report.verdict.sentence if wrong else "",
         "cautions": len(report.cautions),
+        "fired": fired(report),
+        "rules": {rule.name: significant(rule.p_value) for rule in report.verdict.evidence.rules},
         "figures": figures,
         "alarms": [path for path in figures if rule_of(path) is not None and cries(report, path)],
     }
+
+
+def fired(report: Report) -> list[str]:
+    """The rules of the verdict that would have called copies, each by itself, corrected for their number."""
+    assert report.verdict is not None
+    rules = report.verdict.evidence.rules
+    return [rule.name for rule in rules if rule.p_value * len(rules) <= FIRING_P_VALUE]
 
 
 def significant(value: float) -> float:

@@ -10,18 +10,21 @@ from statistics import median
 
 from memgen_eval.battery.cases import ALTERED, EXACT, percent
 from memgen_eval.battery.catalogue import COUNTED
-from memgen_eval.battery.circumstances import COMPANY, CONTROLS, MISREAD, TRAINING
+from memgen_eval.battery.circumstances import COMPANY, CONTROLS, FEW, MISREAD, TRAINING
 from memgen_eval.battery.draws import SOURCES
 from memgen_eval.battery.innocents import AWKWARD, COLLAPSED, FRESH
 from memgen_eval.battery.ledger import Record
 from memgen_eval.battery.peers import MIFID_NOTED
 from memgen_eval.battery.tallies import (
     DOUBTED,
+    OF_VERDICT,
     VERDICT,
     Judged,
     altered_at,
+    by_rule,
     by_source,
     crying,
+    found_by,
     judged_cases,
     measured_names,
     rated_figures,
@@ -190,9 +193,10 @@ def _altered_table(tallies: Sequence[Judged]) -> str:
     for name, case in {tally.alteration: tally.case for tally in tallies}.items():
         cells = (held.get((name, source.name, share)) for source, share in columns)
         kind = case.kind if case.truth == "copies" else f"{case.kind} (cannot be seen)"
-        rows.append((kind, name, *(_marked(tally) if tally else "" for tally in cells)))
+        rules = ", ".join(found_by(tally for tally in altered_at(tallies, FEW) if tally.alteration == name))
+        rows.append((kind, name, *(_marked(tally) if tally else "" for tally in cells), rules))
     titles = (f"{source.title}: {'all' if share == 1 else percent(share)}" for source, share in columns)
-    return _table(("kind", "alteration", *titles), rows)
+    return _table(("kind", "alteration", *titles, f"rules that see {percent(FEW)}"), rows)
 
 
 def _marked(tally: Judged) -> str:
@@ -213,7 +217,8 @@ def _figures(tallies: Sequence[Judged]) -> str:
         "altered, 5 %": [tally for tally in altered if tally.case.share == 0.05],
         "altered, all": [tally for tally in altered if tally.case.share == 1],
     }
-    names = [VERDICT, DOUBTED, *rated_figures(tallies)]
+    rules = [by_rule(name) for name in measured_names(tallies, "rules")]
+    names = [VERDICT, DOUBTED, *rules, *rated_figures(tallies)]
     names += [MIFID_NOTED] if MIFID_NOTED in measured_names(tallies, "peers") else []
     rows = [(*_named(name), *(str(crying(held, name)) for held in columns.values())) for name in names]
     text = (
@@ -226,7 +231,7 @@ def _figures(tallies: Sequence[Judged]) -> str:
 def _named(name: str) -> tuple[str, str]:
     if name in CAPTIONS:
         return CAPTIONS[name].label, rule_of(name) or ""
-    return name, ""
+    return name, "by itself, corrected for their number" if name.startswith(OF_VERDICT) else ""
 
 
 def _peers(settings: Record, tallies: Sequence[Judged]) -> str:

@@ -26,6 +26,7 @@ FELL_BELOW_HALF, FELL_BELOW_ONE = ("auc", "relative_auc"), ("distance_ratio",)
 Z_SCORES = ("ct", "relative_ct")
 
 FOUND_ALWAYS = 0.95
+OF_VERDICT = "rule of the verdict: "
 VERDICT, DOUBTED = "verdict: copies", "verdict: copies or undecided"
 RIGHT: Mapping[Truth, str] = {"copies": "copies", "innocent": "no copying found", "cannot be seen": "copies"}
 
@@ -140,6 +141,18 @@ def measured_names(tallies: Sequence[Judged], kind: str) -> list[str]:
     return list(dict.fromkeys(name for tally in tallies for record in tally.records for name in record[kind]))
 
 
+def by_rule(rule: str) -> str:
+    """What the page calls a rule of the verdict."""
+    return f"{OF_VERDICT}{rule}"
+
+
+def found_by(tallies: Iterable[Judged]) -> list[str]:
+    """The rules that fired in at least half of all repetitions of some cases."""
+    fired = [record["fired"] for tally in tallies for record in tally.records]
+    names = dict.fromkeys(name for names in fired for name in names)
+    return [name for name in names if 2 * sum(name in names for names in fired) >= len(fired)]
+
+
 def rated_figures(tallies: Sequence[Judged]) -> list[str]:
     """The figures that can cry copies, of those measured."""
     return [path for path in measured_names(tallies, "figures") if rule_of(path) is not None]
@@ -151,6 +164,9 @@ def crying(tallies: Iterable[Judged], path: str) -> Rate:
     if path in (VERDICT, DOUBTED):
         labels = LABELS[:1] if path == VERDICT else ("copies", "undecided")
         reads = lambda record: record["label"] in labels  # noqa: E731
+    elif path.startswith(OF_VERDICT):
+        rule = path.removeprefix(OF_VERDICT)
+        reads = lambda record: rule in record["fired"] if rule in record["rules"] else None  # noqa: E731
     elif path == MIFID_NOTED:
         reads = lambda record: bool(record["peers"][path]) if path in record["peers"] else None  # noqa: E731
     else:

@@ -25,7 +25,7 @@ from memgen_eval.battery.draws import SMOOTH
 from memgen_eval.battery.ledger import RESULTS_FILE, key_of, opened, read_ledger
 from memgen_eval.battery.measuring import Setup, measure_all, records_of, significant
 from memgen_eval.battery.page import page
-from memgen_eval.battery.tallies import Judged, Rate, cries, crying, judged_cases, rule_of
+from memgen_eval.battery.tallies import Judged, Rate, cries, crying, found_by, judged_cases, rule_of
 from memgen_eval.results import CAPTIONS
 from memgen_eval.runtime import Stages
 
@@ -86,6 +86,8 @@ def test_every_case_is_measured_once_in_order(unbroken: Path) -> None:
     assert "novelty.auc" in records[0]["figures"] and "novelty.auc" not in records[5]["figures"]
     assert {"memorization.ratio", "memorization.excess", "novelty.auc"} <= set(records[1]["alarms"])
     assert records[3]["cautions"] > 0
+    assert "ratio" in records[1]["fired"] and set(records[1]["fired"]) <= set(records[1]["rules"])
+    assert records[0]["fired"] == [] and "ratio" in records[0]["rules"]
 
 
 @pytest.mark.parametrize("kept", [0, 1, 4, 9])
@@ -187,6 +189,7 @@ def test_draws_depend_on_seed_repetition_and_case_alone() -> None:
 def made_record(case: str, label: str, *, source: str = "smooth", repetition: int = 0, **more: Any) -> dict[str, Any]:
     figures = {"memorization.ratio": 0.5, "novelty.auc": 0.4, "memorization.calibrated_p_value": 0.01}
     known = {"source": source, "repetition": repetition, "case": case, "label": label, "p_value": 0.02}
+    known |= {"fired": ["aligned"] * (label == "copies"), "rules": {"ratio": 0.02, "aligned": 0.01}}
     known |= {"sentence": "It says so.", "cautions": 0, "figures": figures, "alarms": [], "peers": {}, "seconds": 1.5}
     return known | more
 
@@ -229,6 +232,10 @@ def test_alarms_are_counted_where_there_is_a_figure() -> None:
     assert crying(judged, "memorization.ratio") == Rate(11, 30)
     assert crying(judged, "novelty.relative_auc") == Rate(0, 0)
     assert crying(judged[:1], "verdict: copies") == Rate(1, 10)
+    assert crying(judged[:1], "rule of the verdict: aligned") == Rate(1, 10)
+    assert crying(judged[:1], "rule of the verdict: ratio") == Rate(0, 10)
+    assert crying(judged[:1], "rule of the verdict: features") == Rate(0, 0)
+    assert found_by(judged) == [] and found_by(judged[1:2]) == ["aligned"]
 
 
 def test_every_figure_about_copying_has_a_rule_and_no_other() -> None:
@@ -267,8 +274,10 @@ def test_the_page_says_what_is_found_missed_and_cried_falsely() -> None:
     assert "5 % of the samples are altered copies, *no copying found* each time: noise 30." in text
     assert "No figure here is made to see these, whatever their share: upside down." in text
     assert "| exact, 5 % | copies | 10 / 0 / 0 |" in text
-    assert "| noise | noise 30 |  |  | 0 / 0 / 4 ✗ | 0 / 4 / 0 |" in text
-    assert "| upside down or turned (cannot be seen) | upside down | 0 / 0 / 1 ✗ |  |  |  |" in text
+    assert "| noise | noise 30 |  |  | 0 / 0 / 4 ✗ | 0 / 4 / 0 |  |" in text
+    assert "| upside down or turned (cannot be seen) | upside down | 0 / 0 / 1 ✗ |  |  |  |  |" in text
+    assert "| shift | shift 1 px |  |  | 1 / 0 / 0 |  | aligned |" in text
+    assert "| rule of the verdict: aligned | by itself" in text
     assert "| unseen images, draw 1 | innocent | 1 / 0 / 9 ✗ |" in text
     assert "unseen images, draw 1, made-up pictures: *copies*, 1 of 10 times." in text
     assert "not installed: prdc" in text and "torch-fidelity 0.4.0" in text
