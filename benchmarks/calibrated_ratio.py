@@ -6,7 +6,6 @@ training set is all of CIFAR-10's. The baseline is the first 5,000 test images, 
 
 from __future__ import annotations
 
-import io
 import json
 import sys
 import time
@@ -18,10 +17,10 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageFilter
 
 from benchmarks.machine import num_threads, processor
 from memgen_eval import __version__
+from memgen_eval.battery.alterations import Pixels, blurred, compressed, noisy, shifted, with_contrast
 from memgen_eval.copying.calibration import Calibration, calibrate, preset_ranks
 from memgen_eval.copying.copy_rules import CopyRules, copied
 from memgen_eval.copying.memorization import copying, search
@@ -35,53 +34,18 @@ THRESHOLD = 1 / 3
 NUM_BASELINE = 5000  # test images; samples are drawn from the others
 NUM_SAMPLES, NUM_COPIES, NUM_SOURCES = 1000, 50, 1000
 NUM_DRAWS, NUM_FRESH_DRAWS = 20, 500
-Pixels = NDArray[np.uint8]
 
 
-def noisy(images: Pixels, deviation: float) -> Pixels:
-    """With Gaussian noise of so many grey levels."""
-    noise = np.random.default_rng(1).normal(0, deviation, images.shape)
-    return np.rint(images + noise).clip(0, 255).astype(np.uint8)
-
-
-def shifted(images: Pixels, places: int) -> Pixels:
-    """To the right, the first column repeated."""
-    return np.pad(images, ((0, 0), (0, 0), (0, 0), (places, 0)), mode="edge")[..., :-places]
-
-
-def redrawn(images: Pixels, draw: Callable[[Image.Image], Image.Image]) -> Pixels:
-    """Each image by a function of Pillow's."""
-    drawn = [np.asarray(draw(Image.fromarray(image.transpose(1, 2, 0)))).transpose(2, 0, 1) for image in images]
-    return np.stack(drawn)
-
-
-def blurred(images: Pixels, radius: float) -> Pixels:
-    """By Pillow's Gaussian blur."""
-    return redrawn(images, lambda image: image.filter(ImageFilter.GaussianBlur(radius)))
-
-
-def compressed(images: Pixels, quality: int) -> Pixels:
-    """Written as JPEG by Pillow and read again."""
-
-    def once(image: Image.Image) -> Image.Image:
-        file = io.BytesIO()
-        image.save(file, "JPEG", quality=quality)
-        return Image.open(file)
-
-    return redrawn(images, once)
-
-
-def flattened(images: Pixels, contrast: float) -> Pixels:
-    """With a part of their contrast, about mid-grey."""
-    flat: Pixels = np.rint(128 + contrast * (images - 128.0)).clip(0, 255).astype(np.uint8)
-    return flat
+def noise(images: Pixels, deviation: float) -> Pixels:
+    """Gaussian noise of so many grey levels, the same at each call."""
+    return noisy(images, deviation, np.random.default_rng(1))
 
 
 DISGUISES: dict[str, Callable[[Pixels], Pixels]] = {
     "none": lambda images: images,
-    "noise of 10 grey levels": lambda images: noisy(images, 10),
-    "noise of 20 grey levels": lambda images: noisy(images, 20),
-    "noise of 30 grey levels": lambda images: noisy(images, 30),
+    "noise of 10 grey levels": lambda images: noise(images, 10),
+    "noise of 20 grey levels": lambda images: noise(images, 20),
+    "noise of 30 grey levels": lambda images: noise(images, 30),
     "shift by 1 pixel": lambda images: shifted(images, 1),
     "shift by 2 pixels": lambda images: shifted(images, 2),
     "JPEG, quality 10": lambda images: compressed(images, 10),
@@ -89,8 +53,8 @@ DISGUISES: dict[str, Callable[[Pixels], Pixels]] = {
     "blur of radius 1.5": lambda images: blurred(images, 1.5),
 }
 ALTERED = {name: DISGUISES[name] for name in list(DISGUISES)[2:]} | {
-    "contrast 0.3": lambda images: flattened(images, 0.3),
-    "contrast 0.1": lambda images: flattened(images, 0.1),
+    "contrast 0.3": lambda images: with_contrast(images, 0.3),
+    "contrast 0.1": lambda images: with_contrast(images, 0.1),
     "one grey level an image": lambda images: np.broadcast_to(images[:, :1, :1, :1], images.shape),
 }
 WIDER = (0.01, 0.02, 0.05)  # shares of the baseline, of which only the first is used

@@ -25,6 +25,7 @@ examples:
   memgen-eval samples/ --train train_images/ --test test_images/ --html report.html --json report.json
   memgen-eval floats.npy --range -1,1 --train digits --fail-if "verdict == copies"
   torchrun --nproc-per-node=4 -m memgen_eval samples.npz --train cifar10
+  memgen-eval battery --quick       what every figure finds, misses and cries falsely; see memgen-eval battery --help
 
 exit status: 0 done, 1 a gate failed, 2 unusable input or arguments, 3 a fault of memgen-eval,
 130 interrupted, 143 terminated

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
 __all__ = ["entry", "main", "parser"]
 
+BATTERY = "battery"
 STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -33,6 +34,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> int:
         if "--doctor" in typed:  # whatever else is missing
             return _doctor()
+        if typed[:1] == [BATTERY]:  # a file of that name is ./battery
+            from memgen_eval.battery.command import battery
+
+            return battery(typed[1:])
         from memgen_eval.distributed import on_every_rank
 
         return on_every_rank(lambda: run(PROGRAM, lambda: _run(typed)))

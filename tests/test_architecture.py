@@ -72,8 +72,11 @@ UPSTREAM: dict[str, set[str]] = {
     "shell": set(),
     "doctor": {"compute", "data", "neighbours"},
     "arguments": {"features", "options", "shell"},
+    "battery": {"compute", "data", "evaluation", "features", "metrics", "options", "reference"}
+    | {"render", "report", "runtime", "shell"},
     "cli": {
         "arguments",
+        "battery",
         "data",
         "distributed",
         "doctor",
@@ -475,6 +478,8 @@ BROKEN: list[tuple[Rule, str, str]] = [
     (against_the_flow, "memgen_eval.adapters.pipelines", "from memgen_eval.data.samplers import is_sampler"),
     (against_the_flow, "memgen_eval.diffusion.sampling", "from memgen_eval.adapters.model import Model"),
     (against_the_flow, "memgen_eval.utils", ""),
+    (against_the_flow, "memgen_eval.battery.measuring", "from memgen_eval.copying.verdict import judge"),
+    (against_the_flow, "memgen_eval.evaluation", "from memgen_eval.battery.alterations import blurred"),
     (foreign_packages, "memgen_eval.adapters.schedulers", "def f():\n    import diffusers"),
     (forbidden_packages, "memgen_eval.copying.copy_rules", "def f():\n    import torch"),
     (forbidden_packages, "memgen_eval.gates", "from torch import Tensor"),

@@ -15,6 +15,7 @@ import pytest
 
 import memgen_eval
 from memgen_eval import cli
+from memgen_eval.battery.command import battery_parser
 from memgen_eval.gates import parse_gate
 from reference_models import sample_cli, train_cli
 
@@ -127,7 +128,8 @@ def test_documented_gates_parse(path: Path) -> None:
 
 
 def test_documented_options_exist() -> None:
-    known = "".join(module.parser().format_help() for module in (cli, sample_cli, train_cli))
+    parsers = (cli.parser(), sample_cli.parser(), train_cli.parser(), battery_parser())
+    known = "".join(parser.format_help() for parser in parsers)
     named = re.findall(r"(?<![\w-])--[a-z][a-z-]+", text("README.md") + text("docs/github-actions.md"))
     assert set(named) - set(re.findall(r"--[a-z][a-z-]+", known)) == set()
 

@@ -127,7 +127,7 @@ def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3, repe
     Returns
     -------
     Estimate
-        In [0, 1]; the interval is Wilson's at 95 %; ``count`` is the number of samples that repeat no other. A note
+        In [0, 1]; the interval is Clopper and Pearson's at 95 %; ``count`` is the number of samples that repeat no other. A note
         counts samples whose ratio is undefined.
 
     Raises
@@ -159,7 +159,7 @@ def ratio_curve(neighbours: Neighbours, *, repeats: Bools | None = None) -> Curv
         value=tuple(s.value for s in shares),
         low=tuple(s.low for s in shares),
         high=tuple(s.high for s in shares),
-        method="Wilson 95 %, pointwise",
+        method="Clopper-Pearson 95 %, pointwise",
         count=shares[0].count,
         notes=shares[0].notes,
         x=Axis("threshold c of d1/d2", "", CURVE_THRESHOLDS),

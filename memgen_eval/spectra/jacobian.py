@@ -144,7 +144,8 @@ class _Jacobian:
             step = STEP * self.sigma / vectors.norm(dim=0).clamp(min=1e-30)
             step = step.reshape(-1, *[1] * self.image.ndim)
             ahead, behind = (self._clean(self.image + sign * step * tangents) for sign in (1, -1))
-            return ((ahead.double() - behind.double()) / (2 * step)).flatten(1).T.float()
+            products: Tensor = ((ahead.double() - behind.double()) / (2 * step)).flatten(1).T.float()
+            return products
         x = self.image.expand_as(tangents).contiguous()
         with torch.enable_grad():
             dual = torch.zeros_like(tangents, requires_grad=True)

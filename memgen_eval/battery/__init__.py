@@ -1,0 +1,1 @@
+"""Image sets whose truth is known, and what every figure and verdict says of them."""
