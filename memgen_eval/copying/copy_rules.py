@@ -127,8 +127,8 @@ def memorization_ratio(neighbours: Neighbours, *, threshold: float = 1 / 3, repe
     Returns
     -------
     Estimate
-        In [0, 1]; the interval is Clopper and Pearson's at 95 %; ``count`` is the number of samples that repeat no other. A note
-        counts samples whose ratio is undefined.
+        In [0, 1]; the interval is Clopper and Pearson's at 95 %; ``count`` is the number of samples that repeat no
+        other. A note counts samples whose ratio is undefined.
 
     Raises
     ------

@@ -85,12 +85,12 @@ class Memorization(Family):
         beside=("test_standardized_ratio",),
     )
     test_standardized_ratio: Estimate = figure(
-        "standardized memorization ratio of unseen images",
+        "standardized ratio of unseen images",
         "The share of unseen images below the same threshold, by its rank among the baseline images.",
         unit="share",
     )
     standardized_p_value: Estimate = figure(
-        "p-value of the standardized memorization ratio",
+        "p-value of the standardized ratio",
         "Chance that at least this many samples fall below such a threshold if nothing is copied. Near 0 is bad.",
         control="above 0.05 in 19 of 20 sets without copies",
     )
@@ -103,12 +103,12 @@ class Memorization(Family):
         beside=("test_aligned_ratio",),
     )
     test_aligned_ratio: Estimate = figure(
-        "aligned memorization ratio of unseen images",
+        "aligned ratio of unseen images",
         "The share of unseen images below the same threshold, by its rank among the baseline images.",
         unit="share",
     )
     aligned_p_value: Estimate = figure(
-        "p-value of the aligned memorization ratio",
+        "p-value of the aligned ratio",
         "Chance that at least this many samples fall below such a threshold if nothing is copied. Near 0 is bad.",
         control="above 0.05 in 19 of 20 sets without copies",
     )

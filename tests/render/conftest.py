@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from memgen_eval.render.html import render_html
 from memgen_eval.report import Report
 from memgen_eval.results import (
+    AlteredMatch,
     Anchor,
     Axis,
     Curve,
@@ -25,6 +26,7 @@ from memgen_eval.results import (
     Memorization,
     Novelty,
     Provenance,
+    RuleFinding,
     Settings,
     Verdict,
 )
@@ -104,6 +106,10 @@ def memorization() -> Memorization:
     axis = Axis("threshold c of d1/d2", "", tuple(float(x) for x in c))
     closest = tuple(Match(i, 100 + i, i / 255 / 2, i / 2, i / 96, i % 3 == 1) for i in range(32))
     baseline = tuple(Match(i, 300 + i, (13 + i) / 255, 13.0 + i, 0.27 + i / 320, i % 2 == 0) for i in range(32))
+    words = "mirrored, shifted 1 right (pixels), 12 % brighter"
+    altered = tuple(
+        AlteredMatch(10 + i, 110 + i, True, 1, 0, 0.0, 1.0, 1.12, 14.0, 3.0 + i, 0.1 + i / 50, words) for i in range(3)
+    )
     return Memorization(
         ratio=share(0.032, 0.011),
         plain_ratio=share(0.021, 0.009),
@@ -116,6 +122,12 @@ def memorization() -> Memorization:
         test_calibrated_ratio=share(0.005, 0.0017, count=10_000),
         calibrated_excess=Estimate(0.052, 0.038, 0.073, "Newcombe 95 % for 3 thresholds at once", 1000),
         calibrated_p_value=Estimate(4.5e-31, method="exact, of exceedances, Bonferroni for 3 thresholds", count=1000),
+        standardized_ratio=share(0.061, 0.015),
+        test_standardized_ratio=share(0.005, 0.0017, count=10_000),
+        standardized_p_value=Estimate(2.1e-33, method="exact, of exceedances, Bonferroni for 3 thresholds", count=1000),
+        aligned_ratio=share(0.066, 0.016),
+        test_aligned_ratio=share(0.005, 0.0017, count=10_000),
+        aligned_p_value=Estimate(8.8e-36, method="exact, of exceedances, Bonferroni for 3 thresholds", count=1000),
         carlini=share(0.052, 0.013),
         test_carlini=share(0.019, 0.003, count=10_000),
         carlini_absolute=share(0.028, 0.01),
@@ -138,6 +150,7 @@ def memorization() -> Memorization:
         copies=closest,
         closest=closest,
         test_closest=baseline,
+        altered=altered,
     )
 
 
@@ -246,7 +259,14 @@ def verdict() -> Verdict:
         "11 of 10,000 test images (Fisher p = 6.1e-27). Sample 17 is training image 117, mirrored, to within noise "
         "(1.00 grey levels apart)."
     )
-    return Verdict("copies", sentence, 6.1e-27, Evidence(1000, 990, 32, 30, 10_000, 11, 24, 0, 2, 8.4e-27, first))
+    rules = (
+        RuleFinding("ratio", 27, 990, 12, 11_000, 6.1e-27, 8.4e-27),
+        RuleFinding("calibrated", 54, 990, 55, 11_000, 4.5e-31, 5e-29),
+        RuleFinding("standardized", 58, 990, 55, 11_000, 2.1e-33, 1e-30),
+        RuleFinding("aligned", 61, 990, 55, 11_000, 8.8e-36, 6e-33),
+    )
+    counts = Evidence(1000, 990, 32, 30, 10_000, 11, 24, 0, 2, 8.4e-27, first, rules)
+    return Verdict("copies", sentence, 6.1e-27, counts)
 
 
 @pytest.fixture(scope="session")

@@ -139,7 +139,18 @@ def test_evidence_names_counts_p_value_and_bounds(full_report: Report) -> None:
         "flagged as copies (nearest training image under 1/3 as far as the next)": (
             "32 of 1,000 samples, 11 of 10,000 test images"
         ),
-        "chance of this many flagged samples if none is a copy (Fisher's exact test)": "p = 6.1e-27",
+        "ratio rule, pictures counted once (Fisher's exact test)": (
+            "27 of 990 pictures, 12 of 11,000 unseen images; chance of as many if nothing is copied: p = 6.1e-27"
+        ),
+        "d1/d2 below that of almost all unseen images": (
+            "54 of 990 pictures, 55 of 11,000 unseen images; chance of as many if nothing is copied: p = 4.5e-31"
+        ),
+        "the same, brightness, colours and contrast evened out": (
+            "58 of 990 pictures, 55 of 11,000 unseen images; chance of as many if nothing is copied: p = 2.1e-33"
+        ),
+        "the same, after the best shift, turn and scale too": (
+            "61 of 990 pictures, 55 of 11,000 unseen images; chance of as many if nothing is copied: p = 8.8e-36"
+        ),
         "near-identical to a training image (root mean square difference up to 11.4 grey levels), flagged or not": (
             "24 of 1,000 samples, 0 of 10,000 test images"
         ),

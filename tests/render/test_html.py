@@ -19,7 +19,7 @@ from memgen_eval.render import gallery
 from memgen_eval.render.contents import COMPARED
 from memgen_eval.render.html import render_html
 from memgen_eval.report import Report
-from memgen_eval.results import CAPTIONS, Curve, Estimate, Gallery, Match, Verdict
+from memgen_eval.results import CAPTIONS, AlteredMatch, Curve, Estimate, Gallery, Match, Verdict
 
 VOID = {"meta", "img", "br", "link", "input"}
 CSS = Path(gallery.__file__).with_name("report.css")
@@ -96,8 +96,8 @@ def test_the_order_of_the_page(full_page: str) -> None:
             "Copies found",
             "The samples hold copies of training images",
             "32 of 1,000 samples, 11 of 10,000 test images",
-            "chance of this many flagged samples",
             "near-identical to a training image",
+            "ratio rule, pictures counted once",
             "near-identical samples",
             "Samples, smallest d1/d2 first",
             "Test images, smallest d1/d2 first",
@@ -173,7 +173,8 @@ def test_the_gallery_shows_the_pixels_it_names(full_report: Report, full_page: s
     assert isinstance(full_report.gallery, Gallery) and full_report.memorization is not None
     images = Page(full_page).all("img")
     matches = (*full_report.memorization.closest, *full_report.memorization.test_closest)
-    assert len(images) == 2 * len(matches) == 128
+    altered = full_report.memorization.altered
+    assert (len(matches), len(images)) == (64, 2 * (64 + len(altered)))
     for position, match in enumerate(matches):
         image, train = images[2 * position : 2 * position + 2]
         of = full_report.gallery.samples if position < 32 else full_report.gallery.baseline
@@ -283,7 +284,7 @@ def test_names_are_words(name: str, short_report: Report) -> None:
     assert HOSTILE[name] in text
     assert name not in text or name == "{{ 7 * 7 }}"
     assert page.all("script") == []
-    assert len(page.all("img")) == 128
+    assert len(page.all("img")) == 134
     assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202e]", text)
     text.encode("utf-8")
 
@@ -334,3 +335,22 @@ def test_text_and_curves_stand_out(theme: int) -> None:
     for name, colour in colours.items():
         low, high = sorted((paper, luminance(colour)))
         assert (high + 0.05) / (low + 0.05) >= 4.5, name
+
+
+def test_altered_copies_stand_beside_the_training_image_altered_likewise(full_report: Report) -> None:
+    """One grey level per column: a place in the picture shown is known by its value."""
+    assert full_report.gallery is not None and full_report.memorization is not None
+    columns = np.broadcast_to(np.arange(40, 72, dtype=np.uint8), (3, 32, 32))
+    altered = AlteredMatch(10, 110, True, 3, 0, 0.0, 1.0, 1.0, 20.0, 0.5, 0.1, "mirrored, shifted 3 right (pixels)")
+    report = replace(
+        full_report,
+        gallery=replace(full_report.gallery, train={**full_report.gallery.train, 110: columns}),
+        memorization=replace(full_report.memorization, altered=(altered,)),
+    )
+    page = render_html(report)
+    text = Page(page).text
+    assert "Samples that fit a training image once aligned" in text
+    assert "mirrored, shifted 3 right (pixels); 0.50 grey levels apart otherwise; d1/d2 = 0.100" in text
+    shown = pixels(Page(page).all("img")[-1]["src"]).astype(int)
+    np.testing.assert_allclose(shown[5, 8:28, 0] - shown[5, 8, 0], -np.arange(20), atol=1)  # mirrored
+    assert shown[5, 20, 0] == pytest.approx(71 - (20 - 3) + 20, abs=4)  # moved by 3, and 20 grey levels brighter

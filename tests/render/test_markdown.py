@@ -15,7 +15,8 @@ def cells(line: str) -> list[str]:
 def test_verdict_evidence_headlines_skipped(full_report: Report) -> None:
     text = render_markdown(full_report)
     assert text.startswith("## memgen-eval: copies\n\nThe samples hold copies of training images: 32 of 1,000 samples")
-    assert "- chance of this many flagged samples if none is a copy (Fisher's exact test): p = 6.1e-27" in text
+    assert "- ratio rule, pictures counted once (Fisher's exact test): 27 of 990 pictures, 12 of 11,000 unseen" in text
+    assert "unseen images; chance of as many if nothing is copied: p = 6.1e-27" in text
     assert "| memorization ratio | 3.2 % | 2.1 to 4.3 % | test images: 0.11 % (0.04 to 0.18 %) |" in text
     assert text.endswith(
         "### Skipped\n\n- memorization.feature\\_similarity: needs a feature extractor for copy detection\n"
