@@ -22,6 +22,7 @@ MATCHED_INDEX = "denoiser.matched_memorization_index"
 HEADLINES = (
     "memorization.ratio",
     "memorization.excess",
+    "memorization.aligned_ratio",
     "memorization.num_near_identical",
     "novelty.auc",
     "novelty.relative_auc",
