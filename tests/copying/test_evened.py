@@ -144,7 +144,7 @@ def even_train(images: Pixels, *, flip: bool = True, tolerance: float = 20.0) ->
 
 
 SHIFTED = np.roll(TRAIN, (2, -3), axis=(2, 3))
-BRIGHTER = np.rint(1.25 * TRAIN[..., ::-1]).clip(0, 255).astype(np.uint8)
+DARKER = np.rint(0.8 * TRAIN[..., ::-1]).clip(0, 255).astype(np.uint8)
 TURNED = ndimage.rotate(TRAIN.astype(np.float32), 8, axes=(3, 2), reshape=False, order=3, mode="nearest")
 CROPPED = np.stack(
     [ndimage.zoom(image[:, 2:30, 2:30].astype(np.float32), (1, 8 / 7, 8 / 7), order=1) for image in TRAIN]
@@ -156,7 +156,7 @@ CROPPED = np.stack(
     [
         (TRAIN, "unaltered"),
         (SHIFTED, r"shifted 3 left and 2 down \(pixels\)"),
-        (BRIGHTER, r"mirrored, \d+ % brighter"),
+        (DARKER, r"mirrored, \d+ % darker"),
         (TURNED, "turned by about 8 degrees"),
         (CROPPED, "enlarged by about an eighth"),
     ],
