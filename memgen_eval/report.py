@@ -32,7 +32,7 @@ from memgen_eval.results import (
 )
 from memgen_eval.shell import as_path
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
 HIDDEN = frozenset({"gallery", "samples"})  # fields that never leave the process
 FIRST = "schema_version"
 LARGEST_REPORT = 2**24  # bytes; a report of ten thousand copies has two million

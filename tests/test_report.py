@@ -63,12 +63,14 @@ def test_every_field_is_written_and_no_image() -> None:
 
 NAMES = {
     "memorization": "ratio plain_ratio test_ratio excess ratio_curve test_ratio_curve calibrated_threshold "
-    "calibrated_ratio test_calibrated_ratio calibrated_excess calibrated_p_value carlini test_carlini carlini_absolute "
+    "calibrated_ratio test_calibrated_ratio calibrated_excess calibrated_p_value "
+    "standardized_ratio test_standardized_ratio standardized_p_value aligned_ratio test_aligned_ratio aligned_p_value "
+    "carlini test_carlini carlini_absolute "
     "carlini_patch feature_similarity test_feature_similarity feature_threshold "
     "calibrated_feature_similarity feature_p_value feature_margin_threshold calibrated_feature_margin "
     "feature_margin_p_value repetition test_repetition "
     "num_distinct_copied num_near_identical test_num_near_identical largest_compatible_ratio detectable_ratio "
-    "copies closest test_closest",
+    "copies closest test_closest altered",
     "novelty": "distance_quantiles test_distance_quantiles distance_median test_distance_median distance_ratio auc "
     "relative_auc ct relative_ct authenticity test_authenticity",
     "fidelity": "precision recall density coverage fid kid swd test_precision test_recall test_density test_coverage "
@@ -214,7 +216,7 @@ def test_json_is_strict_and_readable() -> None:
 def test_figures_are_all_there_in_order() -> None:
     report = full_report()
     found = dict(report.figures())
-    assert len(found) == len(list(report.figures())) == sum(len(names.split()) for names in NAMES.values()) - 4
+    assert len(found) == len(list(report.figures())) == sum(len(names.split()) for names in NAMES.values()) - 5
     assert [path.split(".")[0] for path in found] == sorted((path.split(".")[0] for path in found), key=FAMILIES.index)
     assert found["novelty.auc"] is report.novelty.auc  # type: ignore[union-attr]
     assert {type(figure) for figure in found.values()} == {Estimate, Curve}
