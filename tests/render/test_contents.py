@@ -93,7 +93,8 @@ def test_comparisons_name_estimates() -> None:
     assert {FIELDS[path] for path in named} == {"Estimate"}
 
 
-OF_SAMPLES = ["ratio", "excess", "num_near_identical", "auc", "relative_auc"]  # shown whether measured or not
+# Shown whether measured or not.
+OF_SAMPLES = ["ratio", "excess", "aligned_ratio", "num_near_identical", "auc", "relative_auc"]
 
 
 def test_a_dozen_headlines_each_with_a_control(full_report: Report) -> None:

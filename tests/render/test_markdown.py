@@ -27,7 +27,7 @@ def test_full_adds_every_figure(full_report: Report) -> None:
     text = render_markdown(full_report, full=True)
     rows = [line for line in text.splitlines() if line.startswith("|")]
     figures = len(list(full_report.figures()))
-    assert len(rows) == (12 + 2) + figures + 2 * 5
+    assert len(rows) == (13 + 2) + figures + 2 * 5
     assert all(len(cells(row)) in (4, 5) for row in rows)
     assert "| feature similarity | not measured |  |  | needs a feature extractor for copy detection |" in text
 

@@ -41,7 +41,7 @@ def test_verdict_then_headlines_then_what_was_skipped(full_report: Report) -> No
     assert lines[2].split() == ["figure", "value", "95", "%", "interval", "compare", "with"]
     assert lines[3].split("  ")[0] == "memorization ratio"
     assert lines[3].endswith("3.2 %   2.1 to 4.3 %      test images: 0.11 % (0.04 to 0.18 %)")
-    assert len([line for line in lines[3:] if line.strip()]) == 15  # headlines, two readings, skipped
+    assert len([line for line in lines[3:] if line.strip()]) == 16  # headlines, two readings, skipped
     assert lines[-1] == "Skipped: memorization.feature_similarity (needs a feature extractor for copy detection)"
 
 
@@ -60,7 +60,7 @@ def test_full_holds_every_figure(full_report: Report) -> None:
 
 def test_nothing_measured(empty_report: Report, undefined_report: Report) -> None:
     assert plain_table(empty_report).startswith("No verdict: not asked for.\n")
-    assert "memorization ratio        not measured                 one image is too few" in plain_table(
+    assert "memorization ratio          not measured                 one image is too few" in plain_table(
         undefined_report
     )
     nothing = plain_table(replace(empty_report, skipped={}))
