@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.compute.resources import blocks
 from memgen_eval.copying.alignment import FEWEST_SIDE, NUM_CANDIDATES, Aligned, align
 from memgen_eval.copying.rules import Rated
 from memgen_eval.copying.standardized import lacks_contrast, standardized
@@ -17,7 +18,7 @@ from memgen_eval.neighbours.duplicates import without_duplicates
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.topk import Neighbours
 
-ALIGNED_AT_ONCE = 2048  # images that are aligned at once
+EVENED_AT_ONCE, ALIGNED_AT_ONCE = 1024, 2048  # images
 
 Bools = NDArray[np.bool_]
 Rows = NDArray[np.int64]
@@ -74,7 +75,7 @@ def even_out(images: NDArray[Any], train: EvenTrain, *, excluded: Rows | None = 
     `excluded` (N,) names the training image that each is not compared with; with `apart`, its duplicates are left out
     too.
     """
-    even = standardized(images)
+    even, flat = _standardized_rows(images)
     num_others = len(train.index) - (excluded is not None)
     table = train.index.search(even, min(NUM_CANDIDATES, num_others), exclude=excluded)
     table = train.index.both_orientations(table) if train.flip else table
@@ -82,13 +83,23 @@ def even_out(images: NDArray[Any], train: EvenTrain, *, excluded: Rows | None = 
         table = without_duplicates(table, tolerance=train.tolerance)
     distinct = train.index.distinct(table, tolerance=train.tolerance)
     ratios = np.minimum(distance_ratios(distinct, squared=True), 1.0)
-    ratios[lacks_contrast(even)] = 1.0
+    ratios[flat] = 1.0
     of_standardized = Rated(ratios, table.indices[:, 0])
     if not train.can_align or table.indices.shape[1] < 2:
         return Evened(of_standardized, None, None)
     aligned, best = _aligned(images, table, train)
-    aligned.ratios[lacks_contrast(even)] = 1.0
+    aligned.ratios[flat] = 1.0
     return Evened(of_standardized, aligned, best)
+
+
+def _standardized_rows(images: NDArray[Any]) -> tuple[NDArray[np.uint8], Bools]:
+    """Images standardized, and which of them say nothing, block by block."""
+    rows = np.empty((len(images), *standardized(images[:1]).shape[1:]), dtype=np.uint8)
+    flat = np.empty(len(images), dtype=bool)
+    for block in blocks(len(images), EVENED_AT_ONCE):
+        rows[block] = standardized(images[block])
+        flat[block] = lacks_contrast(rows[block])
+    return rows, flat
 
 
 def _aligned(images: NDArray[Any], table: Neighbours, train: EvenTrain) -> tuple[Rated, Rows]:
@@ -99,7 +110,7 @@ def _aligned(images: NDArray[Any], table: Neighbours, train: EvenTrain) -> tuple
     flipped = np.zeros(table.indices.shape, dtype=bool) if table.flipped is None else table.flipped
     parts = [
         _rated(align(images[rows], train.images, table.indices[rows], flipped[rows]), table[rows], train)
-        for rows in (slice(start, start + ALIGNED_AT_ONCE) for start in range(0, max(1, len(images)), ALIGNED_AT_ONCE))
+        for rows in blocks(max(1, len(images)), ALIGNED_AT_ONCE)
     ]
     ratios, nearest, best = (ranks.gather(np.concatenate(part)) for part in zip(*parts, strict=True))
     return Rated(ratios, nearest), best

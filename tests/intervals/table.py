@@ -51,7 +51,7 @@ network, the Wiener denoiser, and the mean of D* and the Wiener denoiser. Smalle
 noise levels from {first:g} to {last:g}. `identity_residual`: how often the band holds 0 at every noise level.
 
 Below the collapse, where D* answers with a single training image, few images carry the mean error of D* and all that is
-measured beside it: there no interval of such a mean is long enough, and `optimal_error_train` says so in a note.
+measured next to it: there no interval of such a mean is long enough, and `optimal_error_train` says so in a note.
 """
 ALL = """The same network, {runs} draws of 256 of 1,500 digits, against the value of all 1,500 with eight noise
 draws each.
