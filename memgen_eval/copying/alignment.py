@@ -108,6 +108,9 @@ def align(images: NDArray[Any], train: NDArray[Any], candidates: Rows, flipped: 
     flipped : bool, (N, K)
         Whether each is mirrored first.
     """
+    if len(images) == 0:  # the share of a process that has none
+        nothing = np.zeros(candidates.shape, dtype=np.int64)
+        return Aligned(np.zeros(candidates.shape), nothing, nothing, nothing)
     plain = _agreement(images, train, candidates, flipped, VIEWS[:1])
     best = np.argsort(plain.squared, axis=1, kind="stable")[:, :NUM_VIEWED]  # (N, 4)
     own, mirror = np.take_along_axis(candidates, best, axis=1), np.take_along_axis(flipped, best, axis=1)

@@ -139,6 +139,13 @@ def test_work_in_small_pieces_changes_nothing(monkeypatch: pytest.MonkeyPatch) -
         np.testing.assert_array_equal(getattr(parts, name), getattr(whole, name))
 
 
+def test_no_images_align_with_nothing() -> None:
+    found = align(TRAIN[:0], TRAIN, np.zeros((0, 8), dtype=np.int64), np.zeros((0, 8), dtype=bool))
+    assert {values.shape for values in vars(found).values()} == {(0, 8)}
+    nobody = even_out(TRAIN[:0], even_train(TRAIN))
+    assert nobody.aligned is not None and len(nobody.aligned) == len(nobody.standardized) == 0
+
+
 def even_train(images: Pixels, *, flip: bool = True, tolerance: float = 20.0) -> EvenTrain:
     return EvenTrain(Index(References(standardized(images))), images, tolerance, flip)
 
