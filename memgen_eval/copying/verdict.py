@@ -241,12 +241,12 @@ def _as_unseen_images(samples: Counted, unseen: Tally, limit: float) -> bool:
 
 
 def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str], name: str) -> str:
-    counts = (
-        f"{evidence.num_flagged:,} of {_images(evidence.num_samples, 'sample')} and "
-        f"{evidence.num_flagged_baseline:,} of {evidence.num_baseline:,} {name} lie much nearer to one training image "
-        "than to any other"
-    )
     rules = evidence.rules
+    others = f"{evidence.num_flagged_baseline:,} of {evidence.num_baseline:,} {name}"
+    if label == "copies" and rules[0].num_unseen_below < evidence.num_flagged_baseline:  # test images set aside
+        others = f"{rules[0].num_unseen_below:,} of {rules[0].num_unseen:,} training images left out of train"
+    flagged = f"{evidence.num_flagged:,} of {_images(evidence.num_samples, 'sample')}"
+    counts = f"{flagged} and {others} lie much nearer to one training image than to any other"
     if label == "copies":
         told = min(rules, key=lambda rule: rule.p_value)
         ratio_suffices = rules[0].p_value * len(rules) <= COPIES_P_VALUE
@@ -256,9 +256,9 @@ def _sentence(label: Label, p_value: float, evidence: Evidence, doubts: list[str
     elif label == "no copying found":
         bound = clopper_pearson_upper(evidence.num_distinct_flagged, evidence.num_distinct_samples)
         clean_p = rules[0].p_value_without_leaks
-        others = ", and by no other rule are samples too near" if len(rules) > 1 else ""
+        no_other = ", and by no other rule are samples too near" if len(rules) > 1 else ""
         opening = (
-            f"No copying found: {counts} (Fisher {p_text(clean_p)}){others}. "
+            f"No copying found: {counts} (Fisher {p_text(clean_p)}){no_other}. "
             f"At most {100 * bound:.3g} % of the samples are such copies (95 % confidence)."
         )
     else:

@@ -95,7 +95,7 @@ def findings(
     others = [control.witness.ratings(threshold) for control in controls]
     kinds = np.concatenate([control.witness.kinds for control in controls])
     found = []
-    for name in own:
+    for name in (name for name in own if all(name in ratings for ratings in others)):
         ratings = joined_ratings([ratings[name] for ratings in others])
         compared = Comparison(own[name][~repeats], ratings, samples.kinds[~repeats], kinds)
         test = at_threshold if name == "ratio" else at_ranks
