@@ -124,7 +124,7 @@ def _rated(found: Aligned, table: Neighbours, train: EvenTrain) -> tuple[NDArray
     rows, first = train.index.rows, candidates[:, 0]
     between = pair_distances(rows, first, rows, candidates[:, 1:], flip=train.flip)  # (N, K - 1)
     distinct = between > train.tolerance**2
-    best, second = squared[:, 0].astype(np.float64), squared[np.arange(len(squared)), 1 + distinct.argmax(axis=1)]
+    best, second = squared[:, 0], squared[np.arange(len(squared)), 1 + distinct.argmax(axis=1)]
     ratios = np.zeros(len(best))
     np.divide(best, second, out=ratios, where=best > 0)
     ratios[~distinct.any(axis=1) & (best > 0)] = 1.0

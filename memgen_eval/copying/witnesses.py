@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.copying.alignment import FEWEST_SIDE, altered_match
 from memgen_eval.copying.baseline import Baseline
-from memgen_eval.copying.calibration import FEW_UNSEEN, MIN_BASELINE, calibrate, shares_below
+from memgen_eval.copying.calibration import FEW_UNSEEN, MIN_BASELINE, Calibration, calibrate, shares_below
 from memgen_eval.copying.copy_rules import Copying, Tally, copied
 from memgen_eval.copying.evened import Evened
 from memgen_eval.copying.rules import Comparison, Outcome, Rated, at_ranks, at_threshold, joined_ratings
@@ -100,17 +100,7 @@ def findings(
         compared = Comparison(own[name][~repeats], ratings, samples.kinds[~repeats], kinds)
         test = at_threshold if name == "ratio" else at_ranks
         outcome, clean = _outcomes(compared, unseen, test, fair=fair)
-        found.append(
-            RuleFinding(
-                name,
-                outcome.num_below,
-                outcome.num_samples,
-                outcome.num_unseen_below,
-                outcome.num_unseen,
-                outcome.p_value,
-                clean.p_value,
-            )
-        )
+        found.append(RuleFinding(name, **vars(outcome), p_value_without_leaks=clean.p_value))
     return tuple(found)
 
 
@@ -154,14 +144,11 @@ def altered_figures(samples: Witness, control: Control) -> dict[str, Estimate]:
     figures: dict[str, Estimate] = {}
     for name in ("standardized", "aligned"):
         names = f"{name}_ratio", f"test_{name}_ratio", f"{name}_p_value"
-        own, unseen = (getattr(witness.evened, name) for witness in (samples, control.witness))
-        reason = _undefined(own, unseen)
-        if reason is None:
-            repeats = samples.copying.repeats
-            found = calibrate(own.ratios, unseen.ratios, repeats=repeats, nearest=own.nearest)
-            figures |= zip(names, shares_below(found, repeats), strict=True)
+        found = _calibrated(samples.evened, control.witness.evened, name, samples.copying.repeats)
+        if isinstance(found, str):
+            figures |= dict.fromkeys(names, Estimate.undefined(found))
         else:
-            figures |= dict.fromkeys(names, Estimate.undefined(reason))
+            figures |= zip(names, shares_below(found, samples.copying.repeats), strict=True)
     return figures
 
 
@@ -169,10 +156,10 @@ def altered_matches(
     samples: Witness, images: NDArray[Any], train: NDArray[Any], control: Control
 ) -> tuple[AlteredMatch, ...]:
     """Samples below the threshold of the aligned ratio, the smallest first, with what was altered; 32 at most."""
-    own, unseen, best = samples.evened.aligned, control.witness.evened.aligned, samples.evened.best
-    if own is None or best is None or unseen is None or len(own) == 0 or len(unseen) < MIN_BASELINE:
+    own, best = samples.evened.aligned, samples.evened.best
+    found = _calibrated(samples.evened, control.witness.evened, "aligned", samples.copying.repeats)
+    if own is None or best is None or isinstance(found, str):
         return ()
-    found = calibrate(own.ratios, unseen.ratios, repeats=samples.copying.repeats, nearest=own.nearest)
     rows = np.flatnonzero(found.below)
     rows = rows[np.argsort(own.ratios[rows], kind="stable")][:MOST_ALTERED]
     return tuple(
@@ -186,10 +173,13 @@ def altered_matches(
     )
 
 
-def _undefined(own: Rated | None, unseen: Rated | None) -> str | None:
-    """Why samples cannot be compared with unseen images in one way; None if they can."""
+def _calibrated(samples: Evened, control: Evened, name: str, repeats: Bools) -> Calibration | str:
+    """The rule of that name beside one control, or why there is none."""
+    own, unseen = getattr(samples, name), getattr(control, name)
     if own is None or unseen is None:
         return CANNOT_ALIGN
     if len(own) == 0:
         return NO_IMAGES
-    return None if len(unseen) >= MIN_BASELINE else FEW_UNSEEN.format(MIN_BASELINE, len(unseen))
+    if len(unseen) < MIN_BASELINE:
+        return FEW_UNSEEN.format(MIN_BASELINE, len(unseen))
+    return calibrate(own.ratios, unseen.ratios, repeats=repeats, nearest=own.nearest)
