@@ -76,7 +76,7 @@ def test_the_calibrated_ratio_is_measured_on_what_its_tables_say() -> None:
         changed = disguise(images)
         assert (changed.shape, changed.dtype) == (images.shape, images.dtype)
         assert np.array_equal(changed, images) == (name == "none")
-    noise = calibrated_ratio.noisy(np.full_like(images, 128), 20).astype(float)
+    noise = calibrated_ratio.noise(np.full_like(images, 128), 20).astype(float)
     assert noise.std() == pytest.approx(20, rel=0.05)
     assert np.array_equal(calibrated_ratio.shifted(images, 2)[..., 2:], images[..., :-2])
     assert calibrated_ratio.flattened(images, 0.5).std() == pytest.approx(images.std() / 2, rel=0.01)

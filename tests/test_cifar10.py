@@ -15,7 +15,7 @@ from checking import evaluated
 from conftest import Cifar10, Pixels
 from memgen_eval import Reference, Report, Verdict
 from memgen_eval.copying.calibration import calibrate
-from memgen_eval.copying.copy_rules import CopyRules, Tally, copied
+from memgen_eval.copying.copy_rules import CopyRules, Tally, copied, relatively_near
 from memgen_eval.copying.memorization import copying, search
 from memgen_eval.copying.verdict import Counted, judge
 from memgen_eval.data.sources import load_images
@@ -200,9 +200,8 @@ def flags(cifar10: Cifar10, report: Report, data_dir: Path) -> Flags:
 
     def counted(one: Any) -> Counted:
         grey_levels = one.closest.distances[:, 0] / np.sqrt(3072)
-        return Counted(
-            copied(one.distinct, threshold=1 / 3), one.near_identical, grey_levels, undefined_ratios(one.distinct)
-        )
+        flagged, undefined = copied(one.distinct, threshold=1 / 3), undefined_ratios(one.distinct)
+        return Counted(flagged, one.near_identical, grey_levels, undefined, relatively_near(one.nearest))
 
     left_out, test = known(held.images, held.excluded), known(cifar10.test)
     noisier = np.rint(originals[:500] + generator.normal(0, 20, (500, 3, 32, 32))).clip(0, 255).astype(np.uint8)
@@ -232,15 +231,11 @@ def verdict_of(samples: Counted, baseline: Counted, leaked: NDArray[np.bool_], n
 
 
 def chosen(counted: Counted, rows: NDArray[Any]) -> Counted:
-    return Counted(*(part[rows] for part in parts_of(counted)))
-
-
-def parts_of(counted: Counted) -> tuple[NDArray[Any], ...]:
-    return counted.flagged, counted.near_identical, counted.grey_levels, counted.undefined
+    return Counted(*(part[rows] for part in vars(counted).values()))
 
 
 def joined(first: Counted, second: Counted) -> Counted:
-    return Counted(*map(np.concatenate, zip(parts_of(first), parts_of(second), strict=True)))
+    return Counted(*map(np.concatenate, zip(vars(first).values(), vars(second).values(), strict=True)))
 
 
 def test_the_baselines_are_as_published(flags: Flags) -> None:

@@ -208,9 +208,8 @@ def test_an_iterable_gives_the_first_so_many_and_no_more(nhwc, nchw):
         (iter([np.zeros((2, 8, 6), np.uint8), np.zeros((2, 8, 6))]), ["batch 2", "uint8", "float64"]),
         (iter([np.full((2, 8, 6), 300)]), ["0 to 255"]),
     ],
-    ids=repr,
 )
-def test_what_is_no_set_of_images(source, words):
+def test_what_is_not_an_image_set(source, words):
     message = refusal(load, source)
     assert all(word in message for word in words)
 
