@@ -11,9 +11,8 @@ from memgen_eval.copying.copy_rules import Tally
 from memgen_eval.errors import p_text
 from memgen_eval.metrics.statistics import (
     clopper_pearson_upper,
+    detectable_rate,
     fisher_greater,
-    rate_seen_with_power,
-    smallest_significant,
 )
 from memgen_eval.results import Estimate, Evidence, Label, Match, RuleFinding, Verdict
 
@@ -294,19 +293,18 @@ def _bound_notes(evidence: Evidence) -> tuple[str, ...]:
 
 
 def detectable_ratio(evidence: Evidence) -> Estimate:
-    """The smallest excess over the baseline's share that `judge` would have called copies in 9 of 10 such sets.
+    """The smallest excess over the baseline's share that `judge` would have called copies in 9 of 10 pairs of such sets.
 
-    By the ratio rule: the number of flagged samples that p <= 1e-5, over the number of rules, asks for, given the
-    counts of unseen images; then the rate that gives at least that number among the distinct samples with probability
-    0.9; less the share of unseen images.
+    By the ratio rule alone, at p <= 1e-5 over the number of rules. Both the samples and the unseen images are drawn
+    anew.
     """
     if evidence.num_baseline == 0:
         return Estimate.undefined("needs a baseline")
     num_samples, (rule, *_) = evidence.num_distinct_samples, evidence.rules
     base, num_unseen = rule.num_unseen_below, rule.num_unseen
     p_value = COPIES_P_VALUE / len(evidence.rules)
-    needed = smallest_significant(num_samples, base, num_unseen, p_value=p_value)
-    if needed is None:
+    rate = detectable_rate(num_samples, base, num_unseen, p_value=p_value, power=POWER)
+    if rate is None:
         return Estimate.undefined(f"no number of copies among {num_samples:,} samples would be significant")
-    excess = rate_seen_with_power(needed, num_samples, power=POWER) - base / num_unseen
-    return Estimate(max(excess, 0.0), method="exact, power 0.9", count=num_samples, notes=_bound_notes(evidence))
+    excess = rate - base / num_unseen
+    return Estimate(max(excess, 0.0), method="Fisher, power 0.9", count=num_samples, notes=_bound_notes(evidence))

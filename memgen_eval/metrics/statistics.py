@@ -17,6 +17,7 @@ from memgen_eval.results import Estimate
 LEVEL = 0.95
 Z = 1.959963984540054  # the normal quantile at 97.5 %
 NUM_RESAMPLES = 1000
+NUM_QUANTILES = 32  # of a law of counts, each at the middle of its share
 NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"
 NO_IMAGES = "no images to count"
 REPEATS = "{:,} samples repeat another sample; intervals and tests count them once"
@@ -208,6 +209,29 @@ def rate_seen_with_power(successes: float, trials: float, *, power: float) -> fl
     from scipy.stats import beta
 
     return 0.0 if successes == 0 else float(beta.ppf(power, successes, trials - successes + 1))
+
+
+def detectable_rate(
+    trials: int, base_successes: int, base_trials: int, *, p_value: float, power: float
+) -> float | None:
+    """The smallest rate at which `fisher_greater` is at most `p_value` with probability `power`, both sets drawn anew.
+
+    The rate of the baseline is known from its counts alone, so that those of the next baseline follow the beta-binomial
+    law that Jeffreys' prior gives. It is replaced by quantiles. None where no rate suffices.
+    """
+    from scipy.optimize import brentq
+    from scipy.stats import betabinom, binom
+
+    quantiles = (np.arange(NUM_QUANTILES) + 0.5) / NUM_QUANTILES
+    drawn = betabinom.ppf(quantiles, base_trials, base_successes + 0.5, base_trials - base_successes + 0.5)
+    counts, weights = np.unique(drawn.astype(int), return_counts=True)
+    fewest = [smallest_significant(trials, int(count), base_trials, p_value=p_value) for count in counts]
+    needed = np.array([trials + 1 if few is None else few for few in fewest])
+
+    def power_beyond(rate: float) -> float:
+        return float(np.average(binom.sf(needed - 1, trials, rate), weights=weights)) - power
+
+    return float(brentq(power_beyond, 0, 1)) if power_beyond(1.0) >= 0 else None
 
 
 def auc(first: Floats, second: Floats) -> Estimate:

@@ -146,7 +146,7 @@ def memorization() -> Memorization:
         num_near_identical=Estimate(24.0, method="count", count=1000),
         test_num_near_identical=Estimate(0.0, method="count", count=10_000),
         largest_compatible_ratio=Estimate(0.0429, method="Clopper-Pearson, one-sided 95 %", count=1000),
-        detectable_ratio=Estimate(0.0093, method="exact, power 0.9", count=1000),
+        detectable_ratio=Estimate(0.0093, method="Fisher, power 0.9", count=1000),
         copies=closest,
         closest=closest,
         test_closest=baseline,
