@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,6 +15,7 @@ from memgen_eval.copying.copy_rules import Copying, CopyRules
 from memgen_eval.copying.evened import EvenTrain, even_out
 from memgen_eval.copying.kinds import NUM_DRAWN, coarse_rows, kinds_of_images
 from memgen_eval.copying.memorization import copying, is_fair, measure_memorization, search
+from memgen_eval.copying.rules import Rated
 from memgen_eval.copying.standardized import standardized
 from memgen_eval.copying.witnesses import (
     Control,
@@ -24,6 +25,7 @@ from memgen_eval.copying.witnesses import (
     findings,
     near_unseen,
     unlike_train,
+    with_features,
 )
 from memgen_eval.data.images import room
 from memgen_eval.metrics.data_copying import Partition
@@ -139,13 +141,24 @@ class Controls:
 
 
 def measured_copying(
-    images: NDArray[Any], found: Copying, controls: Controls, scale: Scale, *, cautions: tuple[str, ...]
+    images: NDArray[Any],
+    found: Copying,
+    controls: Controls,
+    scale: Scale,
+    *,
+    cautions: tuple[str, ...],
+    features: Sequence[Rated] = (),
 ) -> tuple[Memorization, Verdict]:
-    """The figures and the verdict of samples, (N, C, H, W), with their neighbours, beside all controls."""
+    """The figures and the verdict of samples, (N, C, H, W), with their neighbours, beside all controls.
+
+    `features` holds the ratings of samples and of each control by features, or nothing.
+    """
     rules, baseline = controls.rules, controls.baseline()
     even, beside = controls.even_train(), [baseline, controls.left_out()]
     known = [controls.control(images_left, even) for images_left in beside if images_left is not None]
     samples = Witness(found, even_out(images, even), controls.kinds(images))
+    if features:
+        samples, known = replace(samples, features=features[0]), with_features(known, features[1:])
     unlike = unlike_train(known)
     fair = baseline is not None and is_fair(baseline, rules, scale) and not unlike
     evidence = findings(samples, found.repeats, known, threshold=rules.threshold, fair=fair)

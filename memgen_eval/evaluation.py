@@ -290,15 +290,16 @@ def _measure(run: _Run) -> Found:
 
 
 def _memorization(run: _Run, plain: Neighbours, warned: tuple[str, ...]) -> tuple[Memorization, Verdict]:
-    """The memorization family and the verdict, in pixels; with cautions nothing is acquitted."""
+    """The memorization family and the verdict; with cautions nothing is acquitted."""
     index, rules, survey, images = run.index, run.rules, run.samples.survey, run.samples.array()
     with run.stages.stage("copies among samples"):
         repeats = same_pictures(images, survey.repeats, index, rules)
         found, controls = copying(plain, index, rules, repeats=repeats), Controls(run.known, index, rules, run.bind)
     with run.stages.stage("copies among the baseline"):
         baseline = controls.baseline()
+    ratings = run.embedder.ratings()
     with run.stages.stage("altered copies"):
-        family, verdict = measured_copying(images, found, controls, run.scale, cautions=warned)
+        family, verdict = measured_copying(images, found, controls, run.scale, cautions=warned, features=ratings)
     with run.stages.stage("patches and repetition"):
         family, seed = replace(family, carlini_patch=patch_share(found, index, rules)), run.options.seed
         if baseline is not None:

@@ -6,7 +6,7 @@ import hashlib
 import os
 from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -279,8 +279,16 @@ class Prepared:
         baseline = self.baseline
         if baseline is None or baseline.excluded is None:
             return None if test is None else index.search(test, min(2, len(index)))
-        excluded = baseline.excluded if rows is None else np.searchsorted(rows, baseline.excluded)
-        return index.search(index.rows[excluded], min(2, len(index) - 1), exclude=excluded)
+        return _left_out_in(index, baseline.excluded, rows)
+
+    def left_out_directions(self, space: FeatureSpace) -> Neighbours | None:
+        """The two most similar training images of those left out beside a test set, in the space of `directions`."""
+        left_out = None if self.test is None else self.left_out
+        if left_out is None or left_out.excluded is None:
+            return None
+        excluded, distinct = left_out.excluded, np.flatnonzero(~self.train.survey.repeats)
+        compute = partial(_left_out_in, space.index, excluded, distinct)
+        return self.keep("left out directions", compute, bound_to=space.extractor)
 
     def ground(self, space: FeatureSpace, key: Hashable, compute: Callable[[], Ground]) -> Ground:
         """What the fidelity family needs to know of train and test in a space of features; `key` names the rest."""
@@ -297,6 +305,12 @@ class Prepared:
             return partition(rows, seed=self.seed, reference_moments=known)
 
         return self.keep("partition", compute, bound_to=space.extractor)
+
+
+def _left_out_in(index: Index, excluded: NDArray[np.int64], rows: NDArray[np.int64] | None) -> Neighbours:
+    """The two neighbours of training images left out of an index of all, or of those of the ascending `rows`."""
+    own = excluded if rows is None else np.searchsorted(rows, excluded)
+    return index.search(index.rows[own], min(2, len(index) - 1), exclude=own)
 
 
 def for_denoisers(images: ImageSet) -> NDArray[Any]:

@@ -48,5 +48,7 @@ def stratified_p_value(found: Counts, trials: Counts, base_found: Counts, base_t
     law = np.ones(1)  # of the successes of the first set, all kinds so far
     for own, tried, base, base_tried in zip(found, trials, base_found, base_trials, strict=True):
         total = own + base
+        if total == 0:  # a kind that decides nothing, or is empty: scipy has no law of no images
+            continue
         law = np.convolve(law, hypergeom.pmf(np.arange(total + 1), tried + base_tried, total, tried))
     return float(min(1.0, law[int(found.sum()) :].sum()))

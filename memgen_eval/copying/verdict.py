@@ -29,8 +29,7 @@ HOW_COMPARED = {
     "calibrated": "",
     "standardized": ", once brightness, colours and contrast are evened out,",
     "aligned": ", once shifts, turns and scales are undone too,",
-    "features": " by the similarity of their features",
-    "feature margin": " by the margin of their features",
+    "features": " by the features of a network that is made to find copies",
 }
 VISIBLE = "speaks of copies that the ratio rule sees"
 CAUTIONED = "the images may have been read wrongly, or are unlike the training set (see the cautions)"
@@ -293,7 +292,7 @@ def _bound_notes(evidence: Evidence) -> tuple[str, ...]:
 
 
 def detectable_ratio(evidence: Evidence) -> Estimate:
-    """The smallest excess over the baseline's share that `judge` would have called copies in 9 of 10 pairs of such sets.
+    """The smallest excess over the baseline's share that `judge` would call copies in 9 of 10 pairs of such sets.
 
     By the ratio rule alone, at p <= 1e-5 over the number of rules. Both the samples and the unseen images are drawn
     anew.

@@ -41,11 +41,14 @@ class Witness:
         Its ratings once evened out.
     kinds : int64, (N,)
         The kind of each image.
+    features : Rated or None, (N,)
+        Its ratings by features that are made to find copies, where these are given.
     """
 
     copying: Copying
     evened: Evened
     kinds: Rows
+    features: Rated | None = None
 
     def __len__(self) -> int:
         return len(self.copying)
@@ -54,12 +57,14 @@ class Witness:
         """By rule; that of the ratio rule is 0 for flagged images and 1 for others."""
         nearest = self.copying.nearest.indices[:, 0]
         flagged = copied(self.copying.distinct, threshold=threshold)
-        ratings = {
+        ratings: dict[str, Rated | None] = {
             "ratio": Rated(np.where(flagged, 0.0, 1.0), nearest),
             "calibrated": Rated(distance_ratios(self.copying.distinct, squared=True), nearest),
             "standardized": self.evened.standardized,
+            "aligned": self.evened.aligned,
+            "features": self.features,
         }
-        return ratings if self.evened.aligned is None else ratings | {"aligned": self.evened.aligned}
+        return {name: rated for name, rated in ratings.items() if rated is not None}
 
 
 @dataclass(frozen=True, eq=False)
@@ -68,6 +73,12 @@ class Control:
 
     baseline: Baseline
     witness: Witness
+
+
+def with_features(controls: Sequence[Control], ratings: Sequence[Rated]) -> list[Control]:
+    """The same with the ratings of their images by features."""
+    pairs = zip(controls, ratings, strict=True)
+    return [replace(control, witness=replace(control.witness, features=rated)) for control, rated in pairs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -119,8 +130,11 @@ def _outcomes(
 
 
 def near_unseen(controls: Sequence[Control]) -> Tally:
-    """Images of the controls within the duplicate tolerance of a training image, those equal to one left out."""
-    sets = [control.witness.copying for control in controls]
+    """Images of the controls within the duplicate tolerance of a training image, those equal to one left out.
+
+    Training images left out with their near duplicates cannot be near one, and count only where there are no others.
+    """
+    sets = [c.witness.copying for c in controls if not c.baseline.apart] or [c.witness.copying for c in controls]
     near = sum(int(np.count_nonzero(known.near_identical & ~known.identical)) for known in sets)
     return Tally(near, sum(int(np.count_nonzero(~known.identical)) for known in sets))
 

@@ -11,6 +11,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from memgen_eval.copying.memorization import is_of_features, with_feature_similarity, without_features
+from memgen_eval.copying.rules import Rated
 from memgen_eval.data.images import ImageSet
 from memgen_eval.distributed import Ranks
 from memgen_eval.errors import InputError, RankError, one_line
@@ -18,6 +19,7 @@ from memgen_eval.features.embed import embed, unit_rows
 from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.published import open_features
 from memgen_eval.features.spaces import chosen_features
+from memgen_eval.metrics.ratios import distance_ratios
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.topk import Neighbours
@@ -44,6 +46,15 @@ class Embedding:
 
     samples: NDArray[Any]
     space: FeatureSpace
+
+
+@dataclass(frozen=True, eq=False)
+class Similar:
+    """The two most similar training images of samples, of the baseline, and of training images left out beside it."""
+
+    samples: Neighbours
+    baseline: Neighbours | None
+    left_out: Neighbours | None
 
 
 def opened_extractor(options: Options, device: str | None, ranks: Ranks) -> Opened:
@@ -121,27 +132,51 @@ class Embedder:
         options, figures = self.options, filter(is_of_features, family.captions())
         if self.extractor is None or not any(options.wants_figure(f"memorization.{name}") for name in figures):
             return family
+        found, baseline = self._similar, self.known.baseline
+        if isinstance(found, Exception):
+            if options.named("memorization"):
+                raise found
+            return without_features(family, str(found) if isinstance(found, InputError) else one_line(found))
+        assert isinstance(self.extractor, Extractor)
+        return with_feature_similarity(
+            family,
+            found.samples,
+            found.baseline,
+            published=self.extractor.copy_threshold,
+            repeats=self.samples.survey.repeats,
+            name="" if baseline is None else baseline.name,
+        )
+
+    def ratings(self) -> list[Rated]:
+        """How near samples, the baseline, and training images left out beside it, lie to single training images.
+
+        By features that are made to find copies; nothing where the features are others, where `with_similarity` tells
+        why they could not be computed, or where there are no two training images to compare.
+        """
+        if not isinstance(self.extractor, Extractor) or self.extractor.copy_threshold is None:
+            return []
+        found = self._similar
+        if isinstance(found, Exception):
+            return []
+        tables = [table for table in (found.samples, found.baseline, found.left_out) if table is not None]
+        if any(table.indices.shape[1] < 2 for table in tables):
+            return []
+        return [Rated(distance_ratios(table, squared=True), table.indices[:, 0]) for table in tables]
+
+    @cached_property
+    def _similar(self) -> Similar | Exception:
+        """The most similar training images, or what went wrong."""
         try:
             with self.ranks.together():
-                return self._similarity(family)
+                embedding = self.embedding
+                with self.stages.stage("similarity of features"):
+                    directions = self.known.directions(embedding.space, self.bind)
+                    rows = unit_rows(embedding.samples, argument="samples")
+                    own = directions.index.search(rows, min(2, len(directions.index)))
+                    return Similar(own, directions.baseline, self.known.left_out_directions(directions))
+        except RankError:
+            raise
         except Exception as error:
-            if options.named("memorization") or isinstance(error, RankError):
-                raise
             if not isinstance(error, InputError) and self.ranks.rank == 0:
                 log.exception("feature similarity could not be measured")
-            return without_features(family, str(error) if isinstance(error, InputError) else one_line(error))
-
-    def _similarity(self, family: Memorization) -> Memorization:
-        embedding, baseline = self.embedding, self.known.baseline
-        assert isinstance(self.extractor, Extractor)
-        with self.stages.stage("similarity of features"):
-            directions = self.known.directions(embedding.space, self.bind)
-            rows = unit_rows(embedding.samples, argument="samples")
-            return with_feature_similarity(
-                family,
-                directions.index.search(rows, min(2, len(directions.index))),
-                directions.baseline,
-                published=self.extractor.copy_threshold,
-                repeats=self.samples.survey.repeats,
-                name="" if baseline is None else baseline.name,
-            )
+            return error

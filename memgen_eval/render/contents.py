@@ -38,6 +38,7 @@ RULES = {
     "calibrated": "d1/d2 below that of almost all unseen images",
     "standardized": "the same, brightness, colours and contrast evened out",
     "aligned": "the same, after the best shift, turn and scale too",
+    "features": "d1/d2 of the features of a network that is made to find copies",
 }
 Place = Literal["nearer", "level", "farther", "undefined"]
 WORDS: dict[Place, str] = {

@@ -197,7 +197,7 @@ class RuleFinding:
     name : str
         "ratio" (d1/d2 below the threshold), "calibrated" (d1/d2 below that of almost all unseen images), "standardized"
         (the same with brightness, colour cast and contrast evened out), "aligned" (the same with shifts, turns and
-        scales undone), "features" or "feature margin".
+        scales undone), "features" (d1/d2 of the features of a network that is made to find copies).
     num_below, num_samples : int
         Different training images that pictures below the rule's threshold are nearest to, and pictures; samples that
         repeat one another to within the duplicate tolerance are one picture.

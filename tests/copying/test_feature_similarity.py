@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from fractions import Fraction
 from itertools import combinations
 from typing import Any
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -16,6 +18,7 @@ from checking import evaluated
 from conftest import noise_images
 from memgen_eval import Estimate, Report
 from memgen_eval.copying.copy_rules import calibrated_share
+from memgen_eval.features import published
 from memgen_eval.metrics.statistics import exceedance_p_value, upper_quantile
 
 SHAPE = (8, 8)
@@ -156,18 +159,10 @@ def test_one_training_image_has_no_margin() -> None:
 
 
 def test_the_page_says_why_a_published_threshold_needs_the_baseline() -> None:
-    from dataclasses import replace
-    from unittest import mock
-
-    from memgen_eval.features import published
     from memgen_eval.render.html import render_html
     from memgen_eval.render.table import plain_table
 
-    opened = published.open_features
-    with mock.patch(
-        "memgen_eval.embedding.embedder.open_features",
-        lambda *given, **more: replace(opened(*given, **more), copy_threshold=0.6),
-    ):
+    with finding_copies():
         report = evaluated(SAMPLES, train=TRAIN, test=TEST, features=directed)
     samples, baseline = two_largest(SAMPLES, TRAIN)[:, 0], two_largest(TEST, TRAIN)[:, 0]
     assert found(report, "feature_similarity").value == np.mean(samples > 0.6)
@@ -177,3 +172,60 @@ def test_the_page_says_why_a_published_threshold_needs_the_baseline() -> None:
     assert sentence in render_html(report) and sentence in plain_table(report)
     assert "than the threshold calibrated on" in render_html(report)
     assert "cosine similarity" not in plain_table(evaluated(SAMPLES, train=TRAIN, test=TEST))
+
+
+def finding_copies() -> Any:
+    """Takes all features for those of a network that is made to find copies."""
+    opened = published.open_features
+    return mock.patch(
+        "memgen_eval.embedding.embedder.open_features",
+        lambda *given, **more: replace(opened(*given, **more), copy_threshold=0.6),
+    )
+
+
+def by_brightness(images: Any) -> Any:
+    """The values of each image in order, which say nothing of where they are."""
+    return torch.sort(images.flatten(1).float() - 128, dim=1).values
+
+
+@pytest.fixture(scope="module")
+def shuffled() -> tuple[Any, Any, Any]:
+    """1,000 training images, 400 test images and 400 samples: 40 are training images, their pixels in another order."""
+    generator = np.random.default_rng(3)
+    centres, widths = generator.uniform(40, 215, (1800, 1, 1, 1)), generator.uniform(12, 30, (1800, 1, 1, 1))
+    images = (centres + widths * generator.standard_t(4, (1800, 1, 12, 12))).clip(0, 255).astype(np.uint8)
+    train, test, samples = np.split(images, [1000, 1400])
+    copies = generator.permuted(train[:40].reshape(40, -1), axis=1).reshape(40, 1, 12, 12)
+    return train, test, np.concatenate([samples[:360], copies])
+
+
+@pytest.mark.parametrize("with_test", [True, False], ids=["test", "left out"])
+def test_features_that_find_copies_are_a_rule_of_the_verdict(shuffled: tuple[Any, Any, Any], with_test: bool) -> None:
+    train, test, samples = shuffled
+    beside = test if with_test else None
+    plain = evaluated(samples, train=train, test=beside, metrics="memorization", features=by_brightness).verdict
+    with finding_copies():
+        report = evaluated(samples, train=train, test=beside, metrics="memorization", features=by_brightness)
+        fresh = evaluated(samples[:360], train=train, test=beside, metrics="memorization", features=by_brightness)
+    found = report.verdict
+    assert plain is not None and found is not None and fresh.verdict is not None
+    assert plain.label == fresh.verdict.label == "no copying found" and "features" not in fresh.verdict.sentence
+    assert found.label == "copies" and "by the features of a network that is made to find copies" in found.sentence
+    rule = found.evidence.rules[-1]
+    assert (rule.name, rule.num_samples) == ("features", 400)
+    assert rule.num_unseen == (1400 if with_test else 1000)
+    own, nearest = similarity_ratios(samples, train)
+    left_out, _ = similarity_ratios(train, train, own=True)
+    unseen = np.concatenate([similarity_ratios(test, train)[0], left_out]) if with_test else left_out
+    below = own < np.sort(unseen)[rule.num_unseen_below]
+    assert set(range(40)) <= set(nearest[below]) and rule.num_below == len(np.unique(nearest[below]))
+
+
+def similarity_ratios(images: Any, train: Any, *, own: bool = False) -> tuple[NDArray[np.float64], NDArray[np.int64]]:
+    """d1/d2 among sorted values of length 1, and the nearest training image, by brute force in float64."""
+    sets = [np.sort(held.reshape(len(held), -1).astype(np.float64) - 128, axis=1) for held in (images, train)]
+    rows, references = (held / np.linalg.norm(held, axis=1, keepdims=True) for held in sets)
+    cosines = rows @ references.T - (3 * np.eye(len(rows)) if own else 0)
+    order = np.argsort(-cosines, axis=1)[:, :2]
+    first, second = np.sqrt((2 - 2 * np.take_along_axis(cosines, order, axis=1)).clip(0)).T
+    return first / second, order[:, 0]
