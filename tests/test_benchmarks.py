@@ -79,7 +79,7 @@ def test_the_calibrated_ratio_is_measured_on_what_its_tables_say() -> None:
     noise = calibrated_ratio.noise(np.full_like(images, 128), 20).astype(float)
     assert noise.std() == pytest.approx(20, rel=0.05)
     assert np.array_equal(calibrated_ratio.shifted(images, 2)[..., 2:], images[..., :-2])
-    assert calibrated_ratio.flattened(images, 0.5).std() == pytest.approx(images.std() / 2, rel=0.01)
+    assert calibrated_ratio.with_contrast(images, 0.5).std() == pytest.approx(images.std() / 2, rel=0.01)
     assert calibrated_ratio.spread([0.5, 0.25, 1.0]) == [0.25, 0.5, 1]
 
 
