@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.copying.baseline import (
+    ENOUGH_UNSEEN,
     FEWEST_LEFT_OUT,
     MAX_BASELINE,
     Baseline,
@@ -201,14 +202,14 @@ class Prepared:
     def left_out(self) -> Baseline | None:
         """Training images drawn with the seed, each to be left out of train; None for fewer than two.
 
-        10,000 of them, less the test images, but a thousand at least. Training images that have an exact duplicate are
+        10,000 of them; beside test images 5,000 less these, but a thousand at least. Training images that have an exact duplicate are
         none of them: it would stay in train, and pass for what an unseen image finds there.
         """
         left_out = self.train.survey.duplicated
         single = np.flatnonzero(~left_out)
         if len(single) < 2:
             return None
-        most = MAX_BASELINE if self.test is None else max(FEWEST_LEFT_OUT, MAX_BASELINE - len(self.test))
+        most = MAX_BASELINE if self.test is None else max(FEWEST_LEFT_OUT, ENOUGH_UNSEEN - len(self.test))
         rows = single[draw_rows(len(single), most, seed=self.seed)]
         notes = _left_out(left_out, "training images have an exact duplicate")
         name = "training images left out of train"

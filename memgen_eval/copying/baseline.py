@@ -14,7 +14,8 @@ from memgen_eval.neighbours.index import Index
 from memgen_eval.results import GREY_LEVELS
 
 MAX_BASELINE = 10_000
-FEWEST_LEFT_OUT = 1_000  # training images, beside test images
+ENOUGH_UNSEEN = 5_000  # test images, and training images left out beside them
+FEWEST_LEFT_OUT = 1_000  # of these training images
 TOLERANCE_IMAGES = 1_000
 TOLERANCE_NEIGHBOUR = 5  # the first may be a duplicate itself
 FARTHER_NEIGHBOUR = 50  # of which half the distance counts where that is more: a set of eight versions of each image
