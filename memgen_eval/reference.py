@@ -202,8 +202,8 @@ class Prepared:
     def left_out(self) -> Baseline | None:
         """Training images drawn with the seed, each to be left out of train; None for fewer than two.
 
-        10,000 of them; beside test images 5,000 less these, but a thousand at least. Training images that have an exact duplicate are
-        none of them: it would stay in train, and pass for what an unseen image finds there.
+        10,000 of them; beside test images 5,000 less these, but a thousand at least. Training images that have an exact
+        duplicate are none of them: it would stay in train, and pass for what an unseen image finds there.
         """
         left_out = self.train.survey.duplicated
         single = np.flatnonzero(~left_out)
