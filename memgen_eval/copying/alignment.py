@@ -136,11 +136,10 @@ def _agreement(
             index, mirror = np.divmod(pairs.keys[block], 2)
             own = train[index]
             own[mirror == 1] = mirrored(own[mirror == 1])
-            placed = _placed(own, shift)
-            for i, group in enumerate(pairs.groups(block)):
-                squared[group], places[group] = _best(windows[group // candidates.shape[1]], placed[i])
+            group = pairs.groups(block)  # (G, M)
+            squared[group], places[group] = _best(windows[group // candidates.shape[1]], _placed(own, shift))
 
-    with single_thread(), start_workers(num_threads()) as workers:
+    with start_workers(num_threads()) as workers, single_thread():
         workers.map(compare, blocks(len(pairs.keys), 8 * CANDIDATES_AT_ONCE))
     size = 2 * shift + 1
     view, place = np.divmod(places.reshape(candidates.shape), size * size)
@@ -154,26 +153,28 @@ class _Pairs:
 
     Attributes
     ----------
-    order : positions of the pairs in (N, K) in that order, (P,)
-    keys : twice the training image, plus 1 where it is mirrored, (G,), each once
-    starts : where the pairs of each key begin in `order`, and the end of all, (G + 1,)
+    order : positions of the pairs in (N, K), those of one key beside each other, (P,)
+    keys : twice the training image, plus 1 where it is mirrored, each once, those with few pairs first, (G,)
+    starts, counts : where the pairs of each key begin in `order`, and how many there are, (G,)
     """
 
     order: Rows
     keys: Rows
     starts: Rows
+    counts: Rows
 
     @classmethod
     def of(cls, candidates: Rows, flipped: Bools) -> _Pairs:
         keys = (2 * candidates + flipped).ravel()
         order = np.argsort(keys, kind="stable")
-        unique, starts = np.unique(keys[order], return_index=True)
-        return cls(order, unique, np.append(starts, len(order)))
+        unique, starts, counts = np.unique(keys[order], return_index=True, return_counts=True)
+        few_first = np.argsort(counts, kind="stable")
+        return cls(order, unique[few_first], starts[few_first], counts[few_first])
 
-    def groups(self, block: slice) -> list[Rows]:
-        """The pairs of each of these keys."""
-        first, last = self.starts[block.start], self.starts[block.stop]
-        return np.split(self.order[first:last], self.starts[block.start + 1 : block.stop] - first)
+    def groups(self, block: slice) -> Rows:
+        """The pairs of each of these keys, (B, M); the last one again where there are fewer than M."""
+        starts, counts = self.starts[block, None], self.counts[block, None]
+        return self.order[starts + np.minimum(np.arange(counts.max()), counts - 1)]
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,9 +204,6 @@ class _Levels:
 
     def __getitem__(self, rows: Any) -> _Levels:
         return _Levels(self.values[rows], self.sums[rows], self.lengths[rows])
-
-    def __len__(self) -> int:
-        return len(self.values)
 
 
 def _levels(averages: Floats, unit: int) -> Floats:
@@ -262,16 +260,17 @@ def _covers(full: int, side: int, shift: int) -> NDArray[np.float64]:
 
 
 def _best(windows: _Levels, places: _Levels) -> tuple[NDArray[np.float64], Rows]:
-    """``1 - r`` of images, (P, V), at the place, (S,), and the view where they agree best, and both as one."""
-    num_pairs, num_views, num_values = windows.values.shape
-    products = (windows.values.reshape(-1, num_values) @ places.values.T).astype(np.float64)  # (P V, S)
-    sums = windows.sums.reshape(num_pairs * num_views, -1)
-    products -= sums @ places.sums.T / (num_values // sums.shape[1])
-    products /= windows.lengths.reshape(-1, 1) * places.lengths
-    flat = products.reshape(num_pairs, num_views * len(places))
+    """``1 - r`` of images, (B, M, V), at the place, (B, S), and the view where they agree best, and both as one."""
+    num_keys, num_pairs, num_views, num_values = windows.values.shape
+    rows = num_keys, num_pairs * num_views, -1
+    products = (windows.values.reshape(rows) @ places.values.swapaxes(1, 2)).astype(np.float64)  # (B, M V, S)
+    products -= windows.sums.reshape(rows) @ places.sums.swapaxes(1, 2) / (num_values // places.sums.shape[2])
+    products /= windows.lengths.reshape(rows) * places.lengths[:, None]
+    flat = products.reshape(num_keys * num_pairs, -1)  # (B M, V S)
     best = flat.argmax(axis=1)
-    apart = 1 - flat[np.arange(num_pairs), best]
-    return np.where(apart < LAST_BITS, 0.0, apart), best
+    apart = 1 - flat[np.arange(len(flat)), best]
+    shape = num_keys, num_pairs
+    return np.where(apart < LAST_BITS, 0.0, apart).reshape(shape), best.reshape(shape)
 
 
 def altered_match(
