@@ -13,6 +13,8 @@ BIN := $(VENV)/bin
 SUITES = $(if $(ONLY),$(ONLY:%=benchmarks/test_%.py),benchmarks)
 TIMINGS := .benchmarks/timings.json
 QUIETLY := --benchmark-quiet -o faulthandler_timeout=0 -W default::pytest_benchmark.logger.PytestBenchmarkWarning
+# Tests of one file share what they prepare, and stay in one process.
+AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check
 
 .PHONY: demo test bench clean
@@ -26,7 +28,7 @@ test: $(VENV)/installed-$(EXTRAS)
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest --cov
+	$(BIN)/python -m pytest --cov $(AT_ONCE)
 
 # A wrong answer fails here too, after the table is printed.
 bench: $(VENV)/installed-dev,faiss-cpu
