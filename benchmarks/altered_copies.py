@@ -11,6 +11,7 @@ import json
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -21,8 +22,10 @@ from numpy.typing import NDArray
 from benchmarks.machine import num_threads, processor
 from memgen_eval import __version__
 from memgen_eval.battery.catalogue import COUNTED, altered
+from memgen_eval.battery.draws import CIFAR10, Divided, Draw
+from memgen_eval.battery.innocents import AWKWARD, NUMBERS_REPEATED, innocents
 from memgen_eval.controls import Controls
-from memgen_eval.copying.baseline import Baseline, Scale
+from memgen_eval.copying.baseline import ENOUGH_UNSEEN, FEWEST_LEFT_OUT, Baseline, Scale
 from memgen_eval.copying.copy_rules import Copying, CopyRules
 from memgen_eval.copying.evened import Evened, even_out
 from memgen_eval.copying.memorization import copying, is_fair, measure_memorization, search
@@ -36,7 +39,7 @@ from memgen_eval.reference import Prepared
 
 TRAIN_SIZES = (5_000, 50_000)
 NUM_SAMPLES, NUM_COPIES, NUM_TEST, NUM_SOURCES = 1_000, 50, 1_000, 1_000
-NUM_DRAWS, NUM_SPLITS, NUM_CLASS_DRAWS = 40, 1_000, 10
+NUM_DRAWS, NUM_SPLITS, NUM_CLASS_DRAWS, NUM_INNOCENT = 40, 1_000, 10, 100
 SPLITS = ((300, 5_000), (1_000, 1_000), (5_000, 5_000))  # samples and test images, disjoint halves of the test images
 
 
@@ -65,7 +68,8 @@ class Court:
         of_test = Baseline(
             np.empty((len(test), 1)), np.arange(len(test)), None, "test images", "test", copying=test.copying
         )
-        controls = [Control(of_test, test), self.left_out]
+        num_left_out = max(FEWEST_LEFT_OUT, ENOUGH_UNSEEN - len(test))
+        controls = [Control(of_test, test), first_of(self.left_out, num_left_out)]
         unlike = unlike_train(controls)
         fair = is_fair(of_test, self.rules, self.scale) and not unlike
         found = findings(samples, samples.copying.repeats, controls, threshold=1 / 3, fair=fair)
@@ -96,6 +100,15 @@ def some(witness: Witness, rows: NDArray[np.int64]) -> Witness:
     aligned = None if evened.aligned is None else evened.aligned[rows]
     found = Copying(plain, nearest, distinct, closest, known.near_identical[rows], known.repeats[rows])
     return Witness(found, Evened(evened.standardized[rows], aligned, None), witness.kinds[rows])
+
+
+def first_of(control: Control, number: int) -> Control:
+    """A control with the first of its images."""
+    held, rows = control.baseline, np.arange(min(number, len(control.witness)))
+    assert held.excluded is not None
+    witness = some(control.witness, rows)
+    baseline = replace(held, images=held.images[rows], rows=held.rows[rows], excluded=held.excluded[rows])
+    return Control(replace(baseline, copying=witness.copying), witness)
 
 
 def both(first: Witness, second: Witness) -> Witness:
@@ -163,6 +176,33 @@ def unseen_images(court: Court, unseen: Witness, labels: NDArray[np.int64]) -> d
     return found
 
 
+def innocent_sets(court: Court, unseen: Witness, train: NDArray[Any], images: NDArray[Any]) -> dict[str, Any]:
+    """What is said of awkward images that are not copied, and of a few unseen images repeated, a hundred times each.
+
+    Every set is 1,000 of 2,000 awkward images, which the sets share; repeated images are one picture each.
+    """
+    test = some(unseen, np.arange(NUM_TEST))
+    division = Divided(replace(CIFAR10, num_samples=2 * NUM_SAMPLES), train, images[:NUM_TEST], images[NUM_TEST:])
+    found = {}
+    for case in (case for case in innocents() if case.group == AWKWARD):
+        sets = case.make(Draw(division, np.random.default_rng(0)))
+        if sets.train is not train:
+            continue
+        awkward = court.witness(sets.samples)
+
+        def drawn(seed: int, among: Witness = awkward) -> tuple[str, float]:
+            rows = np.random.default_rng(seed).choice(len(among), min(NUM_SAMPLES, len(among) // 2), replace=False)
+            return court.verdict(some(among, rows), test)
+
+        found[case.name] = told(map(drawn, range(NUM_INNOCENT)))
+        print(case.name, found[case.name], flush=True)
+    fresh = np.arange(NUM_TEST, len(unseen))
+    for number in NUMBERS_REPEATED[1:]:
+        draws = [np.random.default_rng(seed).choice(fresh, number, replace=False) for seed in range(NUM_INNOCENT)]
+        found[f"{number} new images repeated"] = told(court.verdict(some(unseen, rows), test) for rows in draws)
+    return found
+
+
 def main(folder: str, output: str) -> None:
     """Measure and write the results."""
     whole = load_images("cifar10", argument="train", data_dir=folder).array()
@@ -171,11 +211,12 @@ def main(folder: str, output: str) -> None:
     results: dict[str, Any] = {}
     for size in TRAIN_SIZES:
         train = np.ascontiguousarray(whole[:size])
-        court = Court(train, test[: NUM_TEST if size < len(test) else 2 * NUM_TEST + 500])
+        court = Court(train, test[:NUM_TEST])
         unseen = court.witness(test)
         results[f"{size} training images"] = {
             "altered copies": altered_copies(court, unseen, train, test[NUM_TEST:]),
             "unseen images": unseen_images(court, unseen, labels),
+            "innocent sets": innocent_sets(court, unseen, train, test),
         }
     record = {
         "command": f"python -m benchmarks.altered_copies FOLDER {Path(output).name}",

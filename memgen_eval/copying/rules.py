@@ -5,6 +5,7 @@ A rule compares samples with the images that cannot have been copied, kind by ki
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -94,43 +95,35 @@ def at_threshold(compared: Comparison) -> Outcome:
     """Fisher's exact test of the pictures whose rating is 0 among ratings of 0 and 1."""
     if len(compared.samples) == 0 or len(compared.unseen) == 0:
         return NOTHING
-    counts = _counts(compared, 0.5)
-    return Outcome(*counts, max(fisher_greater(*counts), _by_kind(compared, 0.5)))
+    return _below(compared, 0.5, fisher_greater)
 
 
 def at_ranks(compared: Comparison) -> Outcome:
-    """The test of exceedances at a few of the smallest ratios of unseen images; see `calibrate`.
-
-    Each training image counts once, and each p-value is at least that of the same counts compared kind by kind.
-    """
+    """The test of exceedances at a few of the smallest ratios of unseen images; see `calibrate`."""
     num_unseen = len(compared.unseen)
     if len(compared.samples) == 0 or num_unseen == 0:
         return NOTHING
     ascending, ranks = np.sort(compared.unseen.ratios), preset_ranks(num_unseen)
-    found = [_at_rank(compared, rank, float(ascending[rank - 1])) for rank in ranks]
+    found = [_below(compared, float(ascending[rank - 1]), _exceedances(rank)) for rank in ranks]
     best = min(found, key=lambda outcome: outcome.p_value)
     return replace(best, p_value=min(1.0, len(ranks) * best.p_value))
 
 
-def _at_rank(compared: Comparison, rank: int, threshold: float) -> Outcome:
-    counts = _counts(compared, threshold)
-    plain = exceedance_p_value(counts[0], counts[1], rank - 1, counts[3])
-    return Outcome(*counts, max(plain, _by_kind(compared, threshold)))
+def _exceedances(rank: int) -> Callable[[int, int, int, int], float]:
+    """The chance of so many samples below the smallest ratio of that rank among unseen images."""
+    return lambda below, samples, _, unseen: exceedance_p_value(below, samples, rank - 1, unseen)
 
 
-def _counts(compared: Comparison, threshold: float) -> tuple[int, int, int, int]:
-    """Training images that pictures below a threshold are nearest to, pictures, and the same of unseen images."""
-    below = [rated.ratios < threshold for rated in (compared.samples, compared.unseen)]
-    own, unseen = compared.samples, compared.unseen
-    return len(np.unique(own.nearest[below[0]])), len(own), int(np.count_nonzero(below[1])), len(unseen)
+def _below(compared: Comparison, threshold: float, chance: Callable[[int, int, int, int], float]) -> Outcome:
+    """Pictures below a threshold, a training image counted once, and unseen images.
 
-
-def _by_kind(compared: Comparison, threshold: float) -> float:
-    """The p-value of the counts below a threshold, compared within each kind of image."""
-    below, first = compared.samples.ratios < threshold, np.zeros(len(compared.samples), dtype=bool)
-    rows = np.flatnonzero(below)
-    first[rows[np.unique(compared.samples.nearest[rows], return_index=True)[1]]] = True
-    num_kinds = int(max(compared.kinds.max(initial=0), compared.unseen_kinds.max(initial=0))) + 1
-    unseen_below = compared.unseen_kinds[compared.unseen.ratios < threshold]
-    sets = (compared.kinds[first], compared.kinds, unseen_below, compared.unseen_kinds)
-    return stratified_p_value(*(np.bincount(kinds, minlength=num_kinds) for kinds in sets))
+    The p-value is the `chance` of these counts, or that of the same counts compared kind by kind if it is larger.
+    """
+    own, unseen_below = compared.samples, compared.unseen.ratios < threshold
+    rows = np.flatnonzero(own.ratios < threshold)
+    first = rows[np.unique(own.nearest[rows], return_index=True)[1]]
+    counts = len(first), len(own), int(np.count_nonzero(unseen_below)), len(unseen_below)
+    sets = compared.kinds[first], compared.kinds, compared.unseen_kinds[unseen_below], compared.unseen_kinds
+    num_kinds = 1 + int(max(compared.kinds.max(initial=0), compared.unseen_kinds.max(initial=0)))
+    by_kind = stratified_p_value(*(np.bincount(kinds, minlength=num_kinds) for kinds in sets))
+    return Outcome(*counts, max(chance(*counts), by_kind))
