@@ -28,7 +28,7 @@ from memgen_eval.controls import Controls
 from memgen_eval.copying.baseline import ENOUGH_UNSEEN, FEWEST_LEFT_OUT, Baseline, Scale
 from memgen_eval.copying.copy_rules import Copying, CopyRules
 from memgen_eval.copying.evened import Evened, even_out
-from memgen_eval.copying.memorization import copying, is_fair, measure_memorization, search
+from memgen_eval.copying.memorization import copying, is_fair, judged, search
 from memgen_eval.copying.rules import joined_ratings
 from memgen_eval.copying.witnesses import Control, Witness, findings, near_unseen, unlike_train
 from memgen_eval.data.datasets import test_split
@@ -37,9 +37,9 @@ from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.reference import Prepared
 
-TRAIN_SIZES = (5_000, 50_000)
+NUM_SPLITS = {5_000: 100, 50_000: 1_000}  # by the number of training images
 NUM_SAMPLES, NUM_COPIES, NUM_TEST, NUM_SOURCES = 1_000, 50, 1_000, 1_000
-NUM_DRAWS, NUM_SPLITS, NUM_CLASS_DRAWS, NUM_INNOCENT = 40, 1_000, 10, 100
+NUM_DRAWS, NUM_CLASS_DRAWS, NUM_INNOCENT = 40, 10, 100
 SPLITS = ((300, 5_000), (1_000, 1_000), (5_000, 5_000))  # samples and test images, disjoint halves of the test images
 
 
@@ -74,7 +74,7 @@ class Court:
         fair = is_fair(of_test, self.rules, self.scale) and not unlike
         found = findings(samples, samples.copying.repeats, controls, threshold=1 / 3, fair=fair)
         given: dict[str, Any] = {"findings": found, "unlike": unlike, "near_unseen": near_unseen(controls)}
-        _, verdict = measure_memorization(samples.copying, of_test, self.rules, self.scale, **given)
+        verdict = judged(samples.copying, of_test, self.rules, self.scale, **given)
         return verdict.label, verdict.p_value
 
 
@@ -156,7 +156,7 @@ def altered_copies(court: Court, unseen: Witness, train: NDArray[Any], others: N
     return found
 
 
-def unseen_images(court: Court, unseen: Witness, labels: NDArray[np.int64]) -> dict[str, Any]:
+def unseen_images(court: Court, unseen: Witness, labels: NDArray[np.int64], num_splits: int) -> dict[str, Any]:
     """What is said of unseen images: of all classes, of one, and of all but one."""
 
     def split(num_samples: int, num_test: int, seed: int, keep: Callable[[Any], Any] | None = None) -> Any:
@@ -166,7 +166,7 @@ def unseen_images(court: Court, unseen: Witness, labels: NDArray[np.int64]) -> d
         test = order[-num_test:]
         return court.verdict(some(unseen, own[:num_samples]), some(unseen, test))
 
-    found = {f"{n} samples, {m} test images": told(split(n, m, seed) for seed in range(NUM_SPLITS)) for n, m in SPLITS}
+    found = {f"{n} samples, {m} test images": told(split(n, m, seed) for seed in range(num_splits)) for n, m in SPLITS}
     seeds = range(NUM_CLASS_DRAWS)
     kinds = [(k, lambda held, k=k: held == k) for k in range(10)]
     found["one class"] = told(split(500, 5_000, s, keep) for _, keep in kinds for s in seeds)
@@ -209,13 +209,13 @@ def main(folder: str, output: str) -> None:
     test = load_images(test_split("cifar10"), argument="test", data_dir=folder).array()
     labels = class_labels(Path(folder))
     results: dict[str, Any] = {}
-    for size in TRAIN_SIZES:
+    for size, num_splits in NUM_SPLITS.items():
         train = np.ascontiguousarray(whole[:size])
         court = Court(train, test[:NUM_TEST])
         unseen = court.witness(test)
         results[f"{size} training images"] = {
             "altered copies": altered_copies(court, unseen, train, test[NUM_TEST:]),
-            "unseen images": unseen_images(court, unseen, labels),
+            "unseen images": unseen_images(court, unseen, labels, num_splits),
             "innocent sets": innocent_sets(court, unseen, train, test),
         }
     record = {

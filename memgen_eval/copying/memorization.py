@@ -161,7 +161,7 @@ def measure_memorization(
     order = _by_closeness(matches)
     flagged_matches = [matches[i] for i in order if flagged[i]]
     given = {"cautions": cautions, "findings": findings, "unlike": unlike, "near_unseen": near_unseen}
-    verdict = _verdict(samples, baseline, rules, scale, given)
+    verdict = judged(samples, baseline, rules, scale, **given)
     distinct = len({match.train_index for match in flagged_matches})
     cut = (f"only the first {MAX_COPIES:,} of {len(flagged_matches):,} copies are listed",)
     family = replace(
@@ -270,9 +270,8 @@ def _counted(known: Copying, rules: CopyRules, scale: Scale) -> Counted:
     return Counted(flagged, known.near_identical, grey_levels, undefined, near)
 
 
-def _verdict(
-    samples: Copying, baseline: Baseline | None, rules: CopyRules, scale: Scale, given: dict[str, Any]
-) -> Verdict:
+def judged(samples: Copying, baseline: Baseline | None, rules: CopyRules, scale: Scale, **given: Any) -> Verdict:
+    """The verdict on samples beside their baseline; `given` as for `judge`."""
     near = np.flatnonzero(samples.near_identical)[:1]  # in either orientation, whatever `nearest` holds
     first = _matches(samples.closest[near], samples.distinct[near], near, scale)
     base, leaked = Counted.none(), np.zeros(0, dtype=bool)
