@@ -51,9 +51,9 @@ network, the Wiener denoiser, and the mean of D* and the Wiener denoiser. Smalle
 noise levels from {first:g} to {last:g}. `identity_residual`: how often the band holds 0 at every noise level.
 
 Below the collapse, where D* answers with a single training image, few images carry the mean error of D* and all that is
-measured next to it: there no interval of such a mean is long enough, and `optimal_error_train` says so in a note. Half a copier lies exactly
-midway, and its `relative_error_train` and `matched_memorization_index` below the collapse are 1/4 and 1/2: the intervals
-there are as narrow as their errors, which stay below 0.01 and 0.001.
+measured next to it: there no interval of such a mean is long enough, and `optimal_error_train` says so in a note. Half
+a copier lies exactly midway: below the collapse its `relative_error_train` and `matched_memorization_index` are 1/4 and
+1/2, and the intervals are as narrow as their errors, which stay below 0.01 and 0.001.
 """
 ALL = """The same network, {runs} draws of 256 of 1,500 digits, against the value of all 1,500 with eight noise
 draws each.
