@@ -156,7 +156,7 @@ def test_a_test_that_hangs_ends_the_run(tmp_path: Path) -> None:
 def test_the_text_names_no_machine() -> None:
     findings = []
     for path in project_files():
-        if path.suffix in {".png", ".npz", ".npy", ".zip"}:
+        if path.suffix in {".png", ".npz", ".npy", ".zip", ".gz"}:
             continue
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), start=1):
             if MACHINE_PATH.search(line) or REGISTRY_HOST.search(line.replace("\\", "")):

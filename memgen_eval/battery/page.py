@@ -46,7 +46,7 @@ GROUPS = {
     AWKWARD: "Not one copy, but images that differ from the data, as those of a poor model do.",
     COLLAPSED: "Not one copy, but a model that repeats itself: a few new images, again and again.",
     TRAINING: "Training sets that hold images several times, or were not given whole.",
-    CONTROLS: "Test sets that are no fair comparison.",
+    CONTROLS: "Test sets that cannot speak for unseen images.",
     MISREAD: "Values that were read with the wrong range, so that every distance is wrong.",
 }
 HOW_OFTEN = (
