@@ -13,7 +13,8 @@ BIN := $(VENV)/bin
 SUITES = $(if $(ONLY),$(ONLY:%=benchmarks/test_%.py),benchmarks)
 TIMINGS := .benchmarks/timings.json
 QUIETLY := --benchmark-quiet -o faulthandler_timeout=0 -W default::pytest_benchmark.logger.PytestBenchmarkWarning
-# Tests of one file share what they prepare, and stay in one process.
+# Tests of one file share what they prepare, and stay in one process. Each process computes with one thread: those of
+# several would wait for each other.
 AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check
 
@@ -28,7 +29,7 @@ test: $(VENV)/installed-$(EXTRAS)
 	$(BIN)/python -m ruff check
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
-	$(BIN)/python -m pytest --cov $(AT_ONCE)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov $(AT_ONCE)
 
 # A wrong answer fails here too, after the table is printed.
 bench: $(VENV)/installed-dev,faiss-cpu
