@@ -25,7 +25,7 @@ from memgen_eval.battery.catalogue import COUNTED, altered
 from memgen_eval.battery.draws import CIFAR10, Divided, Draw
 from memgen_eval.battery.innocents import AWKWARD, NUMBERS_REPEATED, innocents
 from memgen_eval.controls import Controls
-from memgen_eval.copying.baseline import ENOUGH_UNSEEN, FEWEST_LEFT_OUT, Baseline, Scale
+from memgen_eval.copying.baseline import Baseline, Scale, num_left_out
 from memgen_eval.copying.copy_rules import Copying, CopyRules
 from memgen_eval.copying.evened import Evened, even_out
 from memgen_eval.copying.memorization import copying, is_fair, judged, search
@@ -68,8 +68,7 @@ class Court:
         of_test = Baseline(
             np.empty((len(test), 1)), np.arange(len(test)), None, "test images", "test", copying=test.copying
         )
-        num_left_out = max(FEWEST_LEFT_OUT, ENOUGH_UNSEEN - len(test))
-        controls = [Control(of_test, test), first_of(self.left_out, num_left_out)]
+        controls = [Control(of_test, test), first_of(self.left_out, num_left_out(len(test)))]
         unlike = unlike_train(controls)
         fair = is_fair(of_test, self.rules, self.scale) and not unlike
         found = findings(samples, samples.copying.repeats, controls, threshold=1 / 3, fair=fair)

@@ -14,13 +14,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.copying.baseline import (
-    ENOUGH_UNSEEN,
-    FEWEST_LEFT_OUT,
-    MAX_BASELINE,
     Baseline,
     Scale,
     draw_rows,
     duplicate_tolerance,
+    num_left_out,
 )
 from memgen_eval.copying.memorization import search
 from memgen_eval.data import batches
@@ -209,7 +207,7 @@ class Prepared:
         single = np.flatnonzero(~left_out)
         if len(single) < 2:
             return None
-        most = MAX_BASELINE if self.test is None else max(FEWEST_LEFT_OUT, ENOUGH_UNSEEN - len(self.test))
+        most = num_left_out(None if self.test is None else len(self.test))
         rows = single[draw_rows(len(single), most, seed=self.seed)]
         notes = _left_out(left_out, "training images have an exact duplicate")
         name = "training images left out of train"

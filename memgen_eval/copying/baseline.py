@@ -105,6 +105,11 @@ def draw_rows(num_images: int, most: int, *, seed: int) -> Rows:
     return np.sort(np.random.default_rng(seed).choice(num_images, min(most, num_images), replace=False))
 
 
+def num_left_out(num_test: int | None) -> int:
+    """How many training images are left out at most: fewer beside test images, of which there may be some already."""
+    return MAX_BASELINE if num_test is None else max(FEWEST_LEFT_OUT, ENOUGH_UNSEEN - num_test)
+
+
 def duplicate_tolerance(distinct: Index, *, seed: int) -> float:
     """A quarter of the median distance of training images to their fifth nearest other one, in the units of the images.
 

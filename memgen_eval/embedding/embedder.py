@@ -50,7 +50,15 @@ class Embedding:
 
 @dataclass(frozen=True, eq=False)
 class Similar:
-    """The two most similar training images of samples, of the baseline, and of training images left out beside it."""
+    """The two training images most similar to each image of three sets, by cosine.
+
+    Attributes
+    ----------
+    samples : Neighbours, (N, 2)
+    baseline : Neighbours or None, (m, 2)
+    left_out : Neighbours or None
+        Training images left out, where the baseline is a test set.
+    """
 
     samples: Neighbours
     baseline: Neighbours | None
@@ -148,10 +156,10 @@ class Embedder:
         )
 
     def ratings(self) -> list[Rated]:
-        """How near samples, the baseline, and training images left out beside it, lie to single training images.
+        """The ratings of the samples, then of each control, by features that are made to find copies.
 
-        By features that are made to find copies; nothing where the features are others, where `with_similarity` tells
-        why they could not be computed, or where there are no two training images to compare.
+        Empty for other features, for fewer than two training images, and where the features could not be computed:
+        `with_similarity` gives the reason.
         """
         if not isinstance(self.extractor, Extractor) or self.extractor.copy_threshold is None:
             return []
