@@ -186,12 +186,6 @@ def test_a_training_image_among_the_samples_is_excused_by_the_rule_alone(
     assert found.evidence.first_near_identical == FIRST
 
 
-def test_nothing_excuses_a_sample_that_is_a_training_image_to_within_rounding() -> None:
-    samples, baseline = counted(500, 1, 1), counted(500, 3, 100)
-    for grey_levels, label in ((1.0, "undecided"), (1.01, "no copying found")):
-        assert judged(replace(samples, grey_levels=np.full(500, grey_levels)), baseline).label == label
-
-
 def test_leaked_images_excuse_nobody() -> None:
     found = judged(counted(500, 0, 6), counted(1000, 0, 5), leaked=5)
     assert found.label == "undecided" and "6 samples are training images to within noise" in found.sentence
@@ -314,7 +308,7 @@ def test_the_order_of_the_samples_changes_nothing(order: Callable[[object], obje
     assert judged(mixed, baseline) == judged(samples, baseline)
 
 
-@pytest.mark.parametrize(("grey_levels", "excused"), [(0.0, False), (0.5, False), (0.51, True), (3.0, True)])
+@pytest.mark.parametrize(("grey_levels", "excused"), [(0.0, False), (1.0, False), (1.01, True), (3.0, True)])
 def test_a_sample_within_rounding_of_a_training_image_is_never_passed_over(grey_levels: float, excused: bool) -> None:
     """One near-identical sample of 500, as often as among 500 unseen images: only how near it lies decides."""
     samples, baseline = counted(500, 1, near=1), counted(500, 1, near=1)
