@@ -70,7 +70,7 @@ def render_html(report: Report, *, images: bool = True) -> str:
         "altered": altered_pairs(report, images=images),
         "unseen_aligned": _share(report, "memorization.test_aligned_ratio"),
         "images": images,
-        "drawings": {family: _drawings(charts, report) for family, charts in CHARTS.items()},
+        "drawings": {family: drawings(charts, report) for family, charts in CHARTS.items()},
         "comparisons": {family: compare(report, family) for family in COMPARED},
         "columns": {family: columns(report, family) for family in COMPARED},
         "of_denoiser": of_denoiser(report),
@@ -84,22 +84,36 @@ def render_html(report: Report, *, images: bool = True) -> str:
         "provenance": _provenance_rows(report),
         "inputs": {name: _pairs_of(held) for name, held in report.provenance.inputs.items()},
         "not_measured": numbers.NOT_MEASURED,
+        "contents": _contents(report),
     }
-    return _templates().get_template("report.html.j2").render(context).lstrip()  # macros leave blank lines
+    return render_template("report.html.j2", context)
+
+
+def render_template(name: str, context: Mapping[str, Any]) -> str:
+    """A template of this folder as text. Pages extend ``base.html.j2``, which needs `contents`: ids and titles."""
+    return _templates().get_template(name).render(context).lstrip()  # imports leave blank lines
+
+
+def _contents(report: Report) -> list[tuple[str, str]]:
+    """The sections of the page, by their ids."""
+    families = [(family, title) for family, title in FAMILY_TITLES.items() if getattr(report, family) is not None]
+    closest = [] if report.memorization is None else [("closest", "Closest images")]
+    last = [("figures", "Every figure"), ("skipped", "Skipped"), ("made", "How it was made")]
+    return [("headlines", "Headlines"), *closest, *families, *last]
 
 
 def render_summary(report: Report) -> str:
     """Cautions, the verdict, the headlines beside their controls, each set's account, what was skipped."""
     remarks = [f"{name}: {account}" for name, account in accounts(report)] + readings(report)
     remarks += [f"Not measured: {', '.join(names)} ({why})" for names, why in skipped(report)]
-    summary = _templates().get_template("summary.html.j2")
-    return summary.render(
-        report=report,
-        label=verdict_label(report),
-        columns=HEADLINE_COLUMNS,
-        headlines=headlines(report),
-        remarks=remarks,
-    )
+    context = {
+        "report": report,
+        "label": verdict_label(report),
+        "columns": HEADLINE_COLUMNS,
+        "headlines": headlines(report),
+        "remarks": remarks,
+    }
+    return render_template("summary.html.j2", context)
 
 
 @cache
@@ -137,7 +151,7 @@ def _baseline_sentence(report: Report) -> str:
     return f"The baseline is {count} training images, each compared with all the others, since no test set was given."
 
 
-def _drawings(charts: Iterable[Chart], report: Report) -> list[dict[str, str]]:
+def drawings(charts: Iterable[Chart], report: Report) -> list[dict[str, str]]:
     """Charts, drawn, with their captions; without those of which nothing was measured."""
     from markupsafe import Markup
 
