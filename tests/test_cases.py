@@ -276,7 +276,7 @@ print(seen[1] if seen else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, f
 
 
 def test_a_large_training_set_fits_into_a_small_budget(tmp_path: Path) -> None:
-    train = noise_images(0, 200_000, (8, 8))
+    train = noise_images(0, 100_000, (8, 8))
     np.save(tmp_path / "train.npy", train)
     np.save(tmp_path / "samples.npy", np.concatenate([train[:50], noise_images(2, 450, (8, 8))]))
     np.save(tmp_path / "test.npy", noise_images(1, 400, (8, 8)))

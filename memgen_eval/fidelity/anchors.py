@@ -13,7 +13,7 @@ from memgen_eval.compute.resources import single_thread
 from memgen_eval.compute.rows import dimension, row_blocks
 from memgen_eval.diffusion.moments import FLOAT_ROWS, MAX_DIMENSION
 from memgen_eval.metrics.novelty import NO_MEDIAN, median_ratio
-from memgen_eval.metrics.statistics import bootstrap
+from memgen_eval.metrics.resampling import resampled_medians
 from memgen_eval.results import GREY_LEVELS, Estimate
 
 NUM_ANCHOR_IMAGES, FEWEST_ANCHOR_IMAGES = 256, 64
@@ -60,13 +60,8 @@ def ratio_of_medians(distances: NDArray[Any], baseline: NDArray[Any], *, seed: i
     count, middle = min(len(distances), len(baseline)), float(np.median(baseline))
     if middle == 0:
         return Estimate.undefined(NO_MEDIAN, count=count)
-    resampled = _medians(distances, seed=(seed, 0)), _medians(baseline, seed=(seed, 1))
+    resampled = resampled_medians(distances, seed=(seed, 0)), resampled_medians(baseline, seed=(seed, 1))
     found = median_ratio((float(np.median(distances)), middle), resampled, count=count)
     if found.value is None or found.low is None or found.high is None:
         return found
     return replace(found, low=min(found.low, found.value), high=max(found.high, found.value))
-
-
-def _medians(values: NDArray[Any], *, seed: tuple[int, ...]) -> NDArray[np.float64]:
-    """Medians of resamples, (R,)."""
-    return bootstrap(lambda drawn: np.median(values[drawn], keepdims=True), len(values), seed=seed)[:, 0]

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.metrics.statistics import LEVEL, bootstrap, percentile_interval, percentile_method
+from memgen_eval.metrics.resampling import bootstrap, percentile_interval, percentile_method
+from memgen_eval.metrics.statistics import LEVEL
 from memgen_eval.results import Axis, Curve
 
 Floats = NDArray[np.float64]

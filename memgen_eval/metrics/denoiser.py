@@ -17,7 +17,8 @@ from memgen_eval.metrics.curves import (
     resampled_curve,
     sigma_axis,
 )
-from memgen_eval.metrics.statistics import LEVEL, NUM_RESAMPLES, bootstrap, percentile_interval, percentile_method
+from memgen_eval.metrics.resampling import NUM_RESAMPLES, percentile_interval, percentile_method, resampled_medians
+from memgen_eval.metrics.statistics import LEVEL
 from memgen_eval.results import Axis, Curve, Denoiser, Estimate
 
 if TYPE_CHECKING:  # its module imports torch
@@ -206,7 +207,7 @@ def _collapse(found: Probe, *, seed: int) -> Estimate:
     if count < 2:
         return Estimate(value, method="no interval", count=count, notes=("an interval needs two images",))
     # an image whose sigma lies outside the grid counts at its end
-    resamples = bootstrap(lambda rows: np.array([np.median(sigmas[rows])]), count, seed=seed)
+    resamples = resampled_medians(sigmas, seed=seed)[:, None]
     low, high = percentile_interval(np.clip(resamples, low_end, high_end))
     return Estimate(value, float(low[0]), float(high[0]), percentile_method(), count, ("found to 1 %",))
 

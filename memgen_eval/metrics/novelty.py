@@ -15,14 +15,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from memgen_eval.metrics.data_copying import Cells, Partition, _one_each, data_copying_test
 from memgen_eval.metrics.ratios import distance_ratios
-from memgen_eval.metrics.statistics import (
-    NO_BASELINE,
-    auc,
-    bootstrap,
-    percentile_interval,
-    percentile_method,
-    proportion,
-)
+from memgen_eval.metrics.resampling import percentile_interval, percentile_method, resampled_quantiles
+from memgen_eval.metrics.statistics import NO_BASELINE, auc, proportion
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Axis, Curve, Estimate, Novelty
@@ -165,14 +159,7 @@ def _quantiles(neighbours: Neighbours, *, seed: tuple[int, ...]) -> tuple[Curve,
     if len(distances) < 2:
         curve = Curve(tuple(values.tolist()), method="no interval", count=1, notes=(ONE_IMAGE,), x=axis)
         return curve, Estimate(float(values[middle]), method="no interval", count=1, notes=(ONE_IMAGE,)), None
-    order = np.argsort(distances)
-    ranked = distances[order]
-
-    def resampled(drawn: NDArray[np.int64]) -> Floats:
-        times = np.bincount(drawn, minlength=len(ranked))[order]
-        return np.asarray(np.quantile(np.repeat(ranked, times), QUANTILES))  # of sorted values: three times as fast
-
-    resamples = bootstrap(resampled, len(distances), seed=seed)  # (R, S)
+    resamples = resampled_quantiles(distances, QUANTILES, seed=seed)  # (R, S)
     low, high = percentile_interval(resamples)
     curve = Curve(tuple(values.tolist()), tuple(low.tolist()), tuple(high.tolist()), method, len(distances), (), axis)
     median = Estimate(float(values[middle]), float(low[middle]), float(high[middle]), method, len(distances))

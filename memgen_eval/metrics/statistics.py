@@ -5,18 +5,15 @@ from __future__ import annotations
 import math
 import numbers
 from bisect import bisect_left
-from collections.abc import Callable
 
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.compute.resources import single_thread_pool
 from memgen_eval.errors import InputError
 from memgen_eval.results import Estimate
 
 LEVEL = 0.95
 Z = 1.959963984540054  # the normal quantile at 97.5 %
-NUM_RESAMPLES = 1000
 NUM_QUANTILES = 32  # of a law of counts, each at the middle of its share
 NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"
 NO_IMAGES = "no images to count"
@@ -294,54 +291,6 @@ def jackknife_variance(values: Floats) -> float:
     """``(n - 1) / n`` times the sum of squared deviations of the n values with one image, or group, left out each."""
     deviations = values - values.mean()
     return float((len(values) - 1) / len(values) * (deviations @ deviations))
-
-
-def bootstrap(
-    statistic: Callable[[NDArray[np.int64]], Floats],
-    num_images: int,
-    *,
-    seed: int | tuple[int, ...],
-    num_resamples: int = NUM_RESAMPLES,
-    threads: int = 1,
-) -> Floats:
-    """`statistic` of resampled image indices, with replacement.
-
-    Parameters
-    ----------
-    statistic : callable
-        From indices (num_images,) to values (S,).
-    num_images : int
-        How many images there are; the image is the sampling unit.
-    seed : int or tuple of int
-        Of the resamples.
-    num_resamples : int
-        R.
-    threads : int
-        How many call `statistic` at a time; the draws, and so the values, are the same for any number. With more than
-        one, call it within `single_thread`.
-
-    Returns
-    -------
-    float64, (num_resamples, S)
-    """
-    generator = np.random.default_rng(seed)
-    draws = (generator.integers(0, num_images, num_images) for _ in range(num_resamples))
-    if threads == 1:
-        return np.stack([statistic(drawn) for drawn in draws])
-    with single_thread_pool(threads) as pool:
-        return np.stack(list(pool.map(statistic, draws)))
-
-
-def percentile_interval(resamples: Floats) -> tuple[Floats, Floats]:
-    """The central 95 % of bootstrap values, (R, S) -> (S,), (S,)."""
-    tail = 50 * (1 - LEVEL)
-    low, high = np.percentile(resamples, [tail, 100 - tail], axis=0)
-    return low, high
-
-
-def percentile_method() -> str:
-    """How a bootstrap interval is named in a report."""
-    return f"bootstrap over images, {NUM_RESAMPLES} resamples, percentile 95 %"
 
 
 def permutation(num_images: int, *, seed: int) -> NDArray[np.int64]:

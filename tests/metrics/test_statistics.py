@@ -226,32 +226,6 @@ def test_delong_covers(copies: float) -> None:
     assert 0.91 <= covered(intervals, (1 - copies) / 2) <= 0.98
 
 
-def test_bootstrap_resamples_images() -> None:
-    values = np.random.default_rng(0).normal(size=400)
-    means = statistics.bootstrap(lambda rows: np.array([values[rows].mean(), rows.max()]), 400, seed=3)
-    assert means.shape == (statistics.NUM_RESAMPLES, 2)
-    assert means[:, 0].mean() == pytest.approx(values.mean(), abs=0.01)
-    assert means[:, 0].std() == pytest.approx(values.std() / 20, rel=0.1)
-    assert means[:, 1].max() == 399
-    again = statistics.bootstrap(lambda rows: np.array([values[rows].mean(), rows.max()]), 400, seed=3)
-    assert again.tobytes() == means.tobytes()
-    for threads in (2, 3):
-        shared = statistics.bootstrap(
-            lambda rows: np.array([values[rows].mean(), rows.max()]), 400, seed=3, threads=threads
-        )
-        assert shared.tobytes() == means.tobytes()
-    other = statistics.bootstrap(lambda rows: np.array([values[rows].mean(), rows.max()]), 400, seed=(3, 1))
-    assert other.tobytes() != means.tobytes()
-    assert "1000 resamples" in statistics.percentile_method()
-
-
-def test_percentile_interval_holds_the_central_95_percent() -> None:
-    ladder = np.arange(1001.0)[:, None] * np.array([1.0, -2.0])
-    low, high = statistics.percentile_interval(ladder)
-    assert low.tolist() == pytest.approx([25, -1950])
-    assert high.tolist() == pytest.approx([975, -50])
-
-
 def test_a_permutation_depends_on_size_and_seed_alone() -> None:
     first = statistics.permutation(100, seed=5)
     assert sorted(first) == list(range(100))
