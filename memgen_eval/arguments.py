@@ -24,6 +24,7 @@ examples:
   memgen-eval samples.npz --train cifar10
   memgen-eval samples/ --train train_images/ --test test_images/ --html report.html --json report.json
   memgen-eval floats.npy --range -1,1 --train digits --fail-if "verdict == copies"
+  memgen-eval samples.npz --train cifar10 --baseline last.json --fail-if "baseline.memorization.ratio.change.low > 0"
   torchrun --nproc-per-node=4 -m memgen_eval samples.npz --train cifar10
   memgen-eval battery --quick       what every figure finds, misses and cries falsely; see memgen-eval battery --help
 
@@ -31,7 +32,7 @@ exit status: 0 done, 1 a gate failed, 2 unusable input or arguments, 3 a fault o
 130 interrupted, 143 terminated
 """
 GATE_HELP = """exit with 1 if it holds, or rests on something not measured: "verdict == copies", \
-"memorization.ratio.low > 0.01"; may be repeated"""
+"memorization.ratio.low > 0.01", "baseline.memorization.ratio.change.low > 0"; may be repeated"""
 FEATURES_HELP = """space of novelty and feature similarity: pixels (default), inception, sscd, dinov2, clip, or a .pt \
 (TorchScript) or .onnx file"""
 ON_OR_OFF = argparse.BooleanOptionalAction
@@ -50,6 +51,8 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {
         "--html": {"metavar": "FILE", "help": "write the report as a page; - for standard output, alone"},
         "--json": {"metavar": "FILE", "help": "the same as JSON"},
         "--markdown": {"metavar": "FILE", "help": "the same as markdown, a summary"},
+        "--junit": {"metavar": "FILE", "help": "each gate and each family as a test case, for a CI server"},
+        "--baseline": {"metavar": "REPORT", "help": "an earlier report, in JSON: say what moved since"},
         "--no-images": {"action": "store_true", "help": "leave every image out of the page"},
         "--full": {"action": "store_true", "help": "show every figure, not only the headlines"},
         "--profile": {"action": "store_true", "help": "say on standard error how many seconds each stage took"},

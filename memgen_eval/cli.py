@@ -7,16 +7,17 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from memgen_eval.arguments import PROGRAM, feature_space, parsed, parser, value_range
-from memgen_eval.errors import GateError, InputError
+from memgen_eval.errors import InputError
 from memgen_eval.render.save import SUFFIXES, as_text, write_file
 from memgen_eval.shell import DONE, GATE_FAILED, as_path, check_outputs, is_stream, run, say, tell, whole_process
 
 if TYPE_CHECKING:
+    from memgen_eval.comparison.changes import Changes
     from memgen_eval.gates import Gate
     from memgen_eval.report import Report
     from memgen_eval.runtime import Stages
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["entry", "main", "parser"]
 
 BATTERY = "battery"
+FORMS = SUFFIXES | {"junit": (".xml",)}
 STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -62,14 +64,16 @@ def entry() -> NoReturn:
 
 def _run(typed: list[str]) -> int:
     from memgen_eval.distributed import joined
+    from memgen_eval.gates import failure
     from memgen_eval.runtime import Stages  # imports numpy, for which there may be too little memory
 
     stages, start = Stages(), time.perf_counter()
     arguments = parsed(typed)
     arguments.features = feature_space(arguments)
     printed, files = _outputs(arguments)
-    gates = _gates(arguments)
-    inputs = {"the samples": arguments.samples, "--train": arguments.train, "--test": arguments.test}
+    gates, earlier = _gates(arguments), _earlier(arguments)
+    sets = {"the samples": arguments.samples, "--train": arguments.train, "--test": arguments.test}
+    inputs = sets | {"--baseline": arguments.baseline}
     if not isinstance(net := arguments.features, str):
         inputs |= {"--features": net.path, "--weights": net.weights}
     with joined() as ranks:
@@ -78,13 +82,16 @@ def _run(typed: list[str]) -> int:
     report = _evaluate(arguments, typed, stages)
     if ranks.rank > 0:
         return DONE
+    since = None if earlier is None else report.compared_with(earlier)
+    failures = {gate.text: failure(report, gate, since) for gate in gates}
     with stages.stage("page, files and table"):
-        _write(report, printed, files, arguments)
+        _write(report, Written(printed, files, since, failures), arguments)
     if arguments.profile:
         from memgen_eval.render.progress import profile_table
 
         tell(profile_table(stages.seconds, time.perf_counter() - start))
-    return _judge(report, gates)
+    failed = [message for message in failures.values() if message is not None]
+    return max((say(PROGRAM, message, GATE_FAILED) for message in failed), default=DONE)
 
 
 def _outputs(arguments: argparse.Namespace) -> tuple[str | None, dict[str, Path]]:
@@ -92,14 +99,14 @@ def _outputs(arguments: argparse.Namespace) -> tuple[str | None, dict[str, Path]
 
     Raises InputError where several ask for standard output, and for a name whose suffix is that of another form.
     """
-    named = {f"--{form}": getattr(arguments, form) for form in SUFFIXES}
+    named = {f"--{form}": getattr(arguments, form) for form in FORMS}
     printed = [flag for flag, name in named.items() if name in STANDARD_OUTPUT]
     if len(printed) > 1:
         both = " and ".join(f"{flag} -" for flag in printed)
         raise InputError(f"{both} ask for standard output alone; write all but one of them to files")
     files = {flag: as_path(name) for flag, name in named.items() if name is not None and flag not in printed}
     for flag, path in files.items():
-        suffixes = SUFFIXES[flag.removeprefix("--")]
+        suffixes = FORMS[flag.removeprefix("--")]
         if path.suffix.lower() not in ("", *suffixes) and not is_stream(path):
             expected = " or ".join(suffixes)
             raise InputError(f"{flag} {path}: ends in {path.suffix}, expected {expected}; give such a name")
@@ -115,8 +122,17 @@ def _gates(arguments: argparse.Namespace) -> list[Gate]:
     for path in chosen_metrics(arguments.metrics) or ():
         check_measurable(path, f"--metrics {path}", features=arguments.features)
     for gate in gates:
-        check_measurable(gate.path, f"gate {gate.text!r}", features=arguments.features)
+        if gate.of_change and arguments.baseline is None:
+            raise InputError(f"gate {gate.text!r} asks what changed since an earlier report; give it with --baseline FILE")
+        check_measurable(gate.figure, f"gate {gate.text!r}", features=arguments.features)
     return gates
+
+
+def _earlier(arguments: argparse.Namespace) -> Report | None:
+    """The report to compare with, read before any work. Raises InputError, naming the file, for one of no use."""
+    from memgen_eval.report import Report
+
+    return None if arguments.baseline is None else Report.load(arguments.baseline)
 
 
 def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -> Report:
@@ -149,30 +165,32 @@ def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -
     return replace(report, provenance=replace(report.provenance, command=command, seconds=seconds))
 
 
-def _write(report: Report, printed: str | None, files: Mapping[str, Path], arguments: argparse.Namespace) -> None:
+@dataclass(frozen=True)
+class Written:
+    """What goes where: the flag whose output is printed, the files of the others, and what was found besides."""
+
+    printed: str | None
+    files: Mapping[str, Path]
+    since: Changes | None
+    failures: Mapping[str, str | None]
+
+
+def _write(report: Report, out: Written, arguments: argparse.Namespace) -> None:
     """Write the files, and print the output that a flag asks for, or else the table."""
+    from memgen_eval.render.junit import render_junit
     from memgen_eval.render.table import print_table, write_text
 
     def text(flag: str) -> str:
-        return as_text(report, flag.removeprefix("--"), images=not arguments.no_images, full=arguments.full)
+        if flag == "--junit":
+            return render_junit(report, out.failures)
+        form, images = flag.removeprefix("--"), not arguments.no_images
+        return as_text(report, form, images=images, full=arguments.full, since=out.since)
 
-    for flag, path in files.items():
+    for flag, path in out.files.items():
         write_file(path, text(flag))
         if not is_stream(path):
             say(PROGRAM, f"wrote {path}", DONE)
-    if printed is None:
-        print_table(report, full=arguments.full)
+    if out.printed is None:
+        print_table(report, full=arguments.full, since=out.since)
     else:
-        write_text(text(printed), sys.stdout)
-
-
-def _judge(report: Report, gates: list[Gate]) -> int:
-    from memgen_eval.gates import fail_if
-
-    status = DONE
-    for gate in gates:
-        try:
-            fail_if(report, gate)
-        except GateError as error:
-            status = say(PROGRAM, str(error), GATE_FAILED)
-    return status
+        write_text(text(out.printed), sys.stdout)

@@ -1,7 +1,8 @@
 """Requirements on a report: the language of ``--fail-if`` and `Report.require`.
 
 ``PATH OP NUMBER`` with OP one of ``< <= > >=``, or ``verdict == LABEL``, ``verdict != LABEL``. PATH ends in a figure
-(its value), in ``.value .low .high .count`` of one, or in ``.min`` or ``.max`` of a curve.
+(its value), in ``.value .low .high .count`` of one, or in ``.min`` or ``.max`` of a curve. With an earlier report,
+``baseline.FIGURE.change`` is how much a figure has grown since, with the same endings, but for ``.count``.
 """
 
 from __future__ import annotations
@@ -18,6 +19,7 @@ from memgen_eval.errors import GateError, InputError
 from memgen_eval.results import FAMILIES, LABELS, Curve, Estimate, figure_kinds
 
 if TYPE_CHECKING:
+    from memgen_eval.comparison.changes import Changes
     from memgen_eval.report import Report
 
 FORM = "a gate is 'PATH < NUMBER' (or <= > >=), 'verdict == LABEL' or 'verdict != LABEL'"
@@ -32,6 +34,7 @@ ORDER: dict[str, Callable[[Any, Any], bool]] = {
 EQUALITY: dict[str, Callable[[Any, Any], bool]] = {"==": operator.eq, "!=": operator.ne}
 ESTIMATE_PARTS = ("value", "low", "high", "count")
 CURVE_PARTS = ("min", "max")
+SINCE, CHANGE = "baseline", "change"  # first word of the path of a change, and the word after its figure
 
 
 @dataclass(frozen=True)
@@ -42,6 +45,21 @@ class Gate:
     path: str
     comparison: str
     bound: float | str
+
+    @property
+    def of_change(self) -> bool:
+        """Whether it is about the change of a figure since an earlier report."""
+        return self.path.startswith(f"{SINCE}.")
+
+    @property
+    def figure(self) -> str:
+        """The path of the figure it is about, or "verdict"."""
+        return ".".join(self.path.removeprefix(f"{SINCE}.").split(".")[:2])
+
+    @property
+    def part(self) -> str:
+        """What of the figure, or of its change, is compared."""
+        return (*self.path.split(".")[4 if self.of_change else 2 :], "value")[0]
 
 
 def parse_gate(text: str) -> Gate:
@@ -74,18 +92,23 @@ def _label(text: str, comparison: str, bound: str) -> str:
 
 
 def _check_path(text: str, path: str) -> None:
-    family, name, part = (*path.split(".", 2), None, None)[:3]
-    figures = figure_kinds()
-    kind = figures.get(f"{family}.{name}")
+    words = path.split(".")
+    of_change = words[0] == SINCE
+    family, name = (*words[of_change:], "", "")[:2]
+    rest, stem, figures = words[of_change + 2 :], f"{family}.{name}", figure_kinds()
+    kind = figures.get(stem)
     if kind is None:
         known = [figure.split(".")[1] for figure in figures if figure.startswith(f"{family}.")]
         choices = f"{family} holds {', '.join(known)}" if known else f"families are {', '.join(FAMILIES)}"
-        raise InputError(
-            f"gate {text!r} names nothing in a report: {choices}{did_you_mean(f'{family}.{name}', figures)}"
-        )
+        raise InputError(f"gate {text!r} names nothing in a report: {choices}{did_you_mean(stem, figures)}")
     parts = CURVE_PARTS if kind is Curve else ESTIMATE_PARTS
-    if part not in parts and not (part is None and kind is Estimate):
-        raise InputError(f"gate {text!r}: {family}.{name} is followed by one of .{', .'.join(parts)}")
+    if of_change:
+        stem, parts = f"{SINCE}.{stem}", tuple(part for part in parts if part != "count")
+        if rest[:1] != [CHANGE]:
+            raise InputError(f"gate {text!r}: {stem} is followed by .{CHANGE}, which is how much it has grown since")
+        stem, rest = f"{stem}.{CHANGE}", rest[1:]
+    if rest[1:] or (rest[0] not in parts if rest else kind is Curve):
+        raise InputError(f"gate {text!r}: {stem} is followed by one of .{', .'.join(parts)}")
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -94,41 +117,66 @@ def did_you_mean(name: str, known: Iterable[str]) -> str:
     return f"; did you mean {close[0]}?" if close else ""
 
 
-def holds(report: Report, gate: Gate) -> bool:
-    """Whether the comparison is true. Raises GateError, with the reason, where the report did not measure it."""
+def holds(report: Report, gate: Gate, since: Changes | None = None) -> bool:
+    """Whether the comparison is true; `since` is what changed since an earlier report.
+
+    Raises
+    ------
+    GateError
+        With the reason, where the report did not measure it, or the reports cannot be compared.
+    InputError
+        If the gate is about a change, and no earlier report was given.
+    """
     compare = (ORDER | EQUALITY)[gate.comparison]
-    return compare(_measured(report, gate), gate.bound)
+    return compare(_measured(report, gate, since), gate.bound)
 
 
-def require(report: Report, gate: Gate) -> None:
+def require(report: Report, gate: Gate, since: Changes | None = None) -> None:
     """Raise GateError, naming value and bound, unless the comparison is true."""
-    if not holds(report, gate):
-        raise GateError(f"required {gate.text!r}, but {gate.path} is {_measured(report, gate)}")
+    if not holds(report, gate, since):
+        raise GateError(f"required {gate.text!r}, but {gate.path} is {_measured(report, gate, since)}")
 
 
-def fail_if(report: Report, gate: Gate) -> None:
+def fail_if(report: Report, gate: Gate, since: Changes | None = None) -> None:
     """Raise GateError, naming value and bound, if the comparison is true."""
-    if holds(report, gate):
-        raise GateError(f"failed because {gate.text!r}: {gate.path} is {_measured(report, gate)}")
+    if holds(report, gate, since):
+        raise GateError(f"failed because {gate.text!r}: {gate.path} is {_measured(report, gate, since)}")
 
 
-def _measured(report: Report, gate: Gate) -> Any:
+def failure(report: Report, gate: Gate, since: Changes | None = None) -> str | None:
+    """What `fail_if` says of a gate; None where it passes."""
+    try:
+        fail_if(report, gate, since)
+    except GateError as error:
+        return str(error)
+    return None
+
+
+def _measured(report: Report, gate: Gate, since: Changes | None) -> Any:
     if gate.path == "verdict":
         if report.verdict is None:
             raise GateError(_unmeasured(gate, report.skipped.get("verdict", "no verdict was asked for")))
         return report.verdict.label
-    family, name, part = (*gate.path.split("."), "value")[:3]
-    figure = report.figure(f"{family}.{name}")
+    figure = _changed(gate, since) if gate.of_change else report.figure(gate.figure)
     if figure is None:
-        raise GateError(_unmeasured(gate, report.skipped.get(family, "not measured")))
+        raise GateError(_unmeasured(gate, report.skipped.get(gate.figure.split(".")[0], "not measured")))
     if isinstance(figure, Curve):
         values = [v for v in figure.value or () if v is not None]
-        value = (min(values) if part == "min" else max(values)) if values else None
+        value = (min(values) if gate.part == "min" else max(values)) if values else None
     else:
-        value = getattr(figure, part)
+        value = getattr(figure, gate.part, None)  # a curve's change that is undefined has neither end
     if value is None:
-        raise GateError(_unmeasured(gate, figure.notes[0] if figure.notes else f"{part} is not defined"))
+        raise GateError(_unmeasured(gate, figure.notes[0] if figure.notes else f"{gate.part} is not defined"))
     return value
+
+
+def _changed(gate: Gate, since: Changes | None) -> Estimate | Curve:
+    if since is None:
+        raise InputError(
+            f"gate {gate.text!r} asks what changed since an earlier report, and none is given: in a shell add "
+            "--baseline FILE, in Python use report.compared_with(earlier).require"
+        )
+    return since.change(gate.figure)
 
 
 def _unmeasured(gate: Gate, reason: str) -> str:

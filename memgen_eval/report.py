@@ -12,7 +12,7 @@ import typing
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from memgen_eval.errors import InputError, reading
 from memgen_eval.gates import did_you_mean, parse_gate, require
@@ -31,6 +31,9 @@ from memgen_eval.results import (
     Verdict,
 )
 from memgen_eval.shell import as_path
+
+if TYPE_CHECKING:
+    from memgen_eval.comparison.changes import Changes
 
 SCHEMA_VERSION = 4
 HIDDEN = frozenset({"gallery", "samples"})  # fields that never leave the process
@@ -103,6 +106,12 @@ class Report:
     def require(self, expression: str) -> None:
         """Raise GateError, naming value and bound, unless `expression` holds; see `memgen_eval.gates`."""
         require(self, parse_gate(expression))
+
+    def compared_with(self, earlier: Report) -> Changes:
+        """What moved since an earlier report, beyond the intervals of both; see `memgen_eval.comparison.changes`."""
+        from memgen_eval.comparison.changes import changes_between
+
+        return changes_between(earlier, self)
 
     def figure(self, path: str) -> Estimate | Curve | None:
         """The figure at a path such as ``novelty.auc``; None where its family was skipped.

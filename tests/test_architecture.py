@@ -32,8 +32,9 @@ UPSTREAM: dict[str, set[str]] = {
     # leaves
     "errors": set(),
     "results": set(),
-    "gates": {"report"},
-    "report": {"gates", "shell"},
+    "gates": {"comparison", "report"},  # for types
+    "report": {"comparison", "gates", "shell"},  # for types the first
+    "comparison": {"gates", "report"},
     # the flow
     "compute": set(),
     "data": {"distributed", "runtime", "shell"},
@@ -46,7 +47,7 @@ UPSTREAM: dict[str, set[str]] = {
     "fidelity": {"compute", "diffusion", "distributed", "metrics", "neighbours"},
     "spectra": {"diffusion", "metrics", "runtime"},
     "resemblance": {"compute", "copying", "data", "metrics", "neighbours"},
-    "render": {"gates", "report", "shell"},
+    "render": {"comparison", "gates", "report", "shell"},
     # the corridor and its steps
     "distributed": set(),
     "runtime": {"compute"},
@@ -91,9 +92,9 @@ UPSTREAM: dict[str, set[str]] = {
     "__main__": {"cli"},
     "__init__": STAGES | {"adapters", "evaluation", "reference", "report", "spectra"},
 }
-WHEN_CALLED = {"report": {"render"}}  # Report.save and its page: the one way back, inside functions only
+WHEN_CALLED = {"report": {"comparison", "render"}}  # Report.save, its page, its changes: the one way back, inside functions only
 
-NO_TORCH = {"errors", "results", "report", "gates", "metrics", "copying", "render"}
+NO_TORCH = {"errors", "results", "report", "gates", "comparison", "metrics", "copying", "render"}
 NO_FILES = {"copying", "fidelity", "metrics"}
 FILES = {"glob", "io", "os", "pathlib", "shutil", "tempfile", "zipfile", "PIL", "safetensors"}
 FACTORIES = {"torch.tensor", "torch.as_tensor", "torch.empty", "torch.zeros", "torch.ones", "torch.full"}

@@ -40,8 +40,10 @@ from memgen_eval.results import GREY_LEVELS, Estimate
 if TYPE_CHECKING:
     from jinja2 import Environment
 
+    from memgen_eval.comparison.changes import Changes
 
-def render_html(report: Report, *, images: bool = True) -> str:
+
+def render_html(report: Report, *, images: bool = True, since: Changes | None = None) -> str:
     """The page as text.
 
     Parameters
@@ -50,6 +52,8 @@ def render_html(report: Report, *, images: bool = True) -> str:
         The only source of what the page shows.
     images : bool
         False leaves every picture out, so that the page can go where the images cannot.
+    since : Changes, optional
+        What moved since an earlier report.
 
     Returns
     -------

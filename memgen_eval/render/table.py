@@ -19,9 +19,11 @@ from memgen_eval.render.contents import (
 )
 from memgen_eval.render.headlines import HEADLINE_COLUMNS, headlines
 from memgen_eval.render.numbers import encodable, escape_markdown, visible
+from memgen_eval.render.since import SINCE_COLUMNS, moved_rows, since_sentences
 from memgen_eval.report import Report
 
 if TYPE_CHECKING:
+    from memgen_eval.comparison.changes import Changes
     from rich.table import Table
 
 TextRow = tuple[str, ...]
@@ -31,24 +33,30 @@ COLUMN_GAP = "  "
 NAMED = 2  # skipped figures named for each reason; the page names all
 
 
-def plain_table(report: Report, *, full: bool = False) -> str:
+def plain_table(report: Report, *, full: bool = False, since: Changes | None = None) -> str:
     """The report as plain text: no box characters, one line a figure, nothing cut; ASCII but for names from outside."""
-    blocks = [part if isinstance(part, str) else _align(*part) for _, part in _texts_and_tables(report, full=full)]
+    parts = _texts_and_tables(report, full=full, since=since)
+    blocks = [part if isinstance(part, str) else _align(*part) for _, part in parts]
     return "\n\n".join(blocks) + "\n"
 
 
-def print_table(report: Report, *, full: bool = False, file: TextIO | None = None) -> None:
-    """Print the report to `file` (standard output): drawn on a terminal, plain in a pipe, in any encoding."""
+def print_table(
+    report: Report, *, full: bool = False, since: Changes | None = None, file: TextIO | None = None
+) -> None:
+    """Print the report to `file` (standard output): drawn on a terminal, plain in a pipe, in any encoding.
+
+    `since` is what moved since an earlier report.
+    """
     stream = sys.stdout if file is None else file
     if not stream.isatty():
-        write_text(plain_table(report, full=full), stream)
+        write_text(plain_table(report, full=full, since=since), stream)
         return
     from rich.console import Console
     from rich.text import Text
 
     console = Console(file=stream, emoji=False, markup=False, highlight=False)
     with console.capture() as captured:
-        for style, part in _texts_and_tables(report, full=full):
+        for style, part in _texts_and_tables(report, full=full, since=since):
             console.print(Text(part, style=style) if isinstance(part, str) else _rich_table(*part))
     write_text(captured.get(), stream)
 
@@ -67,7 +75,7 @@ def write_text(text: str, stream: TextIO) -> None:
         raise InputError(f"standard output cannot be written ({error.strerror}); free the disk") from None
 
 
-def _texts_and_tables(report: Report, *, full: bool) -> list[tuple[str, str | TextTable]]:
+def _texts_and_tables(report: Report, *, full: bool, since: Changes | None) -> list[tuple[str, str | TextTable]]:
     """Texts and tables from top to bottom, each with its style on a terminal."""
 
     def text(style: str, lines: Sequence[str]) -> list[tuple[str, str | TextTable]]:
@@ -78,6 +86,8 @@ def _texts_and_tables(report: Report, *, full: bool) -> list[tuple[str, str | Te
         *text("bold", [_verdict_line(report)]),
         *text("dim", [f"{name}: {account}" for name, account in accounts(report)]),
         *(("", table) for table in _tables(report, full=full)),
+        *text("bold", [] if since is None else since_sentences(since)),
+        *(("", table) for table in _since_tables(since)),
         *text("", readings(report)),
         *text("dim", [_skipped(report)]),
     ]
@@ -112,6 +122,11 @@ def _tables(report: Report, *, full: bool) -> list[TextTable]:
     return [(columns, [tuple(map(visible, row)) for row in rows]) for columns, rows in tables if rows]
 
 
+def _since_tables(since: Changes | None) -> list[TextTable]:
+    rows = [] if since is None else [tuple(map(visible, row.cells)) for row in moved_rows(since)]
+    return [(SINCE_COLUMNS, rows)] if rows else []
+
+
 def _full_row(row: FigureRow) -> TextRow:
     remarks = [row.count, *row.notes] if row.count else row.notes
     return row.label, row.shown.value, row.shown.interval, "; ".join(remarks)
@@ -140,10 +155,10 @@ def _rich_table(columns: TextRow, rows: list[TextRow]) -> Table:
     return table
 
 
-def render_markdown(report: Report, *, full: bool = False) -> str:
+def render_markdown(report: Report, *, full: bool = False, since: Changes | None = None) -> str:
     """The verdict with its evidence, the headlines beside their controls, what curves say, what was skipped.
 
-    All figures too if `full`.
+    All figures too if `full`; what moved since an earlier report if `since` is given.
     """
     families = [family for family in FAMILY_TITLES if full and getattr(report, family) is not None]
     skips = [f"{', '.join(names)}: {why}" for names, why in skipped(report)]
@@ -154,12 +169,18 @@ def render_markdown(report: Report, *, full: bool = False) -> str:
         _markdown_list(f"{name}: {account}" for name, account in accounts(report)),
         _markdown_list(f"{name}: {found}" for name, found in evidence(report)),
         _markdown_table(HEADLINE_COLUMNS, [line.cells for line in headlines(report)]),
+        *([] if since is None else _markdown_since(since)),
         _markdown_list(readings(report)),
         *(_markdown_family(report, family) for family in families),
         "### Skipped",
         _markdown_list(skips or ["nothing"]),
     ]
     return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def _markdown_since(since: Changes) -> list[str]:
+    table = _markdown_table(SINCE_COLUMNS, [row.cells for row in moved_rows(since)])
+    return ["### Since the earlier report", _markdown_list(since_sentences(since)), table]
 
 
 def _markdown_list(lines: Iterable[str]) -> str:

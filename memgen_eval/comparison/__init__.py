@@ -1,0 +1,1 @@
+"""Reports beside one another: what moved, and what else differs."""

@@ -1,0 +1,95 @@
+"""What moved since an earlier report, in words and rows: for table, markdown and page."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from memgen_eval.comparison.changes import FALSE_ALARMS, Changes, FigureChange
+from memgen_eval.render import numbers
+from memgen_eval.render.headlines import HEADLINES
+from memgen_eval.render.numbers import Shown
+from memgen_eval.results import CAPTIONS, Curve, Estimate, Unit
+
+SINCE_COLUMNS = ("figure", "before", "now", "change (95 % interval)")
+
+
+@dataclass(frozen=True)
+class MovedRow:
+    """A figure before and now, and how much it has grown."""
+
+    path: str
+    label: str
+    before: Shown
+    after: Shown
+    change: Shown
+    moved: bool
+
+    @property
+    def cells(self) -> tuple[str, str, str, str]:
+        """The row under `SINCE_COLUMNS`."""
+        return self.label, str(self.before), str(self.after), str(self.change)
+
+
+def since_sentences(since: Changes) -> list[str]:
+    """How many figures moved and how sure that is, or why nothing can be said; then what to know besides."""
+    earlier = f"the report of {since.before.provenance.created}"
+    if since.reason is not None:
+        return [f"Not compared with {earlier}: {since.reason}."]
+    return [_count(since, earlier), *_besides(since)]
+
+
+def _count(since: Changes, earlier: str) -> str:
+    num_moved = len(since.moved)
+    what = f"{num_moved} of {since.judged} figures" if num_moved else f"none of {since.judged} figures"
+    chance = f"{FALSE_ALARMS:.0%}".replace("%", " %")
+    rate = f"if nothing has changed, the chance that any figure is named is at most {chance}"
+    return f"Since {earlier}, {what} moved beyond the intervals of both ({rate})."
+
+
+def _besides(since: Changes) -> Iterator[str]:
+    labels = ["none" if r.verdict is None else r.verdict.label for r in (since.before, since.after)]
+    if labels[0] != labels[1]:
+        yield f"The verdict was: {labels[0]}. It is: {labels[1]}."
+    sums = [report.settings.checksums.get("samples") for report in (since.before, since.after)]
+    if sums[0] == sums[1] is not None:
+        yield "Both reports are of the same samples: what differs is no chance of drawing them."
+    for row in change_rows(since):
+        figures = [c for c in since.figures if c.path == row.path and c.p_value is None and c.path in HEADLINES]
+        if figures and row.before.reason is None and row.after.reason is None and row.before != row.after:
+            yield f"Without an interval to judge by: {row.label} was {row.before} and is {row.after}."
+
+
+def moved_rows(since: Changes) -> list[MovedRow]:
+    """What moved, the clearest first."""
+    features = since.after.settings.features
+    return [_row(change, features) for change in since.moved]
+
+
+def change_rows(since: Changes) -> list[MovedRow]:
+    """Every figure that is in both reports, in their order."""
+    features = since.after.settings.features
+    return [_row(change, features) for change in since.figures]
+
+
+def _row(found: FigureChange, features: str) -> MovedRow:
+    unit, label = numbers.unit_of(found.path, features), CAPTIONS[found.path].label
+    before, after, change = found.before, found.after, found.change
+    if found.index is not None and isinstance(after, Curve) and after.x is not None:
+        label += f" at {after.x.name} {numbers.number(after.x.values[found.index])} {after.x.unit}".rstrip()
+        before, after, change = (c.at(found.index) if isinstance(c, Curve) else c for c in (before, after, change))
+    return MovedRow(
+        found.path,
+        label,
+        numbers.show(before, unit),
+        numbers.show(after, unit),
+        signed(change, unit),
+        found.moved,
+    )
+
+
+def signed(change: Estimate | Curve, unit: Unit) -> Shown:
+    """A change in its unit: of shares in percentage points, and with its sign."""
+    shown = numbers.show(change, "points" if unit == "share" else unit)
+    grown = isinstance(change, Estimate) and change.value is not None and change.value > 0
+    return Shown(f"+{shown.value}", shown.interval) if grown else shown
