@@ -123,7 +123,9 @@ def _gates(arguments: argparse.Namespace) -> list[Gate]:
         check_measurable(path, f"--metrics {path}", features=arguments.features)
     for gate in gates:
         if gate.of_change and arguments.baseline is None:
-            raise InputError(f"gate {gate.text!r} asks what changed since an earlier report; give it with --baseline FILE")
+            raise InputError(
+                f"gate {gate.text!r} asks what changed since an earlier report; give it with --baseline FILE"
+            )
         check_measurable(gate.figure, f"gate {gate.text!r}", features=arguments.features)
     return gates
 

@@ -92,7 +92,9 @@ UPSTREAM: dict[str, set[str]] = {
     "__main__": {"cli"},
     "__init__": STAGES | {"adapters", "evaluation", "reference", "report", "spectra"},
 }
-WHEN_CALLED = {"report": {"comparison", "render"}}  # Report.save, its page, its changes: the one way back, inside functions only
+WHEN_CALLED = {
+    "report": {"comparison", "render"}
+}  # Report.save, its page, its changes: the one way back, inside functions only
 
 NO_TORCH = {"errors", "results", "report", "gates", "comparison", "metrics", "copying", "render"}
 NO_FILES = {"copying", "fidelity", "metrics"}

@@ -34,6 +34,7 @@ from memgen_eval.render.headlines import (
 )
 from memgen_eval.render.numbers import visible
 from memgen_eval.render.plots import draw
+from memgen_eval.render.since import since_section
 from memgen_eval.report import Report
 from memgen_eval.results import GREY_LEVELS, Estimate
 
@@ -88,7 +89,8 @@ def render_html(report: Report, *, images: bool = True, since: Changes | None = 
         "provenance": _provenance_rows(report),
         "inputs": {name: _pairs_of(held) for name, held in report.provenance.inputs.items()},
         "not_measured": numbers.NOT_MEASURED,
-        "contents": _contents(report),
+        "since": None if since is None else since_section(since),
+        "contents": _contents(report, since),
     }
     return render_template("report.html.j2", context)
 
@@ -98,12 +100,13 @@ def render_template(name: str, context: Mapping[str, Any]) -> str:
     return _templates().get_template(name).render(context).lstrip()  # imports leave blank lines
 
 
-def _contents(report: Report) -> list[tuple[str, str]]:
+def _contents(report: Report, since: Changes | None) -> list[tuple[str, str]]:
     """The sections of the page, by their ids."""
     families = [(family, title) for family, title in FAMILY_TITLES.items() if getattr(report, family) is not None]
     closest = [] if report.memorization is None else [("closest", "Closest images")]
     last = [("figures", "Every figure"), ("skipped", "Skipped"), ("made", "How it was made")]
-    return [("headlines", "Headlines"), *closest, *families, *last]
+    changed = [] if since is None else [("since", "Since the earlier report")]
+    return [("headlines", "Headlines"), *changed, *closest, *families, *last]
 
 
 def render_summary(report: Report) -> str:

@@ -29,9 +29,7 @@ def save_report(report: Report, path: Path, *, images: bool = True) -> None:
     raise InputError(f"{path}: a report is written as .json, .html, .htm or .md; give a name that ends in one of them")
 
 
-def as_text(
-    report: Report, form: str, *, images: bool = True, full: bool = False, since: Changes | None = None
-) -> str:
+def as_text(report: Report, form: str, *, images: bool = True, full: bool = False, since: Changes | None = None) -> str:
     """The report in one of the forms: `images` is whether a page shows pictures, `full` makes markdown tell all.
 
     `since` is what moved since an earlier report; JSON is of this report alone.

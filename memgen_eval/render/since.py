@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 from memgen_eval.comparison.changes import FALSE_ALARMS, Changes, FigureChange
 from memgen_eval.render import numbers
@@ -58,6 +59,17 @@ def _besides(since: Changes) -> Iterator[str]:
         figures = [c for c in since.figures if c.path == row.path and c.p_value is None and c.path in HEADLINES]
         if figures and row.before.reason is None and row.after.reason is None and row.before != row.after:
             yield f"Without an interval to judge by: {row.label} was {row.before} and is {row.after}."
+
+
+def since_section(since: Changes) -> dict[str, Any]:
+    """What a page shows, by the names in its template."""
+    return {
+        "sentences": since_sentences(since),
+        "columns": SINCE_COLUMNS,
+        "moved": moved_rows(since),
+        "others": [row for row in change_rows(since) if not row.moved],
+        "differences": since.differences,
+    }
 
 
 def moved_rows(since: Changes) -> list[MovedRow]:
