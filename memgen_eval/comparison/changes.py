@@ -4,13 +4,13 @@ The rule. The interval of a change combines those of both reports, arm by arm, a
 proportions: ``low = (b - a) - hypot(b - b_low, a_high - a)``. A change of a curve is judged at each of its points, by
 Bonferroni. Of all figures that can be judged, those moved that Holm's procedure rejects at 5 %: if nothing has changed,
 at most 5 comparisons in 100 say that anything has, however many figures they hold and however these depend on one
-another. The interval of one figure, which a gate on it reads, is at 95 %: it was chosen before, not picked out.
+another. A gate on one figure reads its own interval, at 95 %: that figure was chosen before, not picked out.
 
 References
 ----------
 .. [1] Newcombe, "Interval estimation for the difference between independent proportions", Statistics in Medicine 17,
-   1998, method 10; for other figures Zou & Donner, "Construction of confidence limits about effect measures", Statistics
-   in Medicine 27, 2008.
+   1998, method 10; for other figures Zou & Donner, "Construction of confidence limits about effect measures",
+   Statistics in Medicine 27, 2008.
 .. [2] Holm, "A simple sequentially rejective multiple test procedure", Scandinavian Journal of Statistics 6, 1979.
 """
 
@@ -112,10 +112,10 @@ def incomparable(before: Report, after: Report) -> str | None:
 
     They can where the training set, the test set and all settings agree but the seed and what was asked for.
     """
-    for name, words in (("train", "training set"), ("test", "test set")):
+    for name, words in (("train", "training"), ("test", "test")):
         sums = [report.settings.checksums.get(name) for report in (before, after)]
         if sums[0] != sums[1]:
-            return f"the {words} is another (checksum {_short(sums[0])} before, {_short(sums[1])} now)"
+            return f"the {words} sets differ (checksum {_short(sums[0])} before, {_short(sums[1])} now)"
     names = [f.name for f in fields(Settings) if f.name not in _FREE]
     pairs = {name: (getattr(before.settings, name), getattr(after.settings, name)) for name in names}
     others = {name: pair for name, pair in pairs.items() if pair[0] != pair[1]}

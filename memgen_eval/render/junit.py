@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import datetime
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 from memgen_eval.render.contents import verdict_label
 from memgen_eval.render.numbers import visible
@@ -17,7 +17,7 @@ from memgen_eval.report import Report
 from memgen_eval.results import FAMILIES
 
 NAME = "memgen-eval"
-NOT_IN_XML = {code: f"\\u{code:04x}" for code in (0xFFFE, 0xFFFF)}  # what is no character of XML, besides controls
+NOT_IN_XML = {code: f"\\u{code:04x}" for code in (0xFFFE, 0xFFFF)}  # besides controls, not in XML
 
 
 def render_junit(report: Report, failures: Mapping[str, str | None]) -> str:
@@ -25,11 +25,11 @@ def render_junit(report: Report, failures: Mapping[str, str | None]) -> str:
 
     A family that was measured passes, another is skipped with the reason: what must be measured needs a gate.
     """
-    suites = ElementTree.Element("testsuites")
+    suites = ET.Element("testsuites")
     seconds = report.provenance.seconds
     skipped = [family for family in FAMILIES if getattr(report, family) is None]
     failed = [message for message in failures.values() if message is not None]
-    suite = ElementTree.SubElement(
+    suite = ET.SubElement(
         suites,
         "testsuite",
         {
@@ -49,30 +49,31 @@ def render_junit(report: Report, failures: Mapping[str, str | None]) -> str:
     for gate, message in failures.items():
         case = _case(suite, "gates", gate, 0.0)
         if message is not None:
-            ElementTree.SubElement(case, "failure", {"type": "GateError", "message": _text(message)})
+            attributes = {"type": "GateError", "message": _text(message)}
+            ET.SubElement(case, "failure", attributes).text = _text(message)  # some servers show only the text
     for family in FAMILIES:
         case = _case(suite, "families", family, seconds.get(family, 0.0))
         if family in skipped:
             why = report.skipped.get(family, "no reason was given")
-            ElementTree.SubElement(case, "skipped", {"message": _text(why)})
-    ElementTree.SubElement(suite, "system-out").text = _lines(plain_table(report))
-    ElementTree.SubElement(suite, "system-err").text = _lines("\n".join(failed))
-    ElementTree.indent(suites)
-    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ElementTree.tostring(suites, encoding="unicode") + "\n"
+            ET.SubElement(case, "skipped", {"message": _text(why)})
+    ET.SubElement(suite, "system-out").text = _lines(plain_table(report))
+    ET.SubElement(suite, "system-err").text = _lines("\n".join(failed))
+    ET.indent(suites)
+    return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(suites, encoding="unicode") + "\n"
 
 
-def _properties(suite: ElementTree.Element, report: Report) -> None:
+def _properties(suite: ET.Element, report: Report) -> None:
     """The verdict, and what the reader of a list of test cases would look for."""
-    properties = ElementTree.SubElement(suite, "properties")
+    properties = ET.SubElement(suite, "properties")
     values = {"verdict": verdict_label(report), "sentence": report.displayed_sentence}
     values |= {f"version of {name}": version for name, version in report.provenance.versions.items()}
     for name, value in values.items():
-        ElementTree.SubElement(properties, "property", {"name": _text(name), "value": _text(value)})
+        ET.SubElement(properties, "property", {"name": _text(name), "value": _text(value)})
 
 
-def _case(suite: ElementTree.Element, kind: str, name: str, seconds: float) -> ElementTree.Element:
+def _case(suite: ET.Element, kind: str, name: str, seconds: float) -> ET.Element:
     attributes = {"classname": f"{NAME}.{kind}", "name": _text(name), "time": _seconds(seconds)}
-    return ElementTree.SubElement(suite, "testcase", attributes)
+    return ET.SubElement(suite, "testcase", attributes)
 
 
 def _timestamp(report: Report) -> str:

@@ -54,7 +54,7 @@ def _besides(since: Changes) -> Iterator[str]:
         yield f"The verdict was: {labels[0]}. It is: {labels[1]}."
     sums = [report.settings.checksums.get("samples") for report in (since.before, since.after)]
     if sums[0] == sums[1] is not None:
-        yield "Both reports are of the same samples: what differs is no chance of drawing them."
+        yield "Both reports are of the same samples, so no difference is due to the draw of samples."
     for row in change_rows(since):
         figures = [c for c in since.figures if c.path == row.path and c.p_value is None and c.path in HEADLINES]
         if figures and row.before.reason is None and row.after.reason is None and row.before != row.after:

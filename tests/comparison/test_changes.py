@@ -185,11 +185,11 @@ def test_a_copier_moves_and_an_equal_does_not(reports: list[Report]) -> None:
     [
         (
             {"checksums": {"samples": "a", "train": "other", "test": "c"}},
-            "the training set is another (checksum b before",
+            "the training sets differ (checksum b before",
         ),
         (
             {"checksums": {"samples": "a", "train": "b", "test": None}},
-            "the test set is another (checksum c before, none",
+            "the test sets differ (checksum c before, none",
         ),
         ({"threshold": 0.25}, "other settings: threshold was 0.1 and is 0.25"),
         ({"num_samples": 7, "flip": False}, "other settings: flip was True and is False; num_samples was 1 and is 7"),
@@ -204,7 +204,7 @@ def test_what_cannot_be_compared(change: dict[str, Any], words: str) -> None:
     assert reason is not None and words in reason and "\n" not in reason and len(reason) < 200
     changes = changes_between(before, after)
     assert (changes.reason, changes.figures) == (reason, ())
-    with pytest.raises(GateError, match="which was not measured: (the|other)"):
+    with pytest.raises(GateError, match=r"which was not measured: (the|other)"):
         changes.require("baseline.memorization.ratio.change < 1")
 
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
-from xml.etree import ElementTree
+from xml.etree import ElementTree as ET
 
 import pytest
-from hypothesis import given, strategies as st
+from hypothesis import given, settings, strategies as st
 
 from memgen_eval.render.junit import render_junit
 from memgen_eval.report import Report
@@ -61,7 +61,7 @@ def test_the_schemas_see_what_is_wrong(validator: Any, old: str, new: str, full_
 def is_valid(validator: Any, text: str) -> bool:
     try:
         return bool(validator.is_valid(text))
-    except ElementTree.ParseError:
+    except ET.ParseError:
         return False
 
 
@@ -72,7 +72,7 @@ def test_hostile_names_stay_names(validator: Any, hostile: str, full_report: Rep
     text = render_junit(report, {hostile: hostile, "novelty.auc < 0.4": None})
     text.encode("utf-8")
     validator.validate(text)
-    root = ElementTree.fromstring(text)
+    root = ET.fromstring(text)
     assert {element.tag for element in root.iter()} == {
         *("testsuites", "testsuite", "properties", "property", "testcase", "failure", "skipped"),
         *("system-out", "system-err"),
@@ -83,16 +83,17 @@ def test_hostile_names_stay_names(validator: Any, hostile: str, full_report: Rep
     assert all(c.isprintable() for element in root.iter() for value in element.attrib.values() for c in value)
 
 
+@settings(max_examples=30)
 @given(st.text(max_size=60))
-def test_any_text_is_xml(full_report: Report, text: str) -> None:
-    root = ElementTree.fromstring(render_junit(full_report, {text: text}).encode("utf-8"))
+def test_any_text_is_xml(empty_report: Report, text: str) -> None:
+    root = ET.fromstring(render_junit(empty_report, {text: text}).encode("utf-8"))
     assert len(root.findall(".//failure")) == 1
 
 
 def test_a_real_parser_reads_gates_and_families(full_report: Report) -> None:
     junitparser = pytest.importorskip("junitparser", reason="the parser of the extra dev")
     report = replace(full_report, denoiser=None, skipped={"denoiser": "needs a denoiser"})
-    (suite,) = junitparser.JUnitXml.fromroot(ElementTree.fromstring(render_junit(report, GATES)))
+    (suite,) = junitparser.JUnitXml.fromroot(ET.fromstring(render_junit(report, GATES)))
     assert (suite.name, suite.tests, suite.failures, suite.errors, suite.skipped) == ("memgen-eval", 7, 1, 0, 1)
     cases = {case.name: case for case in suite}
     assert list(cases) == [*GATES, *FAMILIES]
@@ -106,7 +107,7 @@ def test_a_real_parser_reads_gates_and_families(full_report: Report) -> None:
 
 
 def test_the_times_are_those_of_the_report(full_report: Report) -> None:
-    root = ElementTree.fromstring(render_junit(full_report, {}))
+    root = ET.fromstring(render_junit(full_report, {}))
     suite = root.find("testsuite")
     assert suite is not None
     assert float(suite.attrib["time"]) == pytest.approx(sum(full_report.provenance.seconds.values()), abs=1e-3)
