@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = ["entry", "main", "parser"]
 
-BATTERY = "battery"
+BATTERY, COMPARE = "battery", "compare"
 FORMS = SUFFIXES | {"junit": (".xml",)}
 STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
@@ -40,6 +40,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from memgen_eval.battery.command import battery
 
             return battery(typed[1:])
+        if typed[:1] == [COMPARE]:
+            from memgen_eval.render.several.compare_command import compare_command
+
+            return compare_command(typed[1:])
         from memgen_eval.distributed import on_every_rank
 
         return on_every_rank(lambda: run(PROGRAM, lambda: _run(typed)))

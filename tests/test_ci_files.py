@@ -49,7 +49,7 @@ def images() -> dict[str, Any]:
 
 @pytest.fixture
 def folder(tmp_path: Path, images: dict[str, Any]) -> Path:
-    """A repository as the jobs expect it, with `memgen-eval`, `python` and a `pip` that installs nothing on its path."""
+    """A repository as the jobs expect it; on its path `memgen-eval`, `python`, and a `pip` that installs nothing."""
     for name in ("train", "test"):
         np.savez(tmp_path / f"{name}.npz", images[name])
     (tmp_path / "sample.py").write_text(SAMPLE)
@@ -140,7 +140,7 @@ def test_github_tells_a_fault_from_a_failed_gate(folder: Path, images: dict[str,
     job = github(folder, images["fresh"])
     assert job.code == 2
     assert job.errors == ["::error title=memgen-eval::The evaluation itself failed with exit code 2."]
-    assert "memgen-eval: train.npz: no such file" in job.output
+    assert "memgen-eval: train: 'train.npz' does not exist" in job.output
     assert not (folder / "step_summary").exists()
 
 

@@ -33,6 +33,7 @@ _NOT_THERE = "it was not measured in both reports"
 _OTHER_GRID = "the curves were measured at other places"
 _FREE = frozenset({"seed", "metrics", "checksums"})  # settings that two comparable reports need not share
 _DERIVED = frozenset({"duplicate_tolerance", "sigmas"})  # None where nothing that was asked for needs them
+_SHOWN = 12  # digits of a checksum among what differs
 _LONGEST = 40  # characters of a value in the reason
 
 
@@ -100,11 +101,14 @@ class Changes:
         require(self.after, parse_gate(expression), self)
 
 
-def changes_between(before: Report, after: Report) -> Changes:
-    """What moved from `before` to `after`, beyond the intervals of both."""
+def changes_between(before: Report, after: Report, *, num_pairs: int = 1) -> Changes:
+    """What moved from `before` to `after`, beyond the intervals of both.
+
+    Where `num_pairs` of reports are compared at once, all of them share the 5 % of false alarms.
+    """
     reason = incomparable(before, after)
     found = [] if reason is not None else [change for path in CAPTIONS if (change := _change(path, before, after))]
-    return Changes(before, after, reason, _judge(found), unlike([before, after]))
+    return Changes(before, after, reason, _judge(found, FALSE_ALARMS / num_pairs), unlike([before, after]))
 
 
 def incomparable(before: Report, after: Report) -> str | None:
@@ -138,7 +142,7 @@ def unlike(reports: Sequence[Report]) -> tuple[tuple[str, tuple[str, ...]], ...]
 def _surroundings(report: Report) -> dict[str, Any]:
     """All that may explain why figures differ, by name."""
     held = {f.name: getattr(report.settings, f.name) for f in fields(Settings) if f.name != "checksums"}
-    held |= {f"checksum of {name}": value for name, value in report.settings.checksums.items()}
+    held |= {f"checksum of {name}": value and value[:_SHOWN] for name, value in report.settings.checksums.items()}
     held |= {f"version of {name}": value for name, value in report.provenance.versions.items()}
     held |= {name: getattr(report.provenance, name) for name in ("engine", "device", "threads", "ranks")}
     accounts = {name: given.get("account") for name, given in report.provenance.inputs.items()}
@@ -227,12 +231,12 @@ def _arms(before: Estimate, after: Estimate) -> tuple[float, float] | None:
     return below, above
 
 
-def _judge(changes: Iterable[FigureChange]) -> tuple[FigureChange, ...]:
+def _judge(changes: Iterable[FigureChange], level: float) -> tuple[FigureChange, ...]:
     """The changes in their order, those marked that Holm's procedure rejects."""
     held = list(changes)
     ordered = sorted((c.p_value, i) for i, c in enumerate(held) if c.p_value is not None)
     for rank, (p_value, i) in enumerate(ordered):
-        if p_value > FALSE_ALARMS / (len(ordered) - rank):
+        if p_value > level / (len(ordered) - rank):
             break
         held[i] = replace(held[i], moved=True)
     return tuple(held)

@@ -86,7 +86,7 @@ def _headline(report: Report, path: str) -> Headline | None:
     label, unit = caption.label, numbers.unit_of(path, report.settings.features)
     if isinstance(figure, Curve):
         assert beside is None or isinstance(beside, Curve)
-        index = _reading_place(report, path, figure, beside)
+        index = reading_place(report, path, figure, beside)
         if index is None:
             return None
         label += f" at {_place(figure, index)}, {'its largest excess' if path == MATCHED_INDEX else 'where D* copies'}"
@@ -97,7 +97,7 @@ def _headline(report: Report, path: str) -> Headline | None:
     return Headline(path, label, numbers.show(figure, unit), control, caption.meaning)
 
 
-def _reading_place(report: Report, path: str, curve: Curve, control: Curve | None) -> int | None:
+def reading_place(report: Report, path: str, curve: Curve, control: Curve | None) -> int | None:
     """Which point of a curve is read; None where the curve has none that tells models apart."""
     if path == MATCHED_INDEX:
         return None if control is None else largest_excess(curve, control)

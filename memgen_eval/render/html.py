@@ -34,7 +34,7 @@ from memgen_eval.render.headlines import (
 )
 from memgen_eval.render.numbers import visible
 from memgen_eval.render.plots import draw
-from memgen_eval.render.since import since_section
+from memgen_eval.render.several.since import since_section
 from memgen_eval.report import Report
 from memgen_eval.results import GREY_LEVELS, Estimate
 

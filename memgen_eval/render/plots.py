@@ -78,7 +78,7 @@ def draw(chart: Chart, report: Report) -> str | None:
     points = _points(report) if chart.form == "points" else []
     if not measured and not points:
         return None
-    with _matplotlib(salt=chart.name):
+    with our_matplotlib(salt=chart.name):
         from matplotlib.figure import Figure
 
         figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72, layout="constrained")
@@ -96,7 +96,7 @@ def draw(chart: Chart, report: Report) -> str | None:
         axes.legend(**LEGENDS[chart.form])
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
-    return _inline(stream.getvalue(), chart.title)
+    return inline_svg(stream.getvalue(), chart.title)
 
 
 def _prepare(axes: Axes, chart: Chart, report: Report, measured: list[Curve]) -> None:
@@ -166,7 +166,7 @@ def _measured_curve(report: Report, path: str) -> Curve | None:
 
 
 @contextmanager
-def _matplotlib(*, salt: str) -> Iterator[None]:
+def our_matplotlib(*, salt: str) -> Iterator[None]:
     """Set matplotlib's own defaults and ours inside, the caller's outside; without a warning of a missing cache."""
     logger = logging.getLogger("matplotlib")
     level = logger.level
@@ -283,7 +283,7 @@ def _vertical(axes: Axes, x: float, label: str, row: int = 0) -> None:
     axes.annotate(label, (x, 1), (4, -9 - 11 * row), color=INK, fontsize=9, **place)
 
 
-def _inline(svg: str, title: str) -> str:
+def inline_svg(svg: str, title: str, *, height: int = HEIGHT) -> str:
     """What a page needs of a standalone SVG file: no header, no unused ids, colours and fonts from the style sheet."""
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>|<defs>\s*<style.*?</defs>", "", svg, flags=re.DOTALL)
@@ -293,5 +293,5 @@ def _inline(svg: str, title: str) -> str:
         svg = svg.replace(sentinel, f"var(--{variable})")
     svg = re.sub(r"font: ([\d.]+)px [^;\"]*", r"font: \1px var(--font)", svg)
     svg = re.sub(r"font-family: [^;\"]*", "font-family: var(--font)", svg)
-    opening = f'<svg class="chart" role="img" aria-label="{title}" viewBox="0 0 {WIDTH} {HEIGHT}">'
+    opening = f'<svg class="chart" role="img" aria-label="{title}" viewBox="0 0 {WIDTH} {height}">'
     return opening + svg[svg.index(">") + 1 :].strip()

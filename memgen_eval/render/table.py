@@ -19,12 +19,13 @@ from memgen_eval.render.contents import (
 )
 from memgen_eval.render.headlines import HEADLINE_COLUMNS, headlines
 from memgen_eval.render.numbers import encodable, escape_markdown, visible
-from memgen_eval.render.since import SINCE_COLUMNS, moved_rows, since_sentences
+from memgen_eval.render.several.since import SINCE_COLUMNS, moved_rows, since_sentences
 from memgen_eval.report import Report
 
 if TYPE_CHECKING:
-    from memgen_eval.comparison.changes import Changes
     from rich.table import Table
+
+    from memgen_eval.comparison.changes import Changes
 
 TextRow = tuple[str, ...]
 TextTable = tuple[TextRow, list[TextRow]]  # the columns' names, and the rows
@@ -36,7 +37,7 @@ NAMED = 2  # skipped figures named for each reason; the page names all
 def plain_table(report: Report, *, full: bool = False, since: Changes | None = None) -> str:
     """The report as plain text: no box characters, one line a figure, nothing cut; ASCII but for names from outside."""
     parts = _texts_and_tables(report, full=full, since=since)
-    blocks = [part if isinstance(part, str) else _align(*part) for _, part in parts]
+    blocks = [part if isinstance(part, str) else aligned(*part) for _, part in parts]
     return "\n\n".join(blocks) + "\n"
 
 
@@ -132,7 +133,7 @@ def _full_row(row: FigureRow) -> TextRow:
     return row.label, row.shown.value, row.shown.interval, "; ".join(remarks)
 
 
-def _align(columns: TextRow, rows: list[TextRow]) -> str:
+def aligned(columns: TextRow, rows: list[TextRow]) -> str:
     """Columns padded to their widest cell, the last one left free."""
     widths = [max(len(row[i]) for row in (columns, *rows)) for i in range(len(columns) - 1)]
     lines = [

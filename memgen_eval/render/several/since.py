@@ -10,7 +10,7 @@ from memgen_eval.comparison.changes import FALSE_ALARMS, Changes, FigureChange
 from memgen_eval.render import numbers
 from memgen_eval.render.headlines import HEADLINES
 from memgen_eval.render.numbers import Shown
-from memgen_eval.results import CAPTIONS, Curve, Estimate, Unit
+from memgen_eval.results import CAPTIONS, Curve, Estimate
 
 SINCE_COLUMNS = ("figure", "before", "now", "change (95 % interval)")
 
@@ -85,23 +85,27 @@ def change_rows(since: Changes) -> list[MovedRow]:
 
 
 def _row(found: FigureChange, features: str) -> MovedRow:
-    unit, label = numbers.unit_of(found.path, features), CAPTIONS[found.path].label
-    before, after, change = found.before, found.after, found.change
-    if found.index is not None and isinstance(after, Curve) and after.x is not None:
-        label += f" at {after.x.name} {numbers.number(after.x.values[found.index])} {after.x.unit}".rstrip()
-        before, after, change = (c.at(found.index) if isinstance(c, Curve) else c for c in (before, after, change))
-    return MovedRow(
-        found.path,
-        label,
-        numbers.show(before, unit),
-        numbers.show(after, unit),
-        signed(change, unit),
-        found.moved,
-    )
+    unit = numbers.unit_of(found.path, features)
+    before, after = (_read(figure, found.index) for figure in (found.before, found.after))
+    shown = (numbers.show(before, unit), numbers.show(after, unit), signed_change(found, features))
+    return MovedRow(found.path, change_label(found), *shown, found.moved)
 
 
-def signed(change: Estimate | Curve, unit: Unit) -> Shown:
-    """A change in its unit: of shares in percentage points, and with its sign."""
+def change_label(found: FigureChange) -> str:
+    """What the figure is called; of a curve with the place where it has changed most clearly."""
+    label, curve = CAPTIONS[found.path].label, found.after
+    if found.index is None or not isinstance(curve, Curve) or curve.x is None:
+        return label
+    return f"{label} at {curve.x.name} {numbers.number(curve.x.values[found.index])} {curve.x.unit}".rstrip()
+
+
+def signed_change(found: FigureChange, features: str) -> Shown:
+    """A change in its unit, of shares in percentage points, with its sign; of a curve at that place."""
+    change, unit = _read(found.change, found.index), numbers.unit_of(found.path, features)
     shown = numbers.show(change, "points" if unit == "share" else unit)
     grown = isinstance(change, Estimate) and change.value is not None and change.value > 0
     return Shown(f"+{shown.value}", shown.interval) if grown else shown
+
+
+def _read(figure: Estimate | Curve, index: int | None) -> Estimate | Curve:
+    return figure.at(index) if index is not None and isinstance(figure, Curve) else figure

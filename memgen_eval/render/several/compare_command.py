@@ -1,0 +1,64 @@
+"""``memgen-eval compare``: reports side by side, or in order."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+from memgen_eval.errors import InputError
+from memgen_eval.report import Report
+from memgen_eval.shell import DONE, Parser, as_path, check_outputs, is_stream, say
+
+COMPARE_PROGRAM = "memgen-eval compare"
+MOST_REPORTS = 50
+EPILOG_OF_COMPARE = """\
+examples:
+  memgen-eval compare small.json large.json --html compared.html
+  memgen-eval compare --trajectory run/report-*.json --html trajectory.html
+"""
+
+
+def compare_parser() -> argparse.ArgumentParser:
+    """Every argument of ``memgen-eval compare``."""
+    command = Parser(
+        prog=COMPARE_PROGRAM,
+        description="Put reports side by side: which figures differ beyond their intervals, and what else differs.",
+        epilog=EPILOG_OF_COMPARE,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+        allow_abbrev=False,
+    )
+    command.add_argument("reports", nargs="+", metavar="REPORT", help="JSON reports, which memgen-eval --json writes")
+    command.add_argument("--html", metavar="FILE", help="write a page; - for standard output, in place of the table")
+    order = "they are in order: curves over the last number in their names, where it ascends, or over their places"
+    command.add_argument("--trajectory", action="store_true", help=order)
+    return command
+
+
+def compare_command(typed: Sequence[str]) -> int:
+    """Run the command with what was typed after its name. Returns its exit status; raises InputError."""
+    arguments = compare_parser().parse_args(list(typed))
+    from memgen_eval.render.save import write_file
+    from memgen_eval.render.several.members import Member, names_of, steps_of
+    from memgen_eval.render.several.side_by_side import comparison_page, comparison_table, trajectory_page
+    from memgen_eval.render.table import write_text
+
+    paths = [as_path(name) for name in arguments.reports]
+    if not 2 <= len(paths) <= MOST_REPORTS:
+        raise InputError(f"{len(paths)} reports are given, expected 2 to {MOST_REPORTS}; see {COMPARE_PROGRAM} --help")
+    page = None if arguments.html in (None, "-") else as_path(arguments.html)
+    if page is not None:
+        check_outputs({"--html": page}, {str(path): path for path in paths})
+    reports = [Report.load(path) for path in paths]
+    members = [Member(name, report) for name, report in zip(names_of(paths), reports, strict=True)]
+
+    def page_text() -> str:
+        return trajectory_page(members, *steps_of(paths)) if arguments.trajectory else comparison_page(members)
+
+    if page is not None:
+        write_file(page, page_text())
+        if not is_stream(page):
+            say(COMPARE_PROGRAM, f"wrote {page}", DONE)
+    shown = page_text() if arguments.html == "-" else comparison_table(members, in_order=arguments.trajectory)
+    write_text(shown, sys.stdout)
+    return DONE
