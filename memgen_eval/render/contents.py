@@ -1,4 +1,4 @@
-"""What page, table, markdown and notebook show besides headlines: evidence, comparisons, every figure, readings."""
+"""What page, table, markdown and notebook show besides headlines: comparisons, every figure, readings."""
 
 from __future__ import annotations
 
@@ -8,10 +8,12 @@ from typing import Literal
 
 from memgen_eval.errors import p_text
 from memgen_eval.render import numbers
+from memgen_eval.render.charts import Chart
 from memgen_eval.render.headlines import baseline_words
 from memgen_eval.render.numbers import Shown
+from memgen_eval.render.plots import measured_curve, points_of
 from memgen_eval.report import Report
-from memgen_eval.results import CAPTIONS, FAMILIES, GREY_LEVELS, Curve, Denoiser, Estimate, RuleFinding
+from memgen_eval.results import CAPTIONS, FAMILIES, Curve, Denoiser, Estimate
 
 FAMILY_TITLES = {family: family.capitalize() for family in FAMILIES} | {"gaussian": "Gaussian structure"}
 COMPARED = {
@@ -32,13 +34,6 @@ COMPARED = {
     "novelty": ("distance_median", "distance_ratio", "auc", "relative_auc", "ct", "relative_ct", "authenticity"),
     "fidelity": ("precision", "recall", "density", "coverage", "fid", "kid", "swd"),
     "gaussian": ("wasserstein", "subspace_overlap"),
-}
-RULES = {
-    "ratio": "ratio rule, pictures counted once (Fisher's exact test)",
-    "calibrated": "d1/d2 below that of almost all unseen images",
-    "standardized": "the same, brightness, colours and contrast evened out",
-    "aligned": "the same, after the best shift, turn and scale too",
-    "features": "d1/d2 of the features of a network that is made to find copies",
 }
 Place = Literal["nearer", "level", "farther", "undefined"]
 WORDS: dict[Place, str] = {
@@ -61,66 +56,20 @@ def skipped(report: Report) -> list[tuple[list[str], str]]:
     return [(held, why) for why, held in names.items()]
 
 
-def evidence(report: Report) -> list[tuple[str, str]]:
-    """What the verdict rests on, as pairs of a name and what was found; empty without a verdict."""
-    if report.verdict is None:
-        return []
-    found, baseline = report.verdict.evidence, baseline_words(report)
-
-    def counts(samples: int, others: int) -> str:
-        return f"{samples:,} of {found.num_samples:,} samples, {others:,} of {found.num_baseline:,} {baseline}"
-
-    rule = f"flagged as copies (nearest training image under {numbers.threshold(report.settings.threshold)} as far as"
-    lines = [
-        (f"{rule} the next)", counts(found.num_flagged, found.num_flagged_baseline)),
-        (
-            f"near-identical to a training image{_tolerance(report)}, flagged or not",
-            counts(found.num_near_identical, found.num_near_identical_baseline),
-        ),
-    ]
-    if found.num_baseline_leaks:
-        without = found.p_value_without_leaks
-        p = "" if without is None else f"; without them {p_text(without)}"
-        lines.append(
-            (f"{baseline} also in the training set", f"{found.num_baseline_leaks:,} of {found.num_baseline:,}{p}")
-        )
-    if found.num_distinct_samples != found.num_samples:
-        lines.append(("distinct samples", f"{found.num_distinct_samples:,} of {found.num_samples:,}"))
-    return lines + [_rule_line(rule) for rule in found.rules] + _bound(report)
-
-
-def _rule_line(rule: RuleFinding) -> tuple[str, str]:
-    """What a rule found, and the chance of as much if nothing is copied."""
-    counts = f"{rule.num_below:,} of {rule.num_samples:,} pictures, {rule.num_unseen_below:,} of {rule.num_unseen:,}"
-    return RULES[rule.name], f"{counts} unseen images; chance of as many if nothing is copied: {p_text(rule.p_value)}"
-
-
-def _tolerance(report: Report) -> str:
-    tolerance = report.settings.duplicate_tolerance
-    if tolerance is None:
-        return ""
-    return f" (root mean square difference up to {numbers.number(tolerance * GREY_LEVELS)} grey levels)"
-
-
-def _bound(report: Report) -> list[tuple[str, str]]:
-    """The share of copies that these counts cannot rule out, where the verdict's sentence does not say it."""
-    assert report.verdict is not None
-    path = "memorization.largest_compatible_ratio"
-    figure = report.figure(path)
-    if report.verdict.label != "undecided" or not isinstance(figure, Estimate):
-        return []
-    shown = numbers.show(figure, CAPTIONS[path].unit)
-    words = f"up to {shown.value} of the samples" if shown.reason is None else f"{shown.value}: {shown.reason}"
-    return [("copies that these counts cannot rule out (95 % confidence)", words)]
-
-
 @dataclass(frozen=True)
 class FigureRow:
-    """A figure with all that is known of it; `points` are those of a curve, along `axis`."""
+    """A figure with all that is known of it; `points` are those of a curve, along `axis`.
+
+    `order` and `order_of_interval` are what rows are sorted by: the value, a curve's largest one, and the lower end.
+    """
 
     path: str
     label: str
+    meaning: str
     shown: Shown
+    order: float | None
+    order_of_interval: float | None
+    num_images: int | None
     method: str
     count: str
     notes: tuple[str, ...]
@@ -141,7 +90,59 @@ def _figure_row(report: Report, path: str, figure: Estimate | Curve) -> FigureRo
         points = tuple((f"{x:.4g}", numbers.show(figure.at(i), unit)) for i, x in enumerate(figure.x.values))
     count = "" if figure.count is None else f"{figure.count:,}"
     shown = numbers.show(figure, unit)
-    return FigureRow(path, CAPTIONS[path].label, shown, figure.method, count, figure.notes, axis, points)
+    caption, order = CAPTIONS[path], [_largest(part) for part in (figure.value, figure.low)]
+    return FigureRow(
+        path,
+        caption.label,
+        caption.meaning,
+        shown,
+        *order,
+        figure.count,
+        figure.method,
+        count,
+        figure.notes,
+        axis,
+        points,
+    )
+
+
+def _largest(part: float | tuple[float | None, ...] | None) -> float | None:
+    """A part of an estimate as it is, of a curve its largest number."""
+    return max((value for value in part if value is not None), default=None) if isinstance(part, tuple) else part
+
+
+@dataclass(frozen=True)
+class ChartTable:
+    """What a chart draws, as words: `unit` is what its y axis says."""
+
+    unit: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+def chart_table(chart: Chart, report: Report) -> ChartTable:
+    """The points of a chart, a row for each place on its x axis; of a chart of sets, a row for each set."""
+    if chart.form == "points":
+        rows = [
+            (
+                point.label.format(baseline=baseline_words(report)),
+                str(numbers.show(point.novelty, "number")),
+                str(numbers.show(point.fidelity, "number")),
+            )
+            for point in points_of(report)
+        ]
+        return ChartTable("fidelity: precision", ("set", "novelty: ratio of median distances", "fidelity"), tuple(rows))
+    curves = {path: curve for path in chart.lines if (curve := measured_curve(report, path)) is not None}
+    names = [chart.lines[path].format(baseline=baseline_words(report)) for path in curves]
+    units = [numbers.unit_of(path, report.settings.features) for path in curves]
+    axes = [curve.x for curve in curves.values() if curve.x is not None]
+    places = [{x: index for index, x in enumerate(axis.values)} for axis in axes]
+    lines = []
+    for x in sorted(set().union(*places)):
+        points = zip(curves.values(), units, places, strict=True)
+        cells = [str(numbers.show(curve.at(at[x]), unit)) if x in at else "" for curve, unit, at in points]
+        lines.append((f"{x:.4g}", *cells))
+    return ChartTable(chart.y_label, (f"{axes[0].name} {axes[0].unit}".strip(), *names), tuple(lines))
 
 
 @dataclass(frozen=True)

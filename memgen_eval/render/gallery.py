@@ -1,4 +1,4 @@
-"""The closest images next to their training images: the words for each pair, and its pictures as inline PNG."""
+"""The closest images next to their training images: the words for each pair, and its pictures inline."""
 
 from __future__ import annotations
 
@@ -19,8 +19,11 @@ from memgen_eval.results import AlteredMatch, Gallery, Match
 Side = Literal["samples", "baseline"]
 Key = tuple[str, int]
 NOUNS = {"samples": "sample", "train": "training image", "test": "test image"}
-SIDES = (256, 192, 128, 96, 64, 48, 32)  # px; the largest whose pictures fit into the page
-MOST_CHARACTERS, MOST_OF_ALTERED = 8_000_000, 1_000_000
+# Side in px and form, best first; a page takes the first whose pictures fit: without loss, or as large as possible.
+SIZES = ((256, "PNG"), *((side, "JPEG") for side in (256, 192, 128, 96, 64, 48, 32)))
+JPEG_QUALITY = 88
+MOST_CHARACTERS, MOST_OF_ALTERED, MOST_OF_GLIMPSE = 3_000_000, 500_000, 300_000
+GLIMPSE: dict[Side, int] = {"samples": 4, "baseline": 2}  # pairs on the first screen
 SMALL = 96  # px; smaller pictures are shown as the pixels they are
 
 
@@ -52,7 +55,23 @@ def pairs(report: Report, *, images: bool) -> dict[Side, list[Pair]]:
     family = report.memorization
     if family is None:
         return {"samples": [], "baseline": []}
-    matches: dict[Side, tuple[Match, ...]] = {"samples": family.closest, "baseline": family.test_closest}
+    return _pairs(report, {"samples": family.closest, "baseline": family.test_closest}, images=images)
+
+
+def glimpse(report: Report, *, images: bool) -> dict[Side, list[Pair]]:
+    """The few closest of both, small: for the first screen; none without pixels."""
+    family = report.memorization
+    if family is None or not images or not report.gallery:
+        return {"samples": [], "baseline": []}
+    closest: dict[Side, tuple[Match, ...]] = {"samples": family.closest, "baseline": family.test_closest}
+    few = {side: listed[: GLIMPSE[side]] for side, listed in closest.items()}
+    return _pairs(report, few, images=images, most=MOST_OF_GLIMPSE)
+
+
+def _pairs(
+    report: Report, matches: Mapping[Side, tuple[Match, ...]], *, images: bool, most: int = MOST_CHARACTERS
+) -> dict[Side, list[Pair]]:
+    """Pairs of both sides, their pictures as large as `most` characters allow."""
     shown = report.gallery if images else None
     keys: list[Key] = [
         key
@@ -60,7 +79,7 @@ def pairs(report: Report, *, images: bool) -> dict[Side, list[Pair]]:
         for match in listed
         for key in ((side, match.sample_index), ("train", match.train_index))
     ]
-    sources = {} if shown is None else _sources(shown, keys)
+    sources = {} if shown is None else _sources(shown, keys, most=most)
     return {
         side: [_pair(report, match, side, sources, place=place) for place, match in enumerate(listed)]
         for side, listed in matches.items()
@@ -142,10 +161,10 @@ def _picture(report: Report, origin: str, index: int, source: tuple[str, bool] |
 def _sources(gallery: Gallery, keys: list[Key], *, most: int = MOST_CHARACTERS) -> dict[Key, tuple[str, bool]]:
     """Pictures as data URIs, with whether to show them as pixels; as large as the page's weight allows."""
     shown = Counter(key for key in keys if key[1] in getattr(gallery, key[0]))
-    for side in SIDES:
+    for size in SIZES:
         sources, left = {}, most
         for (part, index), times in shown.items():
-            sources[part, index] = _source(getattr(gallery, part)[index], side)
+            sources[part, index] = _source(getattr(gallery, part)[index], *size)
             left -= times * len(sources[part, index][0])
             if left < 0:
                 break
@@ -154,13 +173,13 @@ def _sources(gallery: Gallery, keys: list[Key], *, most: int = MOST_CHARACTERS) 
     raise AssertionError("pictures of the smallest size do not fit into a page")
 
 
-def _source(pixels: Any, side: int) -> tuple[str, bool]:
+def _source(pixels: Any, side: int, form: str) -> tuple[str, bool]:
     """An image, uint8 of shape (C, H, W) with C of 1 or 3, as a data URI no larger than `side`."""
     from PIL import Image
 
     image = Image.fromarray(pixels[0] if len(pixels) == 1 else pixels.transpose(1, 2, 0).copy())
     image.thumbnail((side, side))
     stream = io.BytesIO()
-    image.save(stream, format="PNG")
-    uri = "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode("ascii")
+    image.save(stream, format=form, quality=JPEG_QUALITY)
+    uri = f"data:image/{form.lower()};base64,{base64.b64encode(stream.getvalue()).decode('ascii')}"
     return uri, max(image.size) < SMALL

@@ -1,7 +1,9 @@
-"""The report as one page: no network, no script, light and dark; everything on it comes from a `Report`."""
+"""The report as one page: no network, readable without scripts, light and dark; all of it comes from a `Report`."""
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from functools import cache
@@ -9,13 +11,23 @@ from importlib.resources import files
 from typing import TYPE_CHECKING, Any
 
 from memgen_eval.render import numbers
+from memgen_eval.render.answer import (
+    BEYOND_THE_SETS,
+    REACH_OF_RULES,
+    EvidenceLine,
+    baseline_sentence,
+    compared,
+    evidence_lines,
+    how_sure,
+    question,
+)
 from memgen_eval.render.charts import CHARTS, Chart
 from memgen_eval.render.contents import (
     COMPARED,
     FAMILY_TITLES,
     accounts,
+    chart_table,
     compare,
-    evidence,
     figure_rows,
     of_denoiser,
     of_features,
@@ -23,11 +35,9 @@ from memgen_eval.render.contents import (
     skipped,
     verdict_label,
 )
-from memgen_eval.render.gallery import altered_pairs, pairs
+from memgen_eval.render.gallery import altered_pairs, glimpse, pairs
 from memgen_eval.render.headlines import (
     HEADLINE_COLUMNS,
-    WITHOUT_BASELINE,
-    baseline_is_test,
     baseline_words,
     columns,
     headlines,
@@ -42,6 +52,9 @@ if TYPE_CHECKING:
     from jinja2 import Environment
 
     from memgen_eval.comparison.changes import Changes
+
+SMALLEST_BAR = 1e-3  # the largest bar shows at least this share, so that no bar is of nothing
+
 
 
 def render_html(report: Report, *, images: bool = True, since: Changes | None = None) -> str:
@@ -59,18 +72,24 @@ def render_html(report: Report, *, images: bool = True, since: Changes | None = 
     Returns
     -------
     str
-        HTML in one piece, under 10 MB; the same report gives the same text.
+        HTML in one piece, under 5 MB; the same report gives the same text.
     """
-    label = verdict_label(report)
+    label, found = verdict_label(report), evidence_lines(report)
     context = {
         "report": report,
         "label": label,
         "heading": "Copies found" if label == "copies" else label.capitalize(),
-        "evidence": evidence(report),
+        "question": question(report),
+        "compared": compared(report),
+        "how_sure": how_sure(report),
+        "cannot_tell": (REACH_OF_RULES, BEYOND_THE_SETS),
+        "evidence": found,
+        "largest_share": _largest_share(found),
         "accounts": accounts(report),
         "headlines": headlines(report),
         "baseline": baseline_words(report),
-        "baseline_sentence": _baseline_sentence(report),
+        "baseline_sentence": baseline_sentence(report),
+        "first": glimpse(report, images=images),
         "galleries": pairs(report, images=images),
         "altered": altered_pairs(report, images=images),
         "unseen_aligned": _share(report, "memorization.test_aligned_ratio"),
@@ -84,7 +103,6 @@ def render_html(report: Report, *, images: bool = True, since: Changes | None = 
         "skipped": [(", ".join(names), why) for names, why in skipped(report)],
         "titles": FAMILY_TITLES,
         "threshold": numbers.threshold(report.settings.threshold),
-        "size": numbers.image_size(report.settings.image_shape),
         "settings": _settings_rows(report),
         "provenance": _provenance_rows(report),
         "inputs": {name: _pairs_of(held) for name, held in report.provenance.inputs.items()},
@@ -97,16 +115,32 @@ def render_html(report: Report, *, images: bool = True, since: Changes | None = 
 
 def render_template(name: str, context: Mapping[str, Any]) -> str:
     """A template of this folder as text. Pages extend ``base.html.j2``, which needs `contents`: ids and titles."""
-    return _templates().get_template(name).render(context).lstrip()  # imports leave blank lines
+    from markupsafe import Markup
+
+    script = _read("figures.js")
+    digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
+    own = {"script": Markup(script), "script_hash": f"sha256-{digest}"}
+    return _templates().get_template(name).render({**context, **own}).lstrip()  # imports leave blank lines
+
+
+def _read(name: str) -> str:
+    """A file of this folder."""
+    return files("memgen_eval.render").joinpath(name).read_text(encoding="utf-8")
 
 
 def _contents(report: Report, since: Changes | None) -> list[tuple[str, str]]:
     """The sections of the page, by their ids."""
     families = [(family, title) for family, title in FAMILY_TITLES.items() if getattr(report, family) is not None]
     closest = [] if report.memorization is None else [("closest", "Closest images")]
-    last = [("figures", "Every figure"), ("skipped", "Skipped"), ("made", "How it was made")]
+    last = [("figures", "Every figure"), ("skipped", "Skipped"), ("made", "How it was made"), ("glossary", "Glossary")]
     changed = [] if since is None else [("since", "Since the earlier report")]
-    return [("headlines", "Headlines"), *changed, *closest, *families, *last]
+    return [("content", "The answer"), ("headlines", "Headlines"), *changed, *closest, *families, *last]
+
+
+def _largest_share(found: Iterable[EvidenceLine]) -> float:
+    """What the longest bar of the evidence stands for."""
+    shares = [tallied.share for one in found if one.samples and one.others for tallied in (one.samples, one.others)]
+    return max([SMALLEST_BAR, *shares])
 
 
 def render_summary(report: Report) -> str:
@@ -127,10 +161,9 @@ def render_summary(report: Report) -> str:
 def _templates() -> Environment:
     from jinja2 import Environment, FunctionLoader, StrictUndefined
 
-    folder = files("memgen_eval.render")
     return Environment(
         autoescape=True,
-        loader=FunctionLoader(lambda name: folder.joinpath(name).read_text(encoding="utf-8")),
+        loader=FunctionLoader(_read),
         undefined=StrictUndefined,
         finalize=_shown_safely,
         trim_blocks=True,
@@ -149,23 +182,20 @@ def _share(report: Report, path: str) -> str:
     return numbers.show(figure, "share").value if isinstance(figure, Estimate) else numbers.NOT_MEASURED
 
 
-def _baseline_sentence(report: Report) -> str:
-    count = f"{report.settings.num_baseline:,}"
-    if report.settings.baseline == WITHOUT_BASELINE:
-        return "There is no baseline: neither test images nor several training images were given."
-    if baseline_is_test(report):
-        return f"The baseline is {count} test images, which cannot be copies if the model has not seen them."
-    return f"The baseline is {count} training images, each compared with all the others, since no test set was given."
-
-
-def drawings(charts: Iterable[Chart], report: Report) -> list[dict[str, str]]:
-    """Charts, drawn, with their captions; without those of which nothing was measured."""
+def drawings(charts: Iterable[Chart], report: Report) -> list[dict[str, Any]]:
+    """Charts, drawn, with their captions and tables; without those of which nothing was measured."""
     from markupsafe import Markup
 
     words = {"baseline": baseline_words(report), "threshold": numbers.threshold(report.settings.threshold)}
     drawn = [(chart, svg) for chart in charts if (svg := draw(chart, report)) is not None]
     return [
-        {"title": chart.title, "svg": Markup(svg), "caption": chart.caption.format(**words)} for chart, svg in drawn
+        {
+            "title": chart.title,
+            "svg": Markup(svg),
+            "caption": chart.caption.format(**words),
+            "table": chart_table(chart, report),
+        }
+        for chart, svg in drawn
     ]
 
 

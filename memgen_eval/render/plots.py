@@ -25,13 +25,14 @@ from memgen_eval.results import GREY_LEVELS, Curve, Estimate
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-WIDTH, HEIGHT = 460, 290  # px, before the page scales it
+WIDTH, HEIGHT = 430, 290  # px, before the page scales it
 VARIABLES = {"#010101": "samples", "#020202": "baseline", "#030303": "ink", "#040404": "muted", "#050505": "rule"}
 SAMPLES, BASELINE, INK, MUTED, RULE = VARIABLES
 COLOURS = (SAMPLES, BASELINE, INK, MUTED)  # of the first line of a chart, the second, the third and the fourth
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
+MARKERS = ("o", "s", "^", "D")  # lines stay apart without colours, where they cross too
 BAND_OPACITY = 0.18
-MOST_MARKERS = 40
+MOST_MARKERS = 15
 NARROW_RANGE = 30.0  # largest over smallest value; an axis below it needs ticks between the powers of ten
 WIDE_NOVELTY = 5.0  # beyond it novelty is logarithmic from 1
 ANCHORS: dict[str, tuple[Any, ...]] = {
@@ -73,9 +74,9 @@ Floats = NDArray[np.float64]
 
 def draw(chart: Chart, report: Report) -> str | None:
     """The chart as an ``<svg>`` element; None where none of its curves or points was measured."""
-    curves = [_measured_curve(report, path) for path in chart.lines]
+    curves = [measured_curve(report, path) for path in chart.lines]
     measured = [curve for curve in curves if curve is not None]
-    points = _points(report) if chart.form == "points" else []
+    points = points_of(report) if chart.form == "points" else []
     if not measured and not points:
         return None
     with our_matplotlib(salt=chart.name):
@@ -88,9 +89,10 @@ def draw(chart: Chart, report: Report) -> str | None:
             _draw_points(axes, points, baseline_words(report))
         else:
             _prepare(axes, chart, report, measured)
-        for curve, label, colour, dashes in zip(curves, chart.lines.values(), COLOURS, DASHES, strict=False):
+        looks = zip(COLOURS, DASHES, MARKERS, strict=True)
+        for curve, label, (colour, dashes, marker) in zip(curves, chart.lines.values(), looks, strict=False):
             if curve is not None:
-                style = {"color": colour, "linestyle": dashes, "linewidth": 1.6}
+                style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "marker": marker}
                 _draw_curve(axes, chart, curve, style | {"label": label.format(baseline=baseline_words(report))})
         _draw_marks(axes, chart, report)
         axes.legend(**LEGENDS[chart.form])
@@ -110,7 +112,7 @@ def _prepare(axes: Axes, chart: Chart, report: Report, measured: list[Curve]) ->
 
 
 @dataclass(frozen=True)
-class _Point:
+class SetPoint:
     """A set in the plane of novelty and fidelity, and how it is drawn."""
 
     label: str
@@ -120,7 +122,7 @@ class _Point:
     marker: str = "o"
 
 
-def _points(report: Report) -> list[_Point]:
+def points_of(report: Report) -> list[SetPoint]:
     """The anchors, then the samples; none where the samples or the anchors were not measured."""
     novelty, fidelity = (report.figure(path) for path in ("novelty.distance_ratio", "fidelity.precision"))
     if report.fidelity is None or not isinstance(novelty, Estimate) or not isinstance(fidelity, Estimate):
@@ -128,15 +130,15 @@ def _points(report: Report) -> list[_Point]:
     points = []
     for anchor in report.fidelity.anchors:
         label, colour, marker = ANCHORS[anchor.name]
-        points.append(_Point(label, anchor.novelty, anchor.fidelity, colour, marker))
+        points.append(SetPoint(label, anchor.novelty, anchor.fidelity, colour, marker))
     if not points:
         return []
-    points.append(_Point("samples", novelty, fidelity, SAMPLES, "D"))
+    points.append(SetPoint("samples", novelty, fidelity, SAMPLES, "D"))
     measured = [point for point in points if None not in (point.novelty.value, point.fidelity.value)]
     return measured if points[-1] in measured else []
 
 
-def _draw_points(axes: Axes, points: list[_Point], baseline: str) -> None:
+def _draw_points(axes: Axes, points: list[SetPoint], baseline: str) -> None:
     """Novelty on x, fidelity on y, each with its interval; a legend names them, for points may lie close together."""
     axes.set_xlabel(f"novelty: median distance to train over that of {baseline}")
     for point in points:
@@ -158,7 +160,8 @@ def _whole(figure: Estimate) -> tuple[float, float, float]:
     return figure.value, low, high
 
 
-def _measured_curve(report: Report, path: str) -> Curve | None:
+def measured_curve(report: Report, path: str) -> Curve | None:
+    """The curve, None where it has no value."""
     curve = report.figure(path)
     if not isinstance(curve, Curve) or curve.x is None or all(value is None for value in curve.value or ()):
         return None
@@ -191,9 +194,9 @@ def _floats(values: tuple[float | None, ...]) -> Floats:
 def _draw_curve(axes: Axes, chart: Chart, curve: Curve, style: dict[str, Any]) -> None:
     assert curve.x is not None and curve.value is not None
     places, values = _floats(curve.x.values), _floats(curve.value)
-    marker = "o" if chart.form == "sigmas" and len(places) <= MOST_MARKERS else ""
+    step = max(1, len(places) // MOST_MARKERS)
     sides = (values, places) if chart.form == "cdf" else (places, values)
-    axes.plot(*sides, marker=marker, markersize=2.8, markeredgewidth=0, **style)
+    axes.plot(*sides, markersize=4, markeredgewidth=0, markevery=step, **style)
     if curve.low is not None and curve.high is not None:
         low, high = _floats(curve.low), _floats(curve.high)
         fill = axes.fill_betweenx if chart.form == "cdf" else axes.fill_between
@@ -249,6 +252,8 @@ def _prepare_sigmas(axes: Axes, chart: Chart, curves: list[Curve]) -> None:
             axes.set_ylim(low, high)
             if high / low < NARROW_RANGE:
                 axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    else:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}".replace("e-0", "e-")))
     axes.minorticks_off()
 
 

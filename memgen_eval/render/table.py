@@ -7,11 +7,11 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, TextIO
 
 from memgen_eval.errors import InputError
+from memgen_eval.render.answer import evidence
 from memgen_eval.render.contents import (
     FAMILY_TITLES,
     FigureRow,
     accounts,
-    evidence,
     figure_rows,
     readings,
     skipped,

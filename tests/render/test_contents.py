@@ -8,8 +8,9 @@ from dataclasses import fields, replace
 import jsonschema
 import pytest
 
+from memgen_eval.render.answer import evidence
 from memgen_eval.render.charts import CHARTS, Chart
-from memgen_eval.render.contents import COMPARED, FAMILY_TITLES, compare, evidence
+from memgen_eval.render.contents import COMPARED, FAMILY_TITLES, compare
 from memgen_eval.render.headlines import headlines
 from memgen_eval.render.numbers import unit_of
 from memgen_eval.report import Report, schema
