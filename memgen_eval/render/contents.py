@@ -90,13 +90,14 @@ def _figure_row(report: Report, path: str, figure: Estimate | Curve) -> FigureRo
         points = tuple((f"{x:.4g}", numbers.show(figure.at(i), unit)) for i, x in enumerate(figure.x.values))
     count = "" if figure.count is None else f"{figure.count:,}"
     shown = numbers.show(figure, unit)
-    caption, order = CAPTIONS[path], [_largest(part) for part in (figure.value, figure.low)]
+    caption = CAPTIONS[path]
     return FigureRow(
         path,
         caption.label,
         caption.meaning,
         shown,
-        *order,
+        _largest(figure.value),
+        _largest(figure.low),
         figure.count,
         figure.method,
         count,
