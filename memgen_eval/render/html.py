@@ -56,7 +56,6 @@ if TYPE_CHECKING:
 SMALLEST_BAR = 1e-3  # the largest bar shows at least this share, so that no bar is of nothing
 
 
-
 def render_html(report: Report, *, images: bool = True, since: Changes | None = None) -> str:
     """The page as text.
 

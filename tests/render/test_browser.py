@@ -11,13 +11,14 @@ import numpy as np
 import pytest
 
 from memgen_eval.render.html import render_html
+from memgen_eval.render.several.members import Member
+from memgen_eval.render.several.side_by_side import comparison_page, trajectory_page
 from memgen_eval.report import Report
 from memgen_eval.results import Gallery
 from render.browsing import chromium, opened
 
 WIDTHS = (360, 768, 1280, 1920)
 LONG = "a-name-without-any-place-to-break-" * 9
-FASTEST_OF = 5  # other processes may be busy
 
 
 @pytest.fixture(scope="module")
@@ -42,6 +43,8 @@ def pages(
         "undefined": render_html(undefined_report),
         "no-images": render_html(replace(full_report, denoiser=None, gaussian=None), images=False),
         "long": render_html(noted),
+        "comparison": comparison_page([Member("first", full_report), Member(LONG, noted)]),
+        "trajectory": trajectory_page([Member(name, noted) for name in ("1", "2", LONG)], "step", [1.0, 2.0, 3.0]),
     }
     folder = tmp_path_factory.mktemp("pages")
     for name, text in texts.items():
@@ -49,7 +52,7 @@ def pages(
     return {name: (folder / f"{name}.html").as_uri() for name in texts}
 
 
-ALL = ["full", "empty", "undefined", "no-images", "long"]
+ALL = ["full", "empty", "undefined", "no-images", "long", "comparison", "trajectory"]
 
 
 @pytest.mark.parametrize("name", ALL)
@@ -78,16 +81,27 @@ def test_nothing_is_wider_than_the_window(name: str, width: int, browser: Any, p
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
-@pytest.mark.parametrize("width", [360, 1280])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-@pytest.mark.parametrize("name", ["full", "empty", "no-images"])
+@pytest.mark.parametrize(("scheme", "width"), [("light", 360), ("dark", 1280)])
+@pytest.mark.parametrize("name", ["full", "empty", "no-images", "comparison", "trajectory"])
 def test_axe_finds_no_violation(name: str, scheme: str, width: int, browser: Any, pages: dict[str, str]) -> None:
+    judge_with_axe(browser, pages[name], scheme, width)
+
+
+@pytest.mark.parametrize(("scheme", "width"), [("dark", 360), ("light", 1280)])
+def test_axe_finds_no_violation_the_other_way_round(
+    scheme: str, width: int, browser: Any, pages: dict[str, str]
+) -> None:
+    judge_with_axe(browser, pages["full"], scheme, width)
+
+
+def judge_with_axe(browser: Any, address: str, scheme: str, width: int) -> None:
+    """Everything but the strokes of charts, which are pictures with a name."""
     axe = pytest.importorskip(
         "axe_playwright_python.sync_playwright", reason="axe-core judges how accessible pages are"
     )
-    with opened(browser, pages[name], width=width, color_scheme=scheme) as page:
+    with opened(browser, address, width=width, color_scheme=scheme) as page:
         page.evaluate("document.querySelectorAll('.values').forEach((one) => { one.open = true; })")
-        found = axe.Axe().run(page)
+        found = axe.Axe().run(page, context={"exclude": [[".chart > g"]]})
         assert found.violations_count == 0, found.generate_report()
         assert len(found.response["passes"]) > 20
 
@@ -232,8 +246,9 @@ def test_a_page_of_many_samples_is_light_and_opens_in_a_second(
     text = render_html(replace(full_report, gallery=Gallery(*parts), settings=settings))
     assert 2_000_000 < len(text.encode()) < 5_000_000
     (tmp_path / "page.html").write_text(text, encoding="utf-8")
-    milliseconds = []
-    for _ in range(FASTEST_OF):
-        with opened(browser, (tmp_path / "page.html").as_uri()) as page:
-            milliseconds.append(page.evaluate("performance.getEntriesByType('navigation')[0].loadEventEnd"))
-    assert 0 < min(milliseconds) < 1000
+    with opened(browser, "about:blank") as page:
+        session = page.context.new_cdp_session(page)
+        session.send("Performance.enable", {"timeDomain": "threadTicks"})  # of the page alone, however busy the machine
+        page.goto((tmp_path / "page.html").as_uri())
+        seconds = {one["name"]: one["value"] for one in session.send("Performance.getMetrics")["metrics"]}
+    assert 0 < seconds["TaskDuration"] < 1

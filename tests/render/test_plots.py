@@ -106,6 +106,20 @@ def with_gap(report: Report, values: tuple[float | None, ...]) -> Report:
     return replace(report, denoiser=replace(report.denoiser, gap_train=curve))
 
 
+@pytest.mark.parametrize("chart", ALL_CHARTS, ids=lambda chart: chart.name)
+def test_lines_are_told_apart_without_colours(chart: Chart, full_report: Report) -> None:
+    """Each has dashes and a marker of its own."""
+    if chart.form == "points" or chart.name == "distillation":
+        return
+    svg = drawn(chart, full_report)
+    styles = re.findall(r'style="fill: none; ([^"]*stroke-width: 1\.6[^"]*)"', svg)
+    assert len({tuple(re.findall(r"stroke-dasharray: ([^;]*)", style)) for style in styles}) == len(chart.lines)
+    shapes = {
+        tuple(map(float, re.findall(r"-?[\d.]+", path))) for path in re.findall(r'<path id="\w+" d="([^"]*)"/>', svg)
+    }
+    assert len({shape for shape in shapes if max(map(abs, shape)) < 5}) == len(chart.lines)  # not the bands
+
+
 def test_a_line_breaks_where_nothing_was_measured(full_report: Report) -> None:
     whole = drawn(charts.GAP, with_gap(full_report, (0.1, 0.2, 0.3, 0.2, 0.1)))
     broken = drawn(charts.GAP, with_gap(full_report, (0.1, 0.2, None, 0.2, 0.1)))
