@@ -38,6 +38,7 @@ def compare_parser() -> argparse.ArgumentParser:
 def compare_command(typed: Sequence[str]) -> int:
     """Run the command with what was typed after its name. Returns its exit status; raises InputError."""
     arguments = compare_parser().parse_args(list(typed))
+    from memgen_eval.render.numbers import number
     from memgen_eval.render.save import write_file
     from memgen_eval.render.several.members import Member, names_of, steps_of
     from memgen_eval.render.several.side_by_side import comparison_page, comparison_table, trajectory_page
@@ -50,10 +51,13 @@ def compare_command(typed: Sequence[str]) -> int:
     if page is not None:
         check_outputs({"--html": page}, {str(path): path for path in paths})
     reports = [Report.load(path) for path in paths]
-    members = [Member(name, report) for name, report in zip(names_of(paths), reports, strict=True)]
+    names = names_of(paths)
+    axis, steps = steps_of(paths)
+    called = [number(step) for step in steps] if arguments.trajectory else names
+    members = [Member(name, report) for name, report in zip(called, reports, strict=True)]
 
     def page_text() -> str:
-        return trajectory_page(members, *steps_of(paths)) if arguments.trajectory else comparison_page(members)
+        return trajectory_page(members, axis, steps, names) if arguments.trajectory else comparison_page(members)
 
     if page is not None:
         write_file(page, page_text())

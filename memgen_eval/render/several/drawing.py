@@ -88,7 +88,7 @@ def over_steps(line: HeadlineOfAll, steps: Sequence[float], axis: str) -> str:
             axes.set_xticks(list(steps))
         elif min(steps) > 0 and max(steps) / min(steps) > 50:
             axes.set_xscale("log")
-        axes.set_xlim(min(steps), max(steps)) if len(steps) > 1 else None
+        axes.margins(x=0.02)
         _legend(axes, line)
         return _svg(figure, line.label, HEIGHT)
 

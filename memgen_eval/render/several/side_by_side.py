@@ -31,27 +31,38 @@ def comparison_page(members: Sequence[Member]) -> str:
     """Several models or checkpoints side by side, as HTML in one piece."""
     from markupsafe import Markup
 
-    pairs, lines, names = pairs_of(members), headlines_of_all(_reports(members)), [member.name for member in members]
+    pairs, lines, names = pairs_of(members), headlines_of_all(_reports(members)), _names(members)
     drawings = [_drawing(line, Markup(intervals(line, names)), names, "report") for line in lines]
     return render_template("several/compare.html.j2", _context(members, pairs, lines, drawings))
 
 
-def trajectory_page(members: Sequence[Member], axis: str, steps: Sequence[float]) -> str:
+def trajectory_page(members: Sequence[Member], axis: str, steps: Sequence[float], files: Sequence[str]) -> str:
     """Reports in order, such as those of a training, as HTML in one piece: each headline over the steps."""
     from markupsafe import Markup
 
-    pairs, lines = steps_between(members), headlines_of_all(_reports(members))
-    places = [numbers.number(step) for step in steps]
-    drawings = [_drawing(line, Markup(over_steps(line, steps, axis)), places, axis) for line in lines]
+    pairs, lines, names = steps_between(members), headlines_of_all(_reports(members)), _names(members)
+    drawings = [_drawing(line, Markup(over_steps(line, steps, axis)), names, axis) for line in lines]
     context = _context(members, pairs, lines, drawings)
-    return render_template("several/trajectory.html.j2", context | {"axis": axis, "places": places})
+    first_and_last = [members[0], members[-1]]
+    own = {
+        "axis": axis,
+        "files": files,
+        "ends": _names(first_and_last),
+        "headlines": [
+            (line, shown[:: len(shown) - 1], controls[:: len(shown) - 1], beyond)
+            for line, shown, controls, beyond in context["headlines"]
+        ],
+        "figures": list(_every_figure(first_and_last)),
+        "contents": [("charts", "Charts"), *(pair for pair in context["contents"] if pair[0] != "charts")],
+    }
+    return render_template("several/trajectory.html.j2", context | own)
 
 
 def comparison_table(members: Sequence[Member], *, in_order: bool = False) -> str:
     """The headlines of all reports as plain text, the verdicts above, what differs beyond the figures below."""
     pairs = steps_between(members) if in_order else pairs_of(members)
     lines = headlines_of_all(_reports(members))
-    names = [visible(member.name) for member in members]
+    names = list(map(visible, _names(members)))
     rows = [
         tuple(map(visible, (line.label, *map(str, _cells(line)), _beyond_words(pairs, line.path)))) for line in lines
     ]
@@ -70,13 +81,17 @@ def _reports(members: Sequence[Member]) -> list[Any]:
     return [member.report for member in members]
 
 
+def _names(members: Sequence[Member]) -> list[str]:
+    return [member.name for member in members]
+
+
 def _context(
     members: Sequence[Member], pairs: Pairs, lines: Sequence[HeadlineOfAll], drawings: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What both pages show."""
     return {
         "members": members,
-        "names": [member.name for member in members],
+        "names": _names(members),
         "labels": [verdict_label(member.report) for member in members],
         "headlines": [(line, _cells(line), _controls(line), beyond(pairs, line.path)) for line in lines],
         "drawings": drawings,
@@ -127,9 +142,9 @@ def _rule(pairs: Pairs) -> str:
     chance = f"{FALSE_ALARMS:.0%}".replace("%", " %")
     judged = sum(changes.judged for changes in pairs.values())
     return (
-        f"{judged:,} differences of figures were judged, between {len(pairs)} {'pairs' if len(pairs) > 1 else 'pair'} of "
-        f"reports. Those are named that exceed the intervals of both: if all models are equal, the chance that any is "
-        f"named is at most {chance}."
+        f"{judged:,} differences of figures were judged, between {len(pairs)} {'pairs' if len(pairs) > 1 else 'pair'} "
+        f"of reports. Those are named that exceed the intervals of both: if all models are equal, the chance that any "
+        f"is named is at most {chance}."
     )
 
 
