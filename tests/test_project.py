@@ -17,6 +17,7 @@ import memgen_eval
 from memgen_eval import cli
 from memgen_eval.battery.command import battery_parser
 from memgen_eval.gates import parse_gate
+from memgen_eval.render.several.compare_command import compare_parser
 from reference_models import sample_cli, train_cli
 
 ROOT = Path(__file__).parent.parent
@@ -127,10 +128,13 @@ def test_documented_gates_parse(path: Path) -> None:
         parse_gate("".join(expression))
 
 
+NAMING_OPTIONS = ("README.md", "docs/github-actions.md", "docs/comparing.md", "docs/loggers.md")
+
+
 def test_documented_options_exist() -> None:
-    parsers = (cli.parser(), sample_cli.parser(), train_cli.parser(), battery_parser())
+    parsers = (cli.parser(), sample_cli.parser(), train_cli.parser(), battery_parser(), compare_parser())
     known = "".join(parser.format_help() for parser in parsers)
-    named = re.findall(r"(?<![\w-])--[a-z][a-z-]+", text("README.md") + text("docs/github-actions.md"))
+    named = re.findall(r"(?<![\w-])--[a-z][a-z-]+", "".join(map(text, NAMING_OPTIONS)))
     assert set(named) - set(re.findall(r"--[a-z][a-z-]+", known)) == set()
 
 
