@@ -78,6 +78,7 @@ UPSTREAM: dict[str, set[str]] = {
     "cli": {
         "arguments",
         "battery",
+        "comparison",
         "data",
         "distributed",
         "doctor",

@@ -16,7 +16,7 @@ from memgen_eval.render.table import plain_table
 from memgen_eval.report import Report
 from memgen_eval.results import FAMILIES
 
-NAME = "memgen-eval"
+_SUITE = "memgen-eval"
 NOT_IN_XML = {code: f"\\u{code:04x}" for code in (0xFFFE, 0xFFFF)}  # besides controls, not in XML
 
 
@@ -33,8 +33,8 @@ def render_junit(report: Report, failures: Mapping[str, str | None]) -> str:
         suites,
         "testsuite",
         {
-            "name": NAME,
-            "package": NAME,
+            "name": _SUITE,
+            "package": _SUITE,
             "id": "0",
             "tests": str(len(failures) + len(FAMILIES)),
             "failures": str(len(failed)),
@@ -72,7 +72,7 @@ def _properties(suite: ET.Element, report: Report) -> None:
 
 
 def _case(suite: ET.Element, kind: str, name: str, seconds: float) -> ET.Element:
-    attributes = {"classname": f"{NAME}.{kind}", "name": _text(name), "time": _seconds(seconds)}
+    attributes = {"classname": f"{_SUITE}.{kind}", "name": _text(name), "time": _seconds(seconds)}
     return ET.SubElement(suite, "testcase", attributes)
 
 

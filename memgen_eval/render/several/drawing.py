@@ -40,7 +40,7 @@ SCALES: dict[Unit, tuple[float, str]] = {
 
 
 def intervals(line: HeadlineOfAll, names: Sequence[str]) -> str:
-    """A headline of each report under the other: a point, its interval, and the control's beside it."""
+    """A headline of each report under the other: a point and its interval, and the control's next to them."""
     height = FRAME_HEIGHT + ROW_HEIGHT * len(names)
     scale, words = SCALES[line.unit]
     with our_matplotlib(salt=line.path):

@@ -24,7 +24,7 @@ from memgen_eval.render.several.since import change_label, signed_change
 from memgen_eval.render.table import aligned
 from memgen_eval.results import CAPTIONS, FAMILY_TYPES, Curve, Estimate
 
-Pairs = dict[tuple[str, str], Changes]
+_Pairs = dict[tuple[str, str], Changes]
 
 
 def comparison_page(members: Sequence[Member]) -> str:
@@ -86,7 +86,7 @@ def _names(members: Sequence[Member]) -> list[str]:
 
 
 def _context(
-    members: Sequence[Member], pairs: Pairs, lines: Sequence[HeadlineOfAll], drawings: list[dict[str, Any]]
+    members: Sequence[Member], pairs: _Pairs, lines: Sequence[HeadlineOfAll], drawings: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What both pages show."""
     return {
@@ -138,7 +138,7 @@ def _verdicts(members: Sequence[Member]) -> Iterator[tuple[str, str, str]]:
         yield member.name, verdict_label(member.report), f"{member.report.settings.num_samples:,}"
 
 
-def _rule(pairs: Pairs) -> str:
+def _rule(pairs: _Pairs) -> str:
     chance = f"{FALSE_ALARMS:.0%}".replace("%", " %")
     judged = sum(changes.judged for changes in pairs.values())
     return (
@@ -148,11 +148,11 @@ def _rule(pairs: Pairs) -> str:
     )
 
 
-def _beyond_words(pairs: Pairs, path: str) -> str:
+def _beyond_words(pairs: _Pairs, path: str) -> str:
     return "; ".join(beyond(pairs, path))
 
 
-def _moves(pairs: Pairs) -> Iterator[dict[str, Any]]:
+def _moves(pairs: _Pairs) -> Iterator[dict[str, Any]]:
     """What differs beyond the intervals, pair by pair."""
     for (first, second), changes in pairs.items():
         features = changes.after.settings.features
