@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 __all__ = ["entry", "main", "parser"]
 
 BATTERY, COMPARE = "battery", "compare"
-OUTPUTS = SUFFIXES | {"junit": (".xml",)}
+WRITTEN_AS = SUFFIXES | {"junit": (".xml",)}
 STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
 
@@ -103,14 +103,14 @@ def _outputs(arguments: argparse.Namespace) -> tuple[str | None, dict[str, Path]
 
     Raises InputError where several ask for standard output, and for a name whose suffix is that of another form.
     """
-    named = {f"--{form}": getattr(arguments, form) for form in OUTPUTS}
+    named = {f"--{form}": getattr(arguments, form) for form in WRITTEN_AS}
     printed = [flag for flag, name in named.items() if name in STANDARD_OUTPUT]
     if len(printed) > 1:
         both = " and ".join(f"{flag} -" for flag in printed)
         raise InputError(f"{both} ask for standard output alone; write all but one of them to files")
     files = {flag: as_path(name) for flag, name in named.items() if name is not None and flag not in printed}
     for flag, path in files.items():
-        suffixes = OUTPUTS[flag.removeprefix("--")]
+        suffixes = WRITTEN_AS[flag.removeprefix("--")]
         if path.suffix.lower() not in ("", *suffixes) and not is_stream(path):
             expected = " or ".join(suffixes)
             raise InputError(f"{flag} {path}: ends in {path.suffix}, expected {expected}; give such a name")

@@ -101,7 +101,7 @@ def _check_path(text: str, path: str) -> None:
         known = [figure.split(".")[1] for figure in figures if figure.startswith(f"{family}.")]
         choices = f"{family} holds {', '.join(known)}" if known else f"families are {', '.join(FAMILIES)}"
         raise InputError(f"gate {text!r} names nothing in a report: {choices}{did_you_mean(stem, figures)}")
-    parts = CURVE_PARTS if kind is Curve else ESTIMATE_PARTS
+    parts: tuple[str, ...] = CURVE_PARTS if kind is Curve else ESTIMATE_PARTS
     if of_change:
         stem, parts = f"{SINCE}.{stem}", tuple(part for part in parts if part != "count")
         if rest[:1] != [CHANGE]:

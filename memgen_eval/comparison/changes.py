@@ -30,6 +30,7 @@ FALSE_ALARMS = 0.05  # the share of comparisons of equals that may say that anyt
 _Z = 1.959963984540054  # the normal quantile at 97.5 %, of every interval in a report
 _METHOD = "both intervals combined as Newcombe does, 95 %"
 _NOT_THERE = "it was not measured in both reports"
+_TOO_LARGE = "the change is too large for a number"
 _OTHER_GRID = "the curves were measured at other places"
 _FREE = frozenset({"seed", "metrics", "checksums"})  # settings that two comparable reports need not share
 _DERIVED = frozenset({"duplicate_tolerance", "sigmas"})  # None where nothing that was asked for needs them
@@ -180,9 +181,9 @@ def _curve_change(path: str, old: Curve, new: Curve) -> FigureChange:
     if old.x != new.x or len(old.value) != len(new.value):
         return FigureChange(path, old, new, Curve.undefined(_OTHER_GRID), None)
     points = [difference(old.at(i), new.at(i)) for i in range(len(old.value))]
-    parts = (tuple(getattr(point, part) for point in points) for part in ("value", "low", "high"))
+    value, low, high = (tuple(getattr(point, part) for point in points) for part in ("value", "low", "high"))
     counts = [count for count in (old.count, new.count) if count is not None]
-    change = Curve(*parts, _METHOD, min(counts, default=None), x=new.x)
+    change = Curve(value, low, high, _METHOD, min(counts, default=None), x=new.x)
     chances = {i: p for i in range(len(points)) if (p := chance(old.at(i), new.at(i))) is not None}
     if not chances:
         return FigureChange(path, old, new, change, None)
@@ -200,7 +201,9 @@ def difference(before: Estimate, after: Estimate) -> Estimate:
     change = after.value - before.value
     counts = [count for count in (before.count, after.count) if count is not None]
     arms = _arms(before, after)
-    if arms is None:
+    if not math.isfinite(change):
+        return Estimate.undefined(_TOO_LARGE)
+    if arms is None or not all(map(math.isfinite, (change - arms[0], change + arms[1]))):
         return Estimate(change, method="no interval", count=min(counts, default=None))
     return Estimate(change, change - arms[0], change + arms[1], _METHOD, min(counts, default=None))
 
@@ -215,8 +218,8 @@ def chance(before: Estimate, after: Estimate) -> float | None:
         return None
     change = after.value - before.value
     arm = arms[0] if change > 0 else arms[1]
-    if arm == 0:
-        return None if change else 1.0
+    if arm == 0 or not math.isfinite(change) or not math.isfinite(arm):
+        return 1.0 if change == 0 else None
     return math.erfc(_Z * abs(change) / arm / math.sqrt(2))
 
 

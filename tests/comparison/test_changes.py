@@ -71,6 +71,15 @@ def test_what_has_no_interval_is_not_judged(before: Estimate, after: Estimate) -
     assert changes.change("memorization.ratio").value == after.value - before.value  # type: ignore[operator]
 
 
+def test_the_largest_numbers_are_no_fault() -> None:
+    huge = Estimate(1.7e308, -1.7e308, 1.7e308, "m", 1)
+    changes = changes_between(of(ratio=replace(huge, value=-1.7e308)), of(ratio=huge))
+    assert not changes.moved
+    assert changes.change("memorization.ratio") == Estimate.undefined("the change is too large for a number")
+    wide = changes_between(of(ratio=huge), of(ratio=huge)).change("memorization.ratio")
+    assert (wide.value, wide.low, wide.high) == (0, None, None)
+
+
 def test_what_is_undefined_has_no_change() -> None:
     changes = changes_between(REPORT, of(ratio=Estimate.undefined("no images")))
     assert changes.change("memorization.ratio") == Estimate.undefined("it was not measured in both reports")

@@ -57,6 +57,7 @@ def test_names_tell_reports_apart(paths: list[str], names: list[str]) -> None:
         (["b2.json", "a1.json"], [1, 2]),
         (["first.json", "second.json", "third.json"], [1, 2, 3]),
         (["step100.json", "last.json"], [1, 2]),
+        (["1.json", f"{'9' * 400}.json"], [1, 2]),
     ],
 )
 def test_steps_are_read_where_they_ascend(paths: list[str], steps: list[float]) -> None:

@@ -53,7 +53,7 @@ def steps_of(paths: Sequence[Path]) -> tuple[str, list[float]]:
     At the last number in each name, or in the name of its folder, where these ascend; else at 1, 2, 3.
     """
     for parts in ([path.stem for path in paths], [path.parent.name for path in paths]):
-        found = [re.findall(r"\d+", part) for part in parts]
+        found = [re.findall(r"(?<!\d)\d{1,15}(?!\d)", part) for part in parts]
         if all(found):
             steps = [float(digits[-1]) for digits in found]
             if all(first < second for first, second in pairwise(steps)):
