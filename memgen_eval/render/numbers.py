@@ -5,6 +5,7 @@ from __future__ import annotations
 import html
 import math
 import re
+import sys
 import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ INTERVAL_DIGITS = 2
 MOST_DIGITS = 4
 PLAIN_DIGITS = 3
 MOST_DECIMALS = 6
+LARGEST = sys.float_info.max  # what a report may hold; in per cent it would be infinite
 _SCALES: dict[Unit, tuple[float, str]] = {
     "share": (100, " %"),
     "points": (100, " pp"),
@@ -82,7 +84,7 @@ def reason(figure: Estimate | Curve) -> str:
 
 
 def _with_suffix(parts: tuple[float, float | None, float | None], scale: float, suffix: str) -> Shown:
-    value, low, high = (None if part is None else part * scale for part in parts)
+    value, low, high = (None if part is None else max(-LARGEST, min(part * scale, LARGEST)) for part in parts)
     assert value is not None
     write = _writer(value, low, high)
     if low is not None and high is not None:
@@ -97,7 +99,7 @@ def _writer(value: float, low: float | None, high: float | None) -> Callable[[fl
     ends = [end for end in (low, high) if end is not None]
     largest = max(map(abs, [value, *ends]))
     width = max([value, *ends]) - min([value, *ends])
-    if width == 0:
+    if width == 0 or not math.isfinite(width):
         return number
     decimals = INTERVAL_DIGITS - 1 - math.floor(math.log10(width))
     decimals = max(0, min(decimals, MOST_DIGITS - 1 - math.floor(math.log10(largest))))

@@ -159,7 +159,7 @@ def test_the_command(short_report: Report, tmp_path: Path, capsys: pytest.Captur
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["{0}"], "1 reports are given, expected 2 to 50"),
+        (["{0}"], "1 given, expected 2 to 12 reports"),
         (["{0}", "missing.json"], "missing.json: no such file"),
         (["{0}", "{1}", "--html", "{1}"], "would overwrite"),
         (["{0}", "old.json"], "schema_version is 1, expected"),
@@ -184,3 +184,13 @@ def test_what_the_command_refuses(
     printed = capsys.readouterr()
     assert message in printed.err and printed.err.count("\n") == 1 and printed.out == ""
     assert (tmp_path / "b.json").read_bytes() == before
+
+
+def test_numbers_that_no_axis_holds(short_report: Report) -> None:
+    assert short_report.memorization is not None
+    huge = Estimate(1.7e308, -1.7e308, 1.7e308, "tampered with", 1)
+    family = replace(short_report.memorization, ratio=huge, num_near_identical=huge)
+    held = [Member("a", short_report), Member("b", replace(short_report, memorization=family))]
+    for page in (comparison_page(held), trajectory_page(held, "step", [1, 1e14], ["a", "b"])):
+        assert "e308" in page and page.count("<svg ") == len(headlines_of_all([m.report for m in held]))
+    assert "e308" in comparison_table(held)

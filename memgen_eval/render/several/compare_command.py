@@ -11,7 +11,7 @@ from memgen_eval.report import Report
 from memgen_eval.shell import DONE, Parser, as_path, check_outputs, is_stream, say
 
 COMPARE_PROGRAM = "memgen-eval compare"
-MOST_REPORTS = 50
+MOST_REPORTS, MOST_IN_ORDER = 12, 200
 EPILOG_OF_COMPARE = """\
 examples:
   memgen-eval compare small.json large.json --html compared.html
@@ -45,8 +45,9 @@ def compare_command(typed: Sequence[str]) -> int:
     from memgen_eval.render.table import write_text
 
     paths = [as_path(name) for name in arguments.reports]
-    if not 2 <= len(paths) <= MOST_REPORTS:
-        raise InputError(f"{len(paths)} reports are given, expected 2 to {MOST_REPORTS}; see {COMPARE_PROGRAM} --help")
+    most = MOST_IN_ORDER if arguments.trajectory else MOST_REPORTS
+    if not 2 <= len(paths) <= most:
+        raise InputError(f"{len(paths)} given, expected 2 to {most} reports; see {COMPARE_PROGRAM} --help")
     page = None if arguments.html in (None, "-") else as_path(arguments.html)
     if page is not None:
         check_outputs({"--html": page}, {str(path): path for path in paths})

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 
 ROW_HEIGHT, FRAME_HEIGHT = 34, 84  # px, of a chart of intervals
 LONGEST_NAME = 22  # characters of a name on an axis
+LARGEST_DRAWN = 1e15
 SCALES: dict[Unit, tuple[float, str]] = {
     "share": (100.0, "%"),
     "points": (100.0, "percentage points"),
@@ -50,7 +51,7 @@ def intervals(line: HeadlineOfAll, names: Sequence[str]) -> str:
             (line.estimates, SAMPLES, "o", -0.12, "samples"),
             (line.controls, BASELINE, "s", 0.12, "control"),
         ):
-            places = [(row, one) for row, one in zip(rows, held, strict=True) if one is not None]
+            places = [(row, one) for row, one in zip(rows, held, strict=True) if one is not None and _fits(one, scale)]
             for row, one in places:
                 value, low, high = _ends(one, scale)
                 style: dict[str, Any] = {"color": colour, "linewidth": 1.4, "capsize": 3, "markersize": 5}
@@ -75,9 +76,9 @@ def over_steps(line: HeadlineOfAll, steps: Sequence[float], axis: str) -> str:
             (line.estimates, SAMPLES, DASHES[0], "o", "samples"),
             (line.controls, BASELINE, DASHES[1], "s", "control"),
         ):
-            if all(one is None for one in held):
+            if not any(one is not None and _fits(one, scale) for one in held):
                 continue
-            ends = [(np.nan,) * 3 if one is None else _ends(one, scale) for one in held]
+            ends = [_ends(one, scale) if one is not None and _fits(one, scale) else (np.nan,) * 3 for one in held]
             value, low, high = np.array(ends, dtype=np.float64).T
             style: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": marker, "markersize": 4}
             axes.plot(steps, value, linewidth=1.6, label=label, **style)
@@ -105,6 +106,11 @@ def _ends(figure: Estimate, scale: float) -> tuple[float, float, float]:
     assert figure.value is not None
     low, high = (figure.value if end is None else end for end in (figure.low, figure.high))
     return figure.value * scale, min(low, figure.value) * scale, max(high, figure.value) * scale
+
+
+def _fits(figure: Estimate, scale: float) -> bool:
+    """Whether an axis can hold the figure: a report that was tampered with may say anything."""
+    return all(abs(end) < LARGEST_DRAWN for end in _ends(figure, scale))
 
 
 def _legend(axes: Axes, line: HeadlineOfAll) -> None:
