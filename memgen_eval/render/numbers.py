@@ -17,7 +17,7 @@ INTERVAL_DIGITS = 2
 MOST_DIGITS = 4
 PLAIN_DIGITS = 3
 MOST_DECIMALS = 6
-LARGEST = sys.float_info.max  # what a report may hold; in per cent it would be infinite
+LARGEST_FLOAT = sys.float_info.max  # what a report may hold; in per cent it would be infinite
 _SCALES: dict[Unit, tuple[float, str]] = {
     "share": (100, " %"),
     "points": (100, " pp"),
@@ -84,7 +84,7 @@ def reason(figure: Estimate | Curve) -> str:
 
 
 def _with_suffix(parts: tuple[float, float | None, float | None], scale: float, suffix: str) -> Shown:
-    value, low, high = (None if part is None else max(-LARGEST, min(part * scale, LARGEST)) for part in parts)
+    value, low, high = (None if part is None else max(-LARGEST_FLOAT, min(part * scale, LARGEST_FLOAT)) for part in parts)
     assert value is not None
     write = _writer(value, low, high)
     if low is not None and high is not None:
