@@ -34,6 +34,7 @@ _TOO_LARGE = "the change is too large for a number"
 _OTHER_GRID = "the curves were measured at other places"
 _FREE = frozenset({"seed", "metrics", "checksums"})  # settings that two comparable reports need not share
 _DERIVED = frozenset({"duplicate_tolerance", "sigmas"})  # None where nothing that was asked for needs them
+_ROUNDING, _MACHINE = 1e-9, 1e-5  # how far rounding moves a figure: of zero, and as a share on another machine
 _SHOWN = 12  # digits of a checksum among what differs
 _LONGEST = 40  # characters of a value in the reason
 
@@ -212,11 +213,14 @@ def chance(before: Estimate, after: Estimate) -> float | None:
     """The chance of as large a change, up or down, if nothing has changed; None where there are no intervals.
 
     Normal, with the arm of the change's interval on the side of zero for a spread: it is wider where an interval is.
+    What the rounding of another machine can do is no change.
     """
     arms = _arms(before, after)
     if before.value is None or after.value is None or arms is None:
         return None
     change = after.value - before.value
+    if abs(change) <= max(_ROUNDING, _MACHINE * max(abs(after.value), abs(before.value))):
+        return 1.0
     arm = arms[0] if change > 0 else arms[1]
     if arm == 0 or not math.isfinite(change) or not math.isfinite(arm):
         return 1.0 if change == 0 else None

@@ -46,6 +46,7 @@ def trajectory_page(members: Sequence[Member], axis: str, steps: Sequence[float]
     first_and_last = [members[0], members[-1]]
     own = {
         "axis": axis,
+        "kind": f"{axis.split(',', maxsplit=1)[0].capitalize()} ",
         "files": files,
         "ends": _names(first_and_last),
         "headlines": [
