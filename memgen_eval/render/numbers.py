@@ -84,7 +84,8 @@ def reason(figure: Estimate | Curve) -> str:
 
 
 def _with_suffix(parts: tuple[float, float | None, float | None], scale: float, suffix: str) -> Shown:
-    value, low, high = (None if part is None else max(-LARGEST_FLOAT, min(part * scale, LARGEST_FLOAT)) for part in parts)
+    most = LARGEST_FLOAT
+    value, low, high = (None if part is None else max(-most, min(part * scale, most)) for part in parts)
     assert value is not None
     write = _writer(value, low, high)
     if low is not None and high is not None:
