@@ -37,7 +37,7 @@ BEYOND_THE_SETS = (
 
 @dataclass(frozen=True)
 class Tallied:
-    """So many of how many images, of the kind that `noun` names."""
+    """How many images were counted, and of how many; `noun` names their kind."""
 
     found: int
     images: int
@@ -194,7 +194,7 @@ def _sure_of_none(report: Report) -> list[str]:
         f"If {seen.removesuffix(' pp')} % or more were plain copies, 9 of 10 such evaluations would have found them."
     )
     return [
-        "As sure as so many samples allow, and of whole images only.",
+        "As sure as the number of samples allows, and of whole images only.",
         bound if missed else "",
         power if seen else "",
     ]
