@@ -115,7 +115,7 @@ def test_a_curve_is_read_at_one_place(full_report: Report) -> None:
 def test_pages_hold_what_they_say(kind: str, members: list[Member], empty_report: Report) -> None:
     held = [*members, Member("nothing", empty_report)]
     names = [member.name for member in held]
-    page = comparison_page(held) if kind == "compare" else trajectory_page(held, "step", [1, 10, 1000, 2000], names)
+    page = comparison_page(held) if kind == "compare" else trajectory_page(held, "step", [1, 10, 1000, 2000])
     assert page.startswith("<!DOCTYPE html>")
     assert page.count("<svg ") == len(headlines_of_all([member.report for member in held])) > 8
     assert "nan" not in re.sub(r"<style>.*?</style>", "", page, flags=re.DOTALL)
@@ -127,7 +127,7 @@ def test_pages_hold_what_they_say(kind: str, members: list[Member], empty_report
 def test_nothing_but_empty_reports(empty_report: Report) -> None:
     held = [Member("a", empty_report), Member("b", empty_report)]
     assert "None of the headlines was measured." in comparison_table(held)
-    assert "<h1>" in comparison_page(held) and "<h1>" in trajectory_page(held, "report", [1, 2], ["a", "b"])
+    assert "<h1>" in comparison_page(held) and "<h1>" in trajectory_page(held, "report", [1, 2])
 
 
 def test_the_same_reports_give_the_same_page(short_report: Report) -> None:
@@ -137,7 +137,7 @@ def test_the_same_reports_give_the_same_page(short_report: Report) -> None:
 
 def test_names_stay_names(short_report: Report) -> None:
     held = [Member(HOSTILE, short_report), Member("c", with_ratio(short_report, 0.5))]
-    for page in (comparison_page(held), trajectory_page(held, "step", [1, 2], [HOSTILE, "c"])):
+    for page in (comparison_page(held), trajectory_page(held, "step", [1, 2])):
         assert "<img src=x" not in page and "\x1b" not in page
         assert "&lt;img src=x" in page
     assert "\x1b" not in comparison_table(held) and "\nline" not in comparison_table(held)
@@ -191,6 +191,6 @@ def test_numbers_that_no_axis_holds(short_report: Report) -> None:
     huge = Estimate(1.7e308, -1.7e308, 1.7e308, "tampered with", 1)
     family = replace(short_report.memorization, ratio=huge, num_near_identical=huge)
     held = [Member("a", short_report), Member("b", replace(short_report, memorization=family))]
-    for page in (comparison_page(held), trajectory_page(held, "step", [1, 1e14], ["a", "b"])):
+    for page in (comparison_page(held), trajectory_page(held, "step", [1, 1e14])):
         assert "e308" in page and page.count("<svg ") == len(headlines_of_all([m.report for m in held]))
     assert "e308" in comparison_table(held)

@@ -38,9 +38,8 @@ def compare_parser() -> argparse.ArgumentParser:
 def compare_command(typed: Sequence[str]) -> int:
     """Run the command with what was typed after its name. Returns its exit status; raises InputError."""
     arguments = compare_parser().parse_args(list(typed))
-    from memgen_eval.render.numbers import number
     from memgen_eval.render.save import write_file
-    from memgen_eval.render.several.members import Member, names_of, steps_of
+    from memgen_eval.render.several.members import Member, names_of, placed, steps_of
     from memgen_eval.render.several.side_by_side import comparison_page, comparison_table, trajectory_page
     from memgen_eval.render.table import write_text
 
@@ -52,18 +51,19 @@ def compare_command(typed: Sequence[str]) -> int:
     if page is not None:
         check_outputs({"--html": page}, {str(path): path for path in paths})
     reports = [Report.load(path) for path in paths]
-    names = names_of(paths)
+    members = [Member(name, report) for name, report in zip(names_of(paths), reports, strict=True)]
     axis, steps = steps_of(paths)
-    called = [number(step) for step in steps] if arguments.trajectory else names
-    members = [Member(name, report) for name, report in zip(called, reports, strict=True)]
 
     def page_text() -> str:
-        return trajectory_page(members, axis, steps, names) if arguments.trajectory else comparison_page(members)
+        return trajectory_page(members, axis, steps) if arguments.trajectory else comparison_page(members)
+
+    def table() -> str:
+        ordered = arguments.trajectory
+        return comparison_table(placed(members, steps) if ordered else members, in_order=ordered)
 
     if page is not None:
         write_file(page, page_text())
         if not is_stream(page):
             say(COMPARE_PROGRAM, f"wrote {page}", DONE)
-    shown = page_text() if arguments.html == "-" else comparison_table(members, in_order=arguments.trajectory)
-    write_text(shown, sys.stdout)
+    write_text(page_text() if arguments.html == "-" else table(), sys.stdout)
     return DONE

@@ -61,6 +61,11 @@ def steps_of(paths: Sequence[Path]) -> tuple[str, list[float]]:
     return "report, in the order given", [float(i + 1) for i in range(len(paths))]
 
 
+def placed(members: Sequence[Member], steps: Sequence[float]) -> list[Member]:
+    """The same reports, called by their steps."""
+    return [Member(numbers.number(step), member.report) for member, step in zip(members, steps, strict=True)]
+
+
 def headlines_of_all(reports: Sequence[Report]) -> list[HeadlineOfAll]:
     """The headlines that any of the reports has."""
     return [line for path in HEADLINES if (line := _line(reports, path)) is not None]

@@ -18,6 +18,7 @@ from memgen_eval.render.several.members import (
     headlines_of_all,
     not_compared,
     pairs_of,
+    placed,
     steps_between,
 )
 from memgen_eval.render.several.since import change_label, signed_change
@@ -36,10 +37,11 @@ def comparison_page(members: Sequence[Member]) -> str:
     return render_template("several/compare.html.j2", _context(members, pairs, lines, drawings))
 
 
-def trajectory_page(members: Sequence[Member], axis: str, steps: Sequence[float], files: Sequence[str]) -> str:
+def trajectory_page(files: Sequence[Member], axis: str, steps: Sequence[float]) -> str:
     """Reports in order, such as those of a training, as HTML in one piece: each headline over the steps."""
     from markupsafe import Markup
 
+    members = placed(files, steps)
     pairs, lines, names = steps_between(members), headlines_of_all(_reports(members)), _names(members)
     drawings = [_drawing(line, Markup(over_steps(line, steps, axis)), names, axis) for line in lines]
     context = _context(members, pairs, lines, drawings)
@@ -47,7 +49,7 @@ def trajectory_page(members: Sequence[Member], axis: str, steps: Sequence[float]
     own = {
         "axis": axis,
         "kind": f"{axis.split(',', maxsplit=1)[0].capitalize()} ",
-        "files": files,
+        "files": _names(files),
         "ends": _names(first_and_last),
         "headlines": [
             (line, shown[:: len(shown) - 1], controls[:: len(shown) - 1], beyond)
