@@ -79,6 +79,8 @@ class Report:
             expected = f"expected {SCHEMA_VERSION}; evaluate again with this version"
             raise InputError(f"report: schema_version is {version!r:.{LONGEST_VALUE}}, {expected}")
         report: Report = from_json(cls, dict(data))
+        for path, figure in report.figures():
+            _check_places(report, path, figure)
         return report
 
     @classmethod
@@ -173,6 +175,22 @@ class Report:
         from memgen_eval.render.html import render_summary
 
         return render_summary(self)
+
+
+def _check_places(report: Report, path: str, figure: Estimate | Curve) -> None:
+    """Raise InputError for a curve that is not defined at the places of its axis, or not at those of its control."""
+    if isinstance(figure, Estimate) or figure.value is None:
+        return
+    _expect(figure.x is not None, f"report.{path}.x", "an object")
+    assert figure.x is not None
+    for part in ("value", "low", "high"):
+        values = getattr(figure, part)
+        count = len(figure.x.values)
+        _expect(values is None or len(values) == count, f"report.{path}.{part}", f"a list of {count}, as its x has")
+    for name in CAPTIONS[path].beside[:1]:
+        control = report.figure(f"{path.partition('.')[0]}.{name}")
+        fits = not isinstance(control, Curve) or control.x is None or control.value is None or control.x == figure.x
+        _expect(fits, f"report.{path}.x", f"the places of {name}")
 
 
 def to_json(value: Any) -> Any:

@@ -8,7 +8,7 @@ from dataclasses import fields, is_dataclass, replace
 from typing import Any
 
 from memgen_eval.report import SCHEMA_VERSION, Report
-from memgen_eval.results import Curve, Estimate
+from memgen_eval.results import Axis, Curve, Estimate
 
 ESTIMATE = Estimate(0.25, 0.125, 0.5, "Clopper-Pearson 95 %", 400, ("a note", "another, with ünïcode"))
 
@@ -19,8 +19,8 @@ def made(kind: Any) -> Any:
     if kind is Estimate:
         return ESTIMATE
     if kind is Curve:
-        hints = typing.get_type_hints(Curve)
-        return Curve((0.5, None, 0.75), (0.25, None, 0.5), (1.0, None, 1.0), "m", 9, ("n",), made(hints["x"]))
+        axis = Axis("x", "text", (0.1, 0.2, 0.4))
+        return Curve((0.5, None, 0.75), (0.25, None, 0.5), (1.0, None, 1.0), "m", 9, ("n",), axis)
     if is_dataclass(kind) and isinstance(kind, type):
         hints = typing.get_type_hints(kind)
         return kind(**{f.name: made(hints[f.name]) for f in fields(kind) if f.name not in ("gallery", "samples")})

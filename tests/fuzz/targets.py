@@ -9,7 +9,9 @@ import json
 import pickle
 import tarfile
 import zipfile
+import zlib
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -22,11 +24,13 @@ from PIL import Image
 
 from fuzz.driver import Target
 from fuzz.mutations import PNG_START, mutated, png_with_checksums
+from fuzz.texts import TEXTS, shown_target
 from memgen_eval import Report
 from memgen_eval.data import datasets
 from memgen_eval.data.sources import load_images
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
+Change = Callable[[bytes, Random], bytes]
 FLOATS = (IMAGES / 127.5 - 1).astype(np.float32)
 
 
@@ -42,7 +46,8 @@ def read_images(path: Path) -> None:
 
 def plain(seeds: Sequence[bytes], words: Sequence[bytes], name: str, read: Callable[[Path], object]) -> Target:
     """A target whose files are mutated as they are."""
-    return Target(lambda random: mutated(random.choice(seeds), random, [*words, *seeds]), read, name)
+    known = [*words, *seeds]
+    return Target(seeds, lambda data, random: mutated(data, random, known), read, name)
 
 
 # npy and npz
@@ -88,12 +93,33 @@ NPZ = [
 ]
 
 
-def make_npz(random: Random) -> bytes:
-    """Mutated as a zip, or whole with mutated arrays inside."""
-    if random.random() < 0.5:
-        return mutated(random.choice(NPZ), random, [*ZIP_WORDS, *NPY_WORDS, *NPZ])
-    inner = mutated(random.choice(NPY), random, [*NPY_WORDS, *NPY])
-    return zipped({"arr_0.npy": inner, "arr_1.npy": random.choice((inner, NPY[0]))}, random.choice(PACKINGS))
+def unzipped(data: bytes) -> dict[str, bytes]:
+    """The members of a zip; none where it can no longer be read."""
+    with suppress(Exception), zipfile.ZipFile(io.BytesIO(data)) as archive:
+        small = [member for member in archive.infolist() if member.file_size < 2**20]
+        return {member.filename: archive.read(member) for member in small}
+    return {}
+
+
+def in_zip(
+    data: bytes, random: Random, words: Sequence[bytes], change: Change, packings: Sequence[int] = PACKINGS
+) -> bytes:
+    """Mutated as a zip, or whole with one of its members mutated."""
+    members = unzipped(data) if random.random() < 0.6 else {}
+    if not members:
+        return mutated(data, random, words)
+    name = random.choice(list(members))
+    members[name] = change(members[name], random)
+    return zipped(members, random.choice(packings))
+
+
+def npz_target() -> Target:
+    words, inner = [*ZIP_WORDS, *NPY_WORDS, *NPZ], [*NPY_WORDS, *NPY]
+
+    def mutate(data: bytes, random: Random) -> bytes:
+        return in_zip(data, random, words, lambda member, random: mutated(member, random, inner))
+
+    return Target(NPZ, mutate, read_images, "case.npz")
 
 
 # pt and safetensors
@@ -150,20 +176,12 @@ def torch_seeds() -> tuple[list[bytes], list[bytes]]:
 def pt_target() -> Target:
     newer, older = torch_seeds()
     seeds = [*newer, *older]
+    words = [*PT_WORDS, *ZIP_WORDS, *seeds]
 
-    def make(random: Random) -> bytes:
-        """Mutated as it is, or whole with a mutated pickle inside."""
-        if random.random() < 0.4:
-            return mutated(random.choice(seeds), random, [*PT_WORDS, *ZIP_WORDS, *seeds])
-        with zipfile.ZipFile(io.BytesIO(random.choice(newer))) as archive:
-            members = {name: archive.read(name) for name in archive.namelist()}
-        name = random.choice(
-            [name for name in members if name.endswith(("data.pkl", "data.pkl", "byteorder", "version"))]
-        )
-        members[name] = mutated(members[name], random, [*PT_WORDS, members[name]])
-        return zipped(members)
+    def mutate(data: bytes, random: Random) -> bytes:
+        return in_zip(data, random, words, lambda member, random: mutated(member, random, PT_WORDS), PACKINGS[:1])
 
-    return Target(make, read_images, "case.pt")
+    return Target(seeds, mutate, read_images, "case.pt")
 
 
 def safetensors_target() -> Target:
@@ -224,26 +242,23 @@ def picture_seeds() -> list[bytes]:
     ]
 
 
-def make_picture(random: Random, seeds: Sequence[bytes]) -> bytes:
-    data = mutated(random.choice(seeds), random, [*PICTURE_WORDS, *seeds])
-    return png_with_checksums(data) if data.startswith(PNG_START) and random.random() < 0.8 else data
+def picture_target(seeds: Sequence[bytes], read: Callable[[Path], object] = read_images) -> Target:
+    words = [*PICTURE_WORDS, *seeds]
 
+    def mutate(data: bytes, random: Random) -> bytes:
+        changed = mutated(data, random, words)
+        return png_with_checksums(changed) if changed.startswith(PNG_START) and random.random() < 0.8 else changed
 
-def folder_target() -> Target:
-    seeds = picture_seeds()
-    return Target(lambda random: make_picture(random, seeds), lambda path: read_images(path.parent), "case")
+    return Target(seeds, mutate, lambda path: read(path.parent), "case")
 
 
 def zip_target() -> Target:
     seeds = picture_seeds()
+    change = picture_target(seeds).mutate
     whole = [zipped({"a/0.png": seeds[0], "a/1.png": seeds[0], "b": seeds[7]}, packing) for packing in PACKINGS]
-
-    def make(random: Random) -> bytes:
-        if random.random() < 0.5:
-            return mutated(random.choice(whole), random, [*ZIP_WORDS, *whole])
-        return zipped({"0.png": make_picture(random, seeds), "é.tif": seeds[0]}, random.choice(PACKINGS))
-
-    return Target(make, read_images, "case.zip")
+    whole += [zipped({"0.png": seeds[0], "é.tif": seeds[13], "__MACOSX/._0.png": b"x", "../up.jpg": seeds[4]})]
+    words = [*ZIP_WORDS, *whole, *seeds[:5]]
+    return Target(whole, lambda data, random: in_zip(data, random, words, change), read_images, "case.zip")
 
 
 # CIFAR-10
@@ -295,7 +310,7 @@ def cifar_archive_target() -> Target:
 
         return written(write)
 
-    seeds = [tar(form) for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)]
+    tars = [tar(form) for form in (tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT)]
     words = [
         b"ustar\x00",
         b"data_batch_2.bin",
@@ -309,13 +324,15 @@ def cifar_archive_target() -> Target:
         b"S",
     ]
 
-    def make(random: Random) -> bytes:
+    def mutate(data: bytes, random: Random) -> bytes:
         inside = random.random() < 0.8
-        data = mutated(random.choice(seeds), random, [*words, seeds[0][:512]]) if inside else random.choice(seeds)
-        packed = gzip.compress(data, 1, mtime=0)
-        return packed if inside else mutated(packed, random, [b"\x1f\x8b\x08", b"\x00" * 8, packed])
+        if not inside:
+            return mutated(data, random, [b"\x1f\x8b\x08", b"\x00" * 8, data])
+        with suppress(Exception):
+            data = zlib.decompressobj(31).decompress(data, 2**20)
+        return gzip.compress(mutated(data, random, [*words, tars[0][:512]]), 1, mtime=0)
 
-    return Target(make, read_images, "case.tar.gz")
+    return Target([gzip.compress(data, 1, mtime=0) for data in tars], mutate, read_images, "case.tar.gz")
 
 
 # checkpoints and reports
@@ -352,19 +369,18 @@ def checkpoint_target() -> Target:
         state.optimizer.state[parameter] = {name: parameter.detach().clone() for name in checkpoints.MOMENTS}
     entries = {"format": checkpoints.FORMAT, "recipe": recipe.to_dict(), "seconds": 1.0, "step": 0}
     seed = checkpoints.save(checkpoints._tensors(state), metadata={"memgen": json.dumps(entries)})
-    length = int.from_bytes(seed[:8], "little")
     words = [b'\\"channels\\": 8', b'\\"num_blocks\\": 1', b"[1]", b'\\"x\\"', b"0.0", *JSON_WORDS]
 
-    def make(random: Random) -> bytes:
+    def mutate(data: bytes, random: Random) -> bytes:
         """The header is mutated, its length made right more often than not; the weights behind it stay."""
-        header = bytearray(seed[8 : 8 + length])
-        start = header.index(b"__metadata__") if random.random() < 0.6 else 0
-        part = mutated(bytes(header[start:][:400]), random, words)
-        header[start : start + 400] = part
+        length = min(int.from_bytes(data[:8], "little"), len(data) - 8)
+        header = bytearray(data[8 : 8 + length])
+        start = max(0, header.find(b"__metadata__")) if random.random() < 0.6 else 0
+        header[start : start + 400] = mutated(bytes(header[start:][:400]), random, words)
         size = len(header) if random.random() < 0.9 else random.choice((0, 2**63, len(header) + 1))
-        return size.to_bytes(8, "little") + bytes(header) + seed[8 + length :]
+        return size.to_bytes(8, "little") + bytes(header) + data[8 + length :]
 
-    return Target(make, checkpoints.load_checkpoint, "step-00000001.safetensors")
+    return Target([seed], mutate, checkpoints.load_checkpoint, "step-00000001.safetensors")
 
 
 def recipe_target() -> Target:
@@ -387,10 +403,12 @@ def report_target() -> Target:
 
 TARGETS: Mapping[str, Callable[[], Target]] = {
     "npy": lambda: plain(NPY, NPY_WORDS, "case.npy", read_images),
-    "npz": lambda: Target(make_npz, read_images, "case.npz"),
+    "npz": npz_target,
     "pt": pt_target,
     "safetensors": safetensors_target,
-    "folder": folder_target,
+    "folder": lambda: picture_target(picture_seeds()),
+    "png": lambda: picture_target(picture_seeds()[:4]),
+    "jpeg": lambda: picture_target(picture_seeds()[4:6]),
     "zip": zip_target,
     "cifar-python": cifar_python_target,
     "cifar-binary": cifar_binary_target,
@@ -398,4 +416,6 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "checkpoint": checkpoint_target,
     "recipe": recipe_target,
     "report": report_target,
+    "shown": lambda: shown_target(JSON_WORDS),
+    **TEXTS,
 }
