@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from memgen_eval.errors import InputError
 from memgen_eval.shell import Parser
+from memgen_eval.terminal.completion import FLAG, SHELLS
 
 if TYPE_CHECKING:
     from memgen_eval.features.spaces import FeatureNet
@@ -35,6 +36,8 @@ GATE_HELP = """exit with 1 if it holds, or rests on something not measured: "ver
 "memorization.ratio.low > 0.01", "baseline.memorization.ratio.change.low > 0"; may be repeated"""
 FEATURES_HELP = """space of novelty and feature similarity: pixels (default), inception, sscd, dinov2, clip, or a .pt \
 (TorchScript) or .onnx file"""
+QUIET_HELP = "print the verdict in one line, and no progress; warnings, errors and failed gates are still told"
+VERBOSE_HELP = "tell each stage as it begins, and its seconds, on standard error, instead of bars"
 ON_OR_OFF = argparse.BooleanOptionalAction
 # by group and flag, what argparse is told of each; defaults of settings are those of `Options`
 FLAGS: dict[str, dict[str, dict[str, Any]]] = {
@@ -55,6 +58,8 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {
         "--baseline": {"metavar": "REPORT", "help": "an earlier report, in JSON: say what moved since"},
         "--no-images": {"action": "store_true", "help": "leave every image out of the page"},
         "--full": {"action": "store_true", "help": "show every figure, not only the headlines"},
+        "-q --quiet": {"action": "store_true", "help": QUIET_HELP},
+        "-v --verbose": {"action": "store_true", "help": VERBOSE_HELP},
         "--profile": {"action": "store_true", "help": "say on standard error how many seconds each stage took"},
         "--fail-if": {"metavar": "GATE", "action": "append", "default": [], "help": GATE_HELP},
     },
@@ -94,13 +99,34 @@ def parser() -> argparse.ArgumentParser:
     )
     command.add_argument("samples", help="npz, npy, pt, safetensors, a folder or zip of images, a CIFAR-10 batch")
     command.add_argument("--version", action="version", version=f"memgen-eval {__version__}")
+    command.add_argument(FLAG, choices=SHELLS, help="print what makes a shell complete words, and exit")
     command.add_argument("--doctor", action="store_true", help="say what is installed, found and missing, and exit")
     command.set_defaults(**{f.name: f.default for f in fields(Options)})
     for title, flags in FLAGS.items():
         group = command.add_argument_group(title)
         for flag, keywords in flags.items():
-            group.add_argument(flag, **keywords)
+            group.add_argument(*flag.split(), **keywords)
     return command
+
+
+def completing_words() -> dict[str, list[str]]:
+    """What may stand after an option, by the parser's name of it: for shells that complete words."""
+    from typing import get_args
+
+    from memgen_eval.compute.engines import EngineName
+    from memgen_eval.features.spaces import NETWORKS, PIXELS
+    from memgen_eval.results import FAMILIES, figure_kinds
+
+    sets, figures = ["cifar10", "digits"], [*FAMILIES, *figure_kinds()]
+    spaces, own = [PIXELS, *NETWORKS], {"engine": list(get_args(EngineName)), "device": ["cpu", "cuda"]}
+    return {
+        "train": sets,
+        "test": sets,
+        "metrics": figures,
+        "features": spaces,
+        "engine": engines,
+        "device": ["cpu", "cuda"],
+    }
 
 
 def feature_space(arguments: argparse.Namespace) -> str | FeatureNet:

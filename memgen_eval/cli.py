@@ -6,15 +6,29 @@ import argparse
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from memgen_eval.arguments import PROGRAM, feature_space, parsed, parser, value_range
+from memgen_eval.arguments import PROGRAM, completing_words, feature_space, parsed, parser, value_range
 from memgen_eval.errors import InputError
 from memgen_eval.render.save import SUFFIXES, as_text, write_file
-from memgen_eval.shell import DONE, GATE_FAILED, as_path, check_outputs, is_stream, run, say, tell, whole_process
+from memgen_eval.shell import (
+    DONE,
+    GATE_FAILED,
+    as_path,
+    check_outputs,
+    going_on,
+    is_stream,
+    run,
+    say,
+    tell,
+    whole_process,
+)
+from memgen_eval.terminal.completion import asked_shell
+from memgen_eval.terminal.estimate import planned
+from memgen_eval.terminal.progress import shown_on_terminal, told_in_lines
 
 if TYPE_CHECKING:
     from memgen_eval.comparison.changes import Changes
@@ -36,6 +50,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     def command() -> int:
         if "--doctor" in typed:  # whatever else is missing
             return _doctor()
+        if (shell := asked_shell(typed)) is not None:
+            return _completion(shell)
         if typed[:1] == [BATTERY]:  # a file of that name is ./battery
             from memgen_eval.battery.command import battery
 
@@ -61,6 +77,16 @@ def _doctor() -> int:
     return DONE
 
 
+def _completion(shell: str) -> int:
+    """Print what makes a shell complete the words of this command."""
+    from memgen_eval.battery.command import battery_parser
+    from memgen_eval.render.table import write_text
+    from memgen_eval.terminal.completion import completion
+
+    write_text(completion(shell, parser(), completing_words(), {BATTERY: battery_parser()}), sys.stdout)
+    return DONE
+
+
 def entry() -> NoReturn:
     """The console script."""
     whole_process(PROGRAM, main)
@@ -74,6 +100,8 @@ def _run(typed: list[str]) -> int:
     stages, start = Stages(), time.perf_counter()
     arguments = parsed(typed)
     arguments.features = feature_space(arguments)
+    if arguments.quiet and arguments.verbose:
+        raise InputError("-q and -v ask for opposite things; give one of them")
     printed, files = _outputs(arguments)
     gates, earlier = _gates(arguments), _earlier(arguments)
     sets = {"the samples": arguments.samples, "--train": arguments.train, "--test": arguments.test}
@@ -83,7 +111,8 @@ def _run(typed: list[str]) -> int:
     with joined() as ranks:
         if ranks.rank == 0:
             check_outputs(files, {name: as_path(path) for name, path in inputs.items() if path is not None})
-    report = _evaluate(arguments, typed, stages)
+    with going_on(_hint(arguments)), _followed(arguments):
+        report = _evaluate(arguments, typed, stages)
     if ranks.rank > 0:
         return DONE
     since = None if earlier is None else report.compared_with(earlier)
@@ -91,7 +120,7 @@ def _run(typed: list[str]) -> int:
     with stages.stage("page, files and table"):
         _write(report, Written(printed, files, since, failures), arguments)
     if arguments.profile:
-        from memgen_eval.render.progress import profile_table
+        from memgen_eval.terminal.progress import profile_table
 
         tell(profile_table(stages.seconds, time.perf_counter() - start))
     failed = [message for message in failures.values() if message is not None]
@@ -141,6 +170,34 @@ def _earlier(arguments: argparse.Namespace) -> Report | None:
     return None if arguments.baseline is None else Report.load(arguments.baseline)
 
 
+def _followed(arguments: argparse.Namespace) -> AbstractContextManager[None]:
+    """What shows how far the evaluation is: bars on a terminal, lines with -v, nothing with -q."""
+    if arguments.verbose:
+        return told_in_lines(lambda line: say(PROGRAM, line, DONE))
+    if arguments.quiet:
+        return nullcontext()
+    return shown_on_terminal(sys.stderr, planned(_families(arguments)))
+
+
+def _hint(arguments: argparse.Namespace) -> str | None:
+    """How to go on after a stop, where finished work is kept."""
+    folder = getattr(arguments, "resume", None)
+    return None if folder is None else f"what is finished is kept in {folder}; the same command goes on from there"
+
+
+def _families(arguments: argparse.Namespace) -> set[str]:
+    """The families that will be measured, and in which space novelty is."""
+    from memgen_eval.features.spaces import PIXELS
+    from memgen_eval.options import chosen_metrics
+    from memgen_eval.results import FAMILIES
+
+    paths = chosen_metrics(arguments.metrics)
+    asked = {path.partition(".")[0] for path in paths} if paths is not None else {*FAMILIES} - {"denoiser"}
+    if arguments.features == PIXELS:
+        return asked | {"novelty in pixels"} if "novelty" in asked else asked
+    return asked | {"features"}
+
+
 def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -> Report:
     import shlex
 
@@ -148,23 +205,21 @@ def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -
         from memgen_eval.data.images import Images
         from memgen_eval.evaluation import evaluate
         from memgen_eval.options import Options
-        from memgen_eval.render.progress import shown_on_terminal
 
     if arguments.test is None and arguments.test_range is not None:
         raise InputError("--test-range is given without --test, whose values it says; give --test, or leave it out")
     ranges = {name: value_range(f"--{name}-range", getattr(arguments, f"{name}_range")) for name in ("train", "test")}
     sets = {name: getattr(arguments, name) for name in ranges}
-    with shown_on_terminal(sys.stderr):
-        report = evaluate(
-            as_path(arguments.samples),
-            train=sets["train"] if ranges["train"] is None else Images(sets["train"], value_range=ranges["train"]),
-            test=sets["test"] if ranges["test"] is None else Images(sets["test"], value_range=ranges["test"]),
-            num_samples=arguments.num_samples,
-            value_range=value_range("--range", arguments.range),
-            device=arguments.device,
-            data_dir=arguments.data_dir,
-            **{f.name: getattr(arguments, f.name) for f in fields(Options)},
-        )
+    report = evaluate(
+        as_path(arguments.samples),
+        train=sets["train"] if ranges["train"] is None else Images(sets["train"], value_range=ranges["train"]),
+        test=sets["test"] if ranges["test"] is None else Images(sets["test"], value_range=ranges["test"]),
+        num_samples=arguments.num_samples,
+        value_range=value_range("--range", arguments.range),
+        device=arguments.device,
+        data_dir=arguments.data_dir,
+        **{f.name: getattr(arguments, f.name) for f in fields(Options)},
+    )
     command = shlex.join([PROGRAM, *typed])
     seconds = {name: round(value, 3) for name, value in stages.seconds.items()} | dict(report.provenance.seconds)
     stages.seconds.update(seconds)
@@ -184,7 +239,7 @@ class Written:
 def _write(report: Report, out: Written, arguments: argparse.Namespace) -> None:
     """Write the files, and print the output that a flag asks for, or else the table."""
     from memgen_eval.render.junit import render_junit
-    from memgen_eval.render.table import print_table, write_text
+    from memgen_eval.render.table import print_table, print_verdict, write_text
 
     def text(flag: str) -> str:
         if flag == "--junit":
@@ -194,9 +249,11 @@ def _write(report: Report, out: Written, arguments: argparse.Namespace) -> None:
 
     for flag, path in out.files.items():
         write_file(path, text(flag))
-        if not is_stream(path):
+        if not is_stream(path) and not arguments.quiet:
             say(PROGRAM, f"wrote {path}", DONE)
-    if out.printed is None:
+    if out.printed is None and arguments.quiet:
+        print_verdict(report)
+    elif out.printed is None:
         print_table(report, full=arguments.full, since=out.since)
     else:
         write_text(text(out.printed), sys.stdout)

@@ -44,6 +44,16 @@ class Terminated(BaseException):
     """SIGTERM, which is how a CI job is cancelled: raised so that temporary files are removed."""
 
 
+@contextmanager
+def going_on(hint: str | None) -> Iterator[None]:
+    """Where what is inside is stopped from outside, have the last line say how to go on."""
+    try:
+        yield
+    except (KeyboardInterrupt, Terminated) as stop:
+        stop.args = () if hint is None else (hint,)
+        raise
+
+
 def run(program: str, command: Callable[[], int]) -> int:
     """The exit status of a command; nothing is raised but `SystemExit` of --help and --version."""
 
@@ -59,10 +69,10 @@ def run(program: str, command: Callable[[], int]) -> int:
             return say(program, str(error), UNUSABLE)
         except RankError as error:
             return say(program, str(error), FAULT)
-        except KeyboardInterrupt:
-            return say(program, "interrupted", INTERRUPTED)
-        except Terminated:
-            return say(program, "terminated", TERMINATED)
+        except KeyboardInterrupt as stop:
+            return say(program, "; ".join(["interrupted", *map(str, stop.args)]), INTERRUPTED)
+        except Terminated as stop:
+            return say(program, "; ".join(["terminated", *map(str, stop.args)]), TERMINATED)
         except Exception as error:
             if _lacks_memory(error):
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]

@@ -173,8 +173,8 @@ def _peak_memory() -> str:
 def _evaluate(
     folder: Path, checkpoint: Checkpoint, images: ImageSet, arguments: argparse.Namespace, *, command: str
 ) -> None:
-    from memgen_eval.render.progress import shown_on_terminal
     from memgen_eval.render.table import print_table, write_text
+    from memgen_eval.terminal.progress import shown_on_terminal
     from reference_models.run import evaluate_model
 
     with shown_on_terminal(sys.stderr):

@@ -47,7 +47,8 @@ UPSTREAM: dict[str, set[str]] = {
     "fidelity": {"compute", "diffusion", "distributed", "metrics", "neighbours"},
     "spectra": {"diffusion", "metrics", "runtime"},
     "resemblance": {"compute", "copying", "data", "metrics", "neighbours"},
-    "render": {"comparison", "gates", "report", "shell"},
+    "render": {"comparison", "gates", "report", "shell", "terminal"},
+    "terminal": set(),
     # the corridor and its steps
     "distributed": set(),
     "runtime": {"compute"},
@@ -72,9 +73,9 @@ UPSTREAM: dict[str, set[str]] = {
     # the doors
     "shell": set(),
     "doctor": {"compute", "data", "neighbours"},
-    "arguments": {"features", "options", "shell"},
+    "arguments": {"compute", "features", "options", "shell", "terminal"},
     "battery": {"compute", "data", "evaluation", "features", "metrics", "options", "reference"}
-    | {"render", "report", "runtime", "shell"},
+    | {"render", "report", "runtime", "shell", "terminal"},
     "cli": {
         "arguments",
         "battery",
@@ -89,6 +90,7 @@ UPSTREAM: dict[str, set[str]] = {
         "report",
         "runtime",
         "shell",
+        "terminal",
     },
     "__main__": {"cli"},
     "__init__": STAGES | {"adapters", "evaluation", "reference", "report", "spectra"},
@@ -97,7 +99,7 @@ WHEN_CALLED = {
     "report": {"comparison", "render"}
 }  # Report.save, its page, its changes: the one way back, inside functions only
 
-NO_TORCH = {"errors", "results", "report", "gates", "comparison", "metrics", "copying", "render"}
+NO_TORCH = {"errors", "results", "report", "gates", "comparison", "metrics", "copying", "render", "terminal"}
 NO_FILES = {"copying", "fidelity", "metrics"}
 FILES = {"glob", "io", "os", "pathlib", "shutil", "tempfile", "zipfile", "PIL", "safetensors"}
 FACTORIES = {"torch.tensor", "torch.as_tensor", "torch.empty", "torch.zeros", "torch.ones", "torch.full"}

@@ -25,8 +25,8 @@ import memgen_eval.evaluation
 from checking import figures, run, strict_json
 from conftest import Kit, noise_images
 from memgen_eval import GateError, InputError, Report
-from memgen_eval.render.progress import shown_on_terminal
 from memgen_eval.runtime import Stages, report_progress
+from memgen_eval.terminal.progress import shown_on_terminal
 
 ROOT = Path(__file__).parent.parent
 B0 = ("mix.npz", "--train", "tr.npz", "--test", "te.npz")

@@ -43,8 +43,8 @@ def battery(typed: Sequence[str]) -> int:
     from memgen_eval.battery.measuring import Setup, default_processes, measure_all, num_cases
     from memgen_eval.battery.page import page
     from memgen_eval.options import check_seed
-    from memgen_eval.render.progress import shown_on_terminal
     from memgen_eval.runtime import Stages
+    from memgen_eval.terminal.progress import shown_on_terminal
 
     folder = as_path(arguments.output)
     cifar10 = not arguments.quick and _has_cifar10(arguments.data_dir)

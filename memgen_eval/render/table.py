@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, TextIO
+from typing import TextIO
 
 from memgen_eval.errors import InputError
 from memgen_eval.render.answer import evidence
@@ -21,9 +21,7 @@ from memgen_eval.render.headlines import HEADLINE_COLUMNS, headlines
 from memgen_eval.render.numbers import encodable, escape_markdown, visible
 from memgen_eval.render.several.since import SINCE_COLUMNS, moved_rows, since_sentences
 from memgen_eval.report import Report
-
-if TYPE_CHECKING:
-    from rich.table import Table
+from memgen_eval.terminal.drawing import COLOURS, draw_table, draw_text
 
     from memgen_eval.comparison.changes import Changes
 
@@ -53,13 +51,21 @@ def print_table(
         write_text(plain_table(report, full=full, since=since), stream)
         return
     from rich.console import Console
-    from rich.text import Text
 
     console = Console(file=stream, emoji=False, markup=False, highlight=False)
+    families = {line.label: FAMILY_TITLES[line.path.partition(".")[0]] for line in headlines(report)}
     with console.capture() as captured:
         for style, part in _texts_and_tables(report, full=full, since=since):
-            console.print(Text(part, style=style) if isinstance(part, str) else _rich_table(*part))
+            if isinstance(part, str):
+                draw_text(console, part, style)
+            else:
+                draw_table(console, *part, groups={} if full else families)
     write_text(captured.get(), stream)
+
+
+def print_verdict(report: Report, file: TextIO | None = None) -> None:
+    """Print the verdict alone, in one line."""
+    write_text(visible(_verdict_line(report)) + "\n", sys.stdout if file is None else file)
 
 
 def write_text(text: str, stream: TextIO) -> None:
@@ -84,7 +90,7 @@ def _texts_and_tables(report: Report, *, full: bool, since: Changes | None) -> l
 
     return [
         *text("bold yellow", [f"Caution: {caution}" for caution in report.cautions]),
-        *text("bold", [_verdict_line(report)]),
+        *text(COLOURS.get(verdict_label(report), "bold"), [_verdict_line(report)]),
         *text("dim", [f"{name}: {account}" for name, account in accounts(report)]),
         *(("", table) for table in _tables(report, full=full)),
         *text("bold", [] if since is None else since_sentences(since)),
@@ -141,19 +147,6 @@ def aligned(columns: TextRow, rows: list[TextRow]) -> str:
         for row in (columns, *rows)
     ]
     return "\n".join(lines)
-
-
-def _rich_table(columns: TextRow, rows: list[TextRow]) -> Table:
-    from rich import box
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, header_style="bold")
-    for name, justify in zip(columns, ("left", "right", "left", "left"), strict=True):
-        table.add_column(name, justify=justify)  # type: ignore[arg-type]
-    for row in rows:
-        table.add_row(*map(Text, row))
-    return table
 
 
 def render_markdown(report: Report, *, full: bool = False, since: Changes | None = None) -> str:

@@ -1,4 +1,4 @@
-"""What is read from a line of text: gates, the words of a command, ranges, a network's metadata; and reports as shown."""
+"""What is read from a line of text: gates, the words of a command, ranges, metadata; and reports as they are shown."""
 
 from __future__ import annotations
 
@@ -39,7 +39,12 @@ def text_target(seeds: Sequence[str], words: Sequence[str], read: Callable[[str]
 
 
 def gates_target() -> Target:
-    seeds = ["memorization.ratio.low > 0.01", "verdict == copies", "verdict != 'no copying found'", "novelty.auc<=.5e-1"]
+    seeds = [
+        "memorization.ratio.low > 0.01",
+        "verdict == copies",
+        "verdict != 'no copying found'",
+        "novelty.auc<=.5e-1",
+    ]
     seeds += ["denoiser.gap_train.max < 1", "fidelity.fid.count >= 10"]
     words = [*ORDER, *EQUALITY, *LABELS, *figure_kinds(), ".value", ".low", ".high", ".count", ".min", ".max"]
     return text_target(seeds, words, parse_gate)
@@ -78,7 +83,10 @@ def command_target() -> Target:
 
 def metadata_target() -> Target:
     """What a TorchScript or ONNX file says of its images, and what a user may."""
-    texts = [{"size": "8", "mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"}, {"size": "", "mean": "0.5", "std": "1"}]
+    texts = [
+        {"size": "8", "mean": "[0.5, 0.5, 0.5]", "std": "[0.5, 0.5, 0.5]"},
+        {"size": "", "mean": "0.5", "std": "1"},
+    ]
     seeds = [SEPARATOR.join(text.values()) for text in texts]
 
     def read(text: str) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from memgen_eval.render.progress import profile_table
+from memgen_eval.terminal.progress import profile_table
 
 
 def test_shares_are_of_the_whole() -> None:

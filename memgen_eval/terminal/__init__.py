@@ -1,0 +1,1 @@
+"""What a terminal shows: bars while a run goes on, tables at its width, and the words that complete a command."""
