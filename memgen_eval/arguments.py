@@ -117,16 +117,9 @@ def completing_words() -> dict[str, list[str]]:
     from memgen_eval.features.spaces import NETWORKS, PIXELS
     from memgen_eval.results import FAMILIES, figure_kinds
 
-    sets, figures = ["cifar10", "digits"], [*FAMILIES, *figure_kinds()]
-    spaces, own = [PIXELS, *NETWORKS], {"engine": list(get_args(EngineName)), "device": ["cpu", "cuda"]}
-    return {
-        "train": sets,
-        "test": sets,
-        "metrics": figures,
-        "features": spaces,
-        "engine": engines,
-        "device": ["cpu", "cuda"],
-    }
+    sets, figures, networks = ["cifar10", "digits"], [*FAMILIES, *figure_kinds()], [PIXELS, *NETWORKS]
+    named = {"train": sets, "test": sets, "metrics": figures, "features": networks}
+    return named | {"engine": list(get_args(EngineName)), "device": ["cpu", "cuda"]}
 
 
 def feature_space(arguments: argparse.Namespace) -> str | FeatureNet:
