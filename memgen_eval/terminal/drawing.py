@@ -45,6 +45,7 @@ def draw_table(
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], groups: Mapping[str, str]) -> Table:
     from rich import box
+    from rich.padding import Padding
     from rich.table import Table
     from rich.text import Text
 
@@ -58,6 +59,6 @@ def _table(columns: Sequence[str], rows: Sequence[Sequence[str]], groups: Mappin
                 table.add_section()
             table.add_row(Text(group, style="bold underline"))
             told = group
-        indent = "  " if group is not None else ""
-        table.add_row(Text(indent + row[0]), *map(Text, row[1:]))
+        label = Padding(Text(row[0]), (0, 0, 0, 0 if group is None else 2))  # which its second line has too
+        table.add_row(label, *map(Text, row[1:]))
     return table

@@ -16,8 +16,8 @@ LOGGER = "memgen_eval"
 WHOLE = "all stages"
 WAITS = {
     "imports": "the libraries",
-    "reading the training set": "the files of the training set",
-    "reading the samples": "the files of the samples",
+    "reading the training set": "the training set's files",
+    "reading the samples": "the samples' files",
     "drawing samples": "the sampler",
     "features": "the network of the features",
     "denoiser": "the model's denoiser",
@@ -126,8 +126,10 @@ def bars(course: Course, width: int) -> list[tuple[str, str]]:
         lines.append(("dim", f"  waits for {WAITS[course.stage]}"))
     if course.plan:
         left, share = course.seconds_left(), course.share()
-        rest = f"about {spoken(left)} left" if left is not None else "time left not known yet"
-        lines += [("bold", line) for line in _bar(WHOLE, share, f"{share:.0%}".replace("%", " %") + f", {rest}", width)]
+        unknown = "longer than usual" if course.is_late() else "time left not known yet"
+        rest = unknown if left is None else f"about {spoken(left)} left"
+        percent = min(99, int(100 * share))  # the whole is done when nothing is drawn any more
+        lines += [("bold", line) for line in _bar(WHOLE, share, f"{percent} %, {rest}", width)]
     return [(style, line[:width]) for style, line in lines]
 
 
