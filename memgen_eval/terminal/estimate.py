@@ -33,7 +33,7 @@ USUAL: Mapping[str, tuple[float, Collection[str]]] = {
     "gaussian structure": (31.0, ("gaussian",)),
 }
 LEAST_SHARE, LEAST_SECONDS = 0.03, 2.0  # with less done nothing can be said of the rest
-KNEE = 0.7  # of its expected time; a stage that takes longer comes ever slower to its end
+KNEE = 0.85  # of its expected time; a stage that takes longer comes ever slower to its end
 LATE = 1.5  # times the expected time, from which on nothing is said of the rest
 HOUR, DAY = 3600.0, 86400.0
 LONGEST = 100 * DAY
