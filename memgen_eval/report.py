@@ -92,6 +92,8 @@ class Report:
                 raise InputError(f"{path}: no such file; give the JSON report that --json wrote")
             if not path.is_file():
                 raise InputError(f"{path}: is not a file; {expected}")
+            if path.stat().st_size == 0:  # one of the kernel's too, which may have no end
+                raise InputError(f"{path}: the file is empty; {expected}")
             if path.stat().st_size > LARGEST_REPORT:
                 raise InputError(f"{path}: {path.stat().st_size} bytes; no report is as large: {expected}")
             try:

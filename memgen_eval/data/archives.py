@@ -8,7 +8,7 @@ import zipfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from io import BytesIO
 from pathlib import Path, PurePosixPath
 from typing import IO, Any
@@ -76,8 +76,11 @@ def read_folder(path: Path, expected: Expected) -> Images:
 
     FIFOs, sockets and devices are never opened: they count among the files that are not images.
     """
-    store = Store(path, expected.argument, lambda name: (path / name).open("rb"))
-    files, notes = _sort_out(store, *_walk(path))
+    store = Store(path, expected.argument, lambda name: _opened(path / name))
+    found = _walk(path)
+    files, notes = _sort_out(store, found.files, found.special, found.hidden)
+    if found.outside:
+        notes = (*notes, f"{found.outside} files lie outside the folder, by links")
     stamp = stamp_of(place(expected.argument, path), path, files)
     return replace(_read(store, files, notes, expected.like), form="folder", stamp=stamp)
 
@@ -100,14 +103,29 @@ def read_zip(path: Path, expected: Expected) -> Images:
     return replace(_read(store, files, notes, expected.like), form="zip")
 
 
-def _walk(root: Path) -> tuple[list[str], list[str], int]:
-    """Relative paths of the visible files and of what only looks like one, and the number of hidden entries.
+def _opened(path: Path) -> IO[bytes]:
+    """A file of a folder. An empty one is no image, and one of the kernel's is empty too: to read it may be to wait."""
+    if path.stat().st_size == 0:
+        raise ValueError("the file is empty")
+    return path.open("rb")
+
+
+@dataclass
+class _Found:
+    """Relative paths of visible files and of what only looks like one; how many are hidden, and how many elsewhere."""
+
+    files: list[str] = field(default_factory=list)
+    special: list[str] = field(default_factory=list)
+    hidden: int = 0
+    outside: int = 0
+
+
+def _walk(root: Path) -> _Found:
+    """What lies below a folder.
 
     Links are followed, but never in circles. A folder that cannot be listed raises the system's error, which names it.
     """
-    found: list[str] = []
-    special: list[str] = []
-    hidden = 0
+    found, real = _Found(), os.path.realpath(root)
     entered: set[tuple[int, int]] = set()
     for folder, folders, files in os.walk(root, followlinks=True, onerror=_raise):
         status = Path(folder).stat()
@@ -115,12 +133,20 @@ def _walk(root: Path) -> tuple[list[str], list[str], int]:
             folders.clear()
             continue
         entered.add((status.st_dev, status.st_ino))
-        hidden += sum(_is_hidden(name) for name in (*folders, *files))
+        found.hidden += sum(_is_hidden(name) for name in (*folders, *files))
         folders[:] = sorted(name for name in folders if not _is_hidden(name))
-        below = Path(folder).relative_to(root)
+        below, is_outside = Path(folder).relative_to(root), _is_outside(folder, real)
         for name in (name for name in files if not _is_hidden(name)):
-            (special if _is_special(Path(folder, name)) else found).append((below / name).as_posix())
-    return found, special, hidden
+            path = Path(folder, name)
+            (found.special if _is_special(path) else found.files).append((below / name).as_posix())
+            found.outside += _is_outside(path, real) if path.is_symlink() else is_outside
+    return found
+
+
+def _is_outside(path: str | Path, root: str) -> bool:
+    """Whether a path leads out of a folder by links."""
+    real = os.path.realpath(path)
+    return real != root and not real.startswith(root.rstrip(os.sep) + os.sep)
 
 
 def _raise(error: OSError) -> None:

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-import math
 import numbers
 import os
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -125,9 +125,11 @@ def _channels(name: str, value: object) -> Channels | None:
     if value is None:
         return None
     given = [value] if isinstance(value, numbers.Real) else list(value) if isinstance(value, Sequence) else []
-    finite = all(isinstance(v, numbers.Real) and not isinstance(v, bool) and math.isfinite(v) for v in given)
+    finite = all(
+        isinstance(v, numbers.Real) and not isinstance(v, bool) and abs(v) <= sys.float_info.max for v in given
+    )
     if len(given) not in (1, 3) or not finite or isinstance(value, str):
-        raise InputError(f"{name} is {value!r}, expected a number, or three for colour, of values on [0, 1]")
+        raise InputError(f"{name} is {value!r:.80}, expected a number, or three for colour, of values on [0, 1]")
     return tuple(float(v) for v in given)
 
 
@@ -137,6 +139,8 @@ def stored_preparation(texts: dict[str, str], *, where: str) -> tuple[int | None
     for name in ("size", "mean", "std"):
         try:
             found[name] = json.loads(texts[name]) if texts.get(name) else None
-        except ValueError:
-            raise InputError(f"{where}: its metadata say {name} = {texts[name]!r}, expected JSON such as 224") from None
+        except (ValueError, RecursionError):
+            raise InputError(
+                f"{where}: its metadata say {name} = {texts[name]!r:.80}, expected JSON such as 224"
+            ) from None
     return checked_preparation(found["size"], found["mean"], found["std"], where=f"{where}, in its metadata")

@@ -356,6 +356,7 @@ def test_links_are_followed_but_not_in_circles(nhwc, nchw, tmp_path):
     (tmp_path / "real" / "up").symlink_to(tmp_path / "f", target_is_directory=True)
     found = load(folder)
     assert np.array_equal(found.array(), nchw[:31]) and found.names[0] == "a/00000/img00000000.png"
+    assert found.arrival["notes"] == ["30 files lie outside the folder, by links"]
     (folder / "c.png").symlink_to(tmp_path / "gone.png")
     assert "c.png" in refusal(folder)
     (folder / "c.png").unlink()
