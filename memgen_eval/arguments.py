@@ -122,6 +122,19 @@ def completing_words() -> dict[str, list[str]]:
     return named | {"engine": list(get_args(EngineName)), "device": ["cpu", "cuda"]}
 
 
+def asked_families(arguments: argparse.Namespace) -> set[str]:
+    """The families that will be measured, and in which space: what the plan of a run goes by."""
+    from memgen_eval.features.spaces import PIXELS
+    from memgen_eval.options import chosen_metrics
+    from memgen_eval.results import FAMILIES
+
+    paths = chosen_metrics(arguments.metrics)
+    asked = {path.partition(".")[0] for path in paths} if paths is not None else {*FAMILIES} - {"denoiser"}
+    if arguments.features == PIXELS:
+        return asked | {"novelty in pixels"} if "novelty" in asked else asked
+    return asked | {"features"}
+
+
 def feature_space(arguments: argparse.Namespace) -> str | FeatureNet:
     """The space of the features, out of its flags. Raises InputError for one that is of no use."""
     from memgen_eval.features.spaces import PIXELS, FeatureNet

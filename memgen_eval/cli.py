@@ -11,7 +11,7 @@ from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from memgen_eval.arguments import PROGRAM, completing_words, feature_space, parsed, parser, value_range
+from memgen_eval.arguments import PROGRAM, asked_families, completing_words, feature_space, parsed, parser, value_range
 from memgen_eval.errors import InputError
 from memgen_eval.render.save import SUFFIXES, as_text, write_file
 from memgen_eval.shell import (
@@ -80,10 +80,12 @@ def _doctor() -> int:
 def _completion(shell: str) -> int:
     """Print what makes a shell complete the words of this command."""
     from memgen_eval.battery.command import battery_parser
+    from memgen_eval.render.several.compare_command import compare_parser
     from memgen_eval.render.table import write_text
     from memgen_eval.terminal.completion import completion
 
-    write_text(completion(shell, parser(), completing_words(), {BATTERY: battery_parser()}), sys.stdout)
+    commands = {BATTERY: battery_parser(), COMPARE: compare_parser()}
+    write_text(completion(shell, parser(), completing_words(), commands), sys.stdout)
     return DONE
 
 
@@ -176,26 +178,13 @@ def _followed(arguments: argparse.Namespace) -> AbstractContextManager[None]:
         return told_in_lines(lambda line: say(PROGRAM, line, DONE))
     if arguments.quiet:
         return nullcontext()
-    return shown_on_terminal(sys.stderr, planned(_families(arguments)))
+    return shown_on_terminal(sys.stderr, planned(asked_families(arguments)))
 
 
 def _hint(arguments: argparse.Namespace) -> str | None:
     """How to go on after a stop, where finished work is kept."""
     folder = getattr(arguments, "resume", None)
     return None if folder is None else f"what is finished is kept in {folder}; the same command goes on from there"
-
-
-def _families(arguments: argparse.Namespace) -> set[str]:
-    """The families that will be measured, and in which space novelty is."""
-    from memgen_eval.features.spaces import PIXELS
-    from memgen_eval.options import chosen_metrics
-    from memgen_eval.results import FAMILIES
-
-    paths = chosen_metrics(arguments.metrics)
-    asked = {path.partition(".")[0] for path in paths} if paths is not None else {*FAMILIES} - {"denoiser"}
-    if arguments.features == PIXELS:
-        return asked | {"novelty in pixels"} if "novelty" in asked else asked
-    return asked | {"features"}
 
 
 def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -> Report:

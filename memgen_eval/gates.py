@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from memgen_eval.report import Report
 
 FORM = "a gate is 'PATH < NUMBER' (or <= > >=), 'verdict == LABEL' or 'verdict != LABEL'"
-LONGEST = 200  # characters; no gate needs half as many
+LONGEST_GATE = 200  # characters; no gate needs half as many
 BOUND = re.compile(r"[+-]?(\d+(\.\d*)?|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 GATE = re.compile(r"\s*([\w.]+)\s*(<=|>=|==|!=|<|>)\s*(.*?)\s*")
 ORDER: dict[str, Callable[[Any, Any], bool]] = {
@@ -71,8 +71,8 @@ def parse_gate(text: str) -> Gate:
     InputError
         If it does not parse, names nothing, or its bound is not a finite decimal number.
     """
-    if len(text) > LONGEST:
-        raise InputError(f"gate {text[:LONGEST]!r}... has {len(text)} characters: {FORM}")
+    if len(text) > LONGEST_GATE:
+        raise InputError(f"gate {text[:LONGEST_GATE]!r}... has {len(text)} characters: {FORM}")
     match = GATE.fullmatch(text)
     if match is None:
         raise InputError(f"gate {text!r} does not parse: {FORM}")

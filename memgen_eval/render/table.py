@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable, Sequence
-from typing import TextIO
+from typing import TYPE_CHECKING, TextIO
 
 from memgen_eval.errors import InputError
 from memgen_eval.render.answer import evidence
@@ -21,8 +21,9 @@ from memgen_eval.render.headlines import HEADLINE_COLUMNS, headlines
 from memgen_eval.render.numbers import encodable, escape_markdown, visible
 from memgen_eval.render.several.since import SINCE_COLUMNS, moved_rows, since_sentences
 from memgen_eval.report import Report
-from memgen_eval.terminal.drawing import COLOURS, draw_table, draw_text
+from memgen_eval.terminal.layout import VERDICT_STYLES, draw_table, draw_text
 
+if TYPE_CHECKING:
     from memgen_eval.comparison.changes import Changes
 
 TextRow = tuple[str, ...]
@@ -90,7 +91,7 @@ def _texts_and_tables(report: Report, *, full: bool, since: Changes | None) -> l
 
     return [
         *text("bold yellow", [f"Caution: {caution}" for caution in report.cautions]),
-        *text(COLOURS.get(verdict_label(report), "bold"), [_verdict_line(report)]),
+        *text(VERDICT_STYLES.get(verdict_label(report), "bold"), [_verdict_line(report)]),
         *text("dim", [f"{name}: {account}" for name, account in accounts(report)]),
         *(("", table) for table in _tables(report, full=full)),
         *text("bold", [] if since is None else since_sentences(since)),

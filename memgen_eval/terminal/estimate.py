@@ -36,7 +36,7 @@ LEAST_SHARE, LEAST_SECONDS = 0.03, 2.0  # with less done nothing can be said of 
 KNEE = 0.85  # of its expected time; a stage that takes longer comes ever slower to its end
 LATE = 1.5  # times the expected time, from which on nothing is said of the rest
 HOUR, DAY = 3600.0, 86400.0
-LONGEST = 100 * DAY
+LONGEST_TIME = 100 * DAY
 
 
 def planned(families: Collection[str]) -> dict[str, float]:
@@ -131,7 +131,7 @@ class Course:
 
 def spoken(seconds: float) -> str:
     """A time as it is said of what is only about known: steps of 5 s, of minutes, of half hours, of hours."""
-    if seconds > LONGEST:
+    if seconds > LONGEST_TIME:
         return "over 100 days"
     if seconds <= 55:
         return f"{max(5, 5 * math.ceil(seconds / 5))} s"

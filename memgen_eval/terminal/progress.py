@@ -24,7 +24,7 @@ WAITS = {
     "training": "the optimizer",
 }
 TIMES_A_SECOND = 4  # that bars are drawn anew
-NARROW, LONGEST_BAR = 60, 40  # columns
+NARROW_BARS, LONGEST_BAR = 60, 40  # columns
 
 
 class _Follower(logging.Handler):
@@ -135,7 +135,7 @@ def bars(course: Course, width: int) -> list[tuple[str, str]]:
 
 def _bar(name: str, share: float | None, told: str, width: int) -> list[str]:
     """A name, a bar and what is told: in one line, or on a narrow terminal in two without a bar."""
-    if width < NARROW:
+    if width < NARROW_BARS:
         return [name, f"  {told}"] if told else [name]
     room = min(LONGEST_BAR, width - 32 - len(told) - 2)
     if share is None or room < 5:

@@ -30,6 +30,8 @@ CASES = [
     (["a.npz", "--seed", "ph"], set()),
     (["a.npz", "--train", "b.npz", "ph"], {"photos.npz", "photos two.zip"}),
     (["battery", "--q"], {"--quick"}),
+    (["co"], {"compare"}),
+    (["compare", "--traj"], {"--trajectory"}),
     (["a.npz", "--q"], {"--quiet", "--quantize"}),
 ]
 

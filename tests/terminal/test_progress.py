@@ -19,7 +19,7 @@ import pytest
 
 from memgen_eval.runtime import Stages, report_progress
 from memgen_eval.terminal.estimate import Course, planned
-from memgen_eval.terminal.progress import NARROW, WAITS, WHOLE, bars, told_in_lines
+from memgen_eval.terminal.progress import NARROW_BARS, WAITS, WHOLE, bars, told_in_lines
 
 ROOT = Path(__file__).parent.parent.parent
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -125,7 +125,7 @@ def test_no_bar_is_wider_than_the_terminal(width: int) -> None:
             drawn = [line for _, line in bars(course, width)]
             assert all(len(line) <= width for line in drawn)
             assert drawn[0].startswith(stage[:width]) and any(line.startswith(WHOLE) for line in drawn)
-            if width < NARROW:
+            if width < NARROW_BARS:
                 assert not any("━" in line for line in drawn)
 
 

@@ -9,8 +9,9 @@ if TYPE_CHECKING:
     from rich.console import Console
     from rich.table import Table
 
-NARROW = 78  # columns: with fewer a table would break its words, and each row is told in a few lines
-COLOURS = {"copies": "bold red", "undecided": "bold yellow", "no copying found": "bold green"}
+VALUE = "value"  # the second column of figures
+NARROW_TABLE = 78  # columns: with fewer a table would break its words, and each row is told in a few lines
+VERDICT_STYLES = {"copies": "bold red", "undecided": "bold yellow", "no copying found": "bold green"}
 
 
 def draw_text(console: Console, text: str, style: str) -> None:
@@ -24,7 +25,7 @@ def draw_table(
     console: Console, columns: Sequence[str], rows: Sequence[Sequence[str]], groups: Mapping[str, str]
 ) -> None:
     """Print a table, or on a narrow terminal its rows one after the other; `groups` are by the rows' first cells."""
-    if console.width >= NARROW:
+    if console.width >= NARROW_TABLE:
         console.print(_table(columns, rows, groups))
         return
     from rich.padding import Padding
@@ -33,12 +34,17 @@ def draw_table(
     if columns[0] != "figure":
         console.print(Text(columns[0], style="bold underline"))
     told = None
-    for label, value, interval, *more in rows:
+    for label, *told_of in rows:
         if (group := groups.get(label)) != told and group is not None:
             console.print(Text(group, style="bold underline"))
             told = group
-        console.print(Text.assemble(label, ": ", (value, "bold"), f" ({interval})" if interval else ""))
-        for remark in filter(None, more):
+        if columns[1] == VALUE:  # what stands beside it needs no name
+            value, interval, *remarks = told_of
+            console.print(Text.assemble(label, ": ", (value, "bold"), f" ({interval})" if interval else ""))
+        else:
+            console.print(Text(label))
+            remarks = [f"{name}: {cell}" for name, cell in zip(columns[1:], told_of, strict=True) if cell]
+        for remark in filter(None, remarks):
             console.print(Padding(Text(remark, style="dim"), (0, 0, 0, 2)))
     console.print()
 
