@@ -155,7 +155,7 @@ def _numbers(flag: str, text: str) -> list[float]:
     try:
         return [float(part) for part in text.split(",")]
     except ValueError:
-        raise InputError(f"{flag} is {text!r}, expected a number, or three such as {flag} 0.5,0.5,0.5") from None
+        raise InputError(f"{flag} is {text!r:.80}, expected a number, or three such as {flag} 0.5,0.5,0.5") from None
 
 
 def parsed(typed: list[str]) -> argparse.Namespace:
@@ -216,5 +216,5 @@ def value_range(flag: str, text: str | None) -> tuple[float, float] | None:
     try:
         low, high = (float(part) for part in text.split(","))
     except ValueError:
-        raise InputError(f"{flag} is {text!r}, expected two numbers such as {flag} -1,1") from None
+        raise InputError(f"{flag} is {text!r:.80}, expected two numbers such as {flag} -1,1") from None
     return low, high

@@ -101,7 +101,7 @@ def _path(name: str) -> str:
         families = ", ".join(FAMILIES)
         hint = did_you_mean(name, [*FAMILIES, *known, *(path.split(".")[1] for path in known)])
         raise InputError(
-            f"metrics names {name!r}, expected a family ({families}) or a figure such as novelty.auc{hint}"
+            f"metrics names {name!r:.80}, expected a family ({families}) or a figure such as novelty.auc{hint}"
         )
     return matches[0]
 
@@ -128,12 +128,12 @@ def _check_sigmas(sigmas: Sequence[float]) -> tuple[float, ...]:
 def _check_tolerance(value: object) -> float:
     number = float(value) if isinstance(value, numbers.Real) and not isinstance(value, bool) else -1.0
     if not 0 <= number < 1:
-        raise InputError(f"duplicate_tolerance is {value!r}, expected a number from 0 to below 1 (units of [0, 1])")
+        raise InputError(f"duplicate_tolerance is {value!r:.80}, expected a number from 0 to below 1 (units of [0, 1])")
     return number
 
 
 def check_seed(value: object, *, name: str = "seed") -> int:
     """`value` as an int if every generator takes it. Raises InputError otherwise."""
     if not isinstance(value, numbers.Integral) or isinstance(value, bool) or not 0 <= int(value) <= MAX_SEED:
-        raise InputError(f"{name} is {value!r}, expected an integer from 0 to 2**62 - 1")
+        raise InputError(f"{name} is {value!r:.80}, expected an integer from 0 to 2**62 - 1")
     return int(value)

@@ -29,6 +29,7 @@ DONE, GATE_FAILED, UNUSABLE, FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 1
 MIN_ADDRESS_SPACE = 2**30  # bytes: with less, libraries end the process or wait for ever while they are imported
 NO_MEMORY = ("MemoryError", "allocate memory", "out of memory", "bad_alloc", "failed to map", "start new thread")
 USE_LESS = "give fewer images, a smaller --memory-budget or --batch-size where there is one, or more memory"
+LONGEST_MESSAGE = 800  # characters; argparse repeats whatever was typed
 TEMPORARY = ".memgen-eval-{}.tmp"
 
 
@@ -36,8 +37,8 @@ class Parser(argparse.ArgumentParser):
     """Says what is wrong in one line."""
 
     def error(self, message: str) -> NoReturn:
-        """Raise what `run` prints."""
-        raise InputError(f"{message}; see {self.prog} --help")
+        """Raise what `run` prints, not all of what was typed if that is much."""
+        raise InputError(f"{message:.{LONGEST_MESSAGE}}; see {self.prog} --help")
 
 
 class Terminated(BaseException):

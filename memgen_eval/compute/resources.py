@@ -161,11 +161,13 @@ def budget_bytes(memory_budget: str | int) -> int:
         match = re.fullmatch(r"(\d{1,30}(?:\.\d{1,30})?)\s*([A-Za-z]*)", str(memory_budget).strip(), flags=re.ASCII)
         if match is None or match[2].upper() not in _UNITS:
             raise InputError(
-                f'memory_budget={memory_budget!r} is not a size: give bytes or a size such as "512MiB" or "1GiB"'
+                f'memory_budget={memory_budget!r:.80} is not a size: give bytes or a size such as "512MiB" or "1GiB"'
             )
         size = int(Fraction(match[1]) * _UNITS[match[2].upper()])
     if not 1 <= size <= _MOST_BYTES:
-        raise InputError(f'memory_budget={memory_budget!r} is not from one byte to 2**60: give a size such as "512MiB"')
+        raise InputError(
+            f'memory_budget={memory_budget!r:.80} is not from one byte to 2**60: give a size such as "512MiB"'
+        )
     return size
 
 

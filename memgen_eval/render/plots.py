@@ -129,6 +129,8 @@ def points_of(report: Report) -> list[SetPoint]:
         return []
     points = []
     for anchor in report.fidelity.anchors:
+        if anchor.name not in ANCHORS:  # of a report that somebody else wrote
+            continue
         label, colour, marker = ANCHORS[anchor.name]
         points.append(SetPoint(label, anchor.novelty, anchor.fidelity, colour, marker))
     if not points:

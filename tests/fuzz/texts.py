@@ -11,7 +11,6 @@ from pathlib import Path
 
 from fuzz.driver import Target
 from fuzz.mutations import mutated
-from made_reports import full_report
 from memgen_eval import Report
 from memgen_eval.arguments import RANGES, feature_space, parsed, parser, value_range
 from memgen_eval.features.spaces import FeatureNet, checked_preparation, stored_preparation
@@ -21,6 +20,7 @@ from memgen_eval.render.save import as_text
 from memgen_eval.render.table import plain_table, render_markdown
 from memgen_eval.results import LABELS, figure_kinds
 from memgen_eval.shell import as_path
+from render.conftest import every_figure
 
 SEPARATOR = "\n"  # between the words of a command
 NUMBERS = ("0.5", "-1", "1e400", "nan", "inf", "9" * 400, "1_0", "٣", "0x1", ".", "-", "+1e-9", "1,1", "-1,1", "", " ")
@@ -100,7 +100,7 @@ def metadata_target() -> Target:
 
 def shown_target(words: Sequence[bytes]) -> Target:
     """A report that somebody else wrote, in every form in which it is shown: no text of it acts on its reader."""
-    seed = json.dumps(full_report().to_dict()).encode()
+    seed = json.dumps(every_figure().to_dict()).encode()
     hostile = [json.dumps(text).encode() for text in ("\x1b[2J\n", "<script>", "|`*_", "\u202e", "]]>&lt;", "\ud800")]
 
     def read(path: Path) -> None:

@@ -271,6 +271,11 @@ def verdict() -> Verdict:
 
 @pytest.fixture(scope="session")
 def full_report() -> Report:
+    return every_figure()
+
+
+def every_figure() -> Report:
+    """A report with every figure, for tests that are no function of pytest's too."""
     return Report(
         cautions=(),
         verdict=verdict(),

@@ -32,7 +32,7 @@ from memgen_eval.render.table import print_table
 from memgen_eval.runtime import Stages, report_progress
 from memgen_eval.terminal.estimate import planned
 from memgen_eval.terminal.progress import shown_on_terminal
-from render.conftest import full_report
+from render.conftest import every_figure
 stages = Stages()
 with shown_on_terminal(sys.stderr, planned({"memorization", "features"})):
     for name in ("reading the training set", "neighbours of samples", "features"):
@@ -41,7 +41,7 @@ with shown_on_terminal(sys.stderr, planned({"memorization", "features"})):
             for done in range(0, 50_001, 25_000):
                 report_progress(done, 50_000)
                 time.sleep(0.3)
-print_table(full_report.__wrapped__() if hasattr(full_report, "__wrapped__") else full_report._get_wrapped_function()())
+print_table(every_figure())
 """
 
 
