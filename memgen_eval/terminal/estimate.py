@@ -107,9 +107,10 @@ class Course:
 
     def is_late(self) -> bool:
         """Whether a stage that tells no steps takes much longer than it would at the pace so far."""
-        if self.steps is not None or self.stage not in self.plan or self.clock() - self.begun < LEAST_SECONDS:
+        usual = self.plan.get(self.stage or "")
+        if usual is None or self.steps is not None or self.clock() - self.begun < LEAST_SECONDS:
             return False
-        return self._of_expected(self.plan[self.stage]) > LATE
+        return self._of_expected(usual) > LATE
 
     def seconds_left(self) -> float | None:
         """Until the end, if what is left goes on as what is done did; None where that tells too little."""

@@ -13,7 +13,7 @@ from fuzz.driver import Target
 from fuzz.mutations import mutated
 from memgen_eval import Report
 from memgen_eval.arguments import RANGES, feature_space, parsed, parser, value_range
-from memgen_eval.features.spaces import FeatureNet, checked_preparation, stored_preparation
+from memgen_eval.features.spaces import checked_preparation, stored_preparation
 from memgen_eval.gates import EQUALITY, ORDER, parse_gate
 from memgen_eval.options import Options, chosen_metrics
 from memgen_eval.render.save import as_text
@@ -93,7 +93,6 @@ def metadata_target() -> Target:
         size, mean, std = [*text.split(SEPARATOR), "", "", ""][:3]
         stored = stored_preparation({"size": size, "mean": mean, "std": std}, where="features")
         checked_preparation(*stored, where="features")
-        FeatureNet("net.onnx", size=stored[0], mean=stored[1], std=stored[2])
 
     return text_target(seeds, [SEPARATOR, "[", "]", "null", "true", "1e999", "[" * 300, "{", '"'], read)
 
