@@ -124,7 +124,9 @@ def checked_preparation(
 def _channels(name: str, value: object) -> Channels | None:
     if value is None:
         return None
-    given: list[Any] = [value] if isinstance(value, numbers.Real) else list(value) if isinstance(value, Sequence) else []
+    given: list[Any] = (
+        [value] if isinstance(value, numbers.Real) else list(value) if isinstance(value, Sequence) else []
+    )
     finite = all(
         isinstance(v, numbers.Real) and not isinstance(v, bool) and abs(v) <= sys.float_info.max for v in given
     )

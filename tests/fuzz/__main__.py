@@ -9,7 +9,7 @@ import warnings
 from pathlib import Path
 
 from fuzz.driver import fuzz
-from fuzz.targets import TARGETS
+from fuzz.targets import TARGETS, target_of
 
 
 def main() -> int:
@@ -25,7 +25,7 @@ def main() -> int:
     for name in chosen.reader or TARGETS:
         with tempfile.TemporaryDirectory(dir=shared if shared.is_dir() else None) as folder, warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            target = TARGETS[name]()
+            target = target_of(name)
             outcome = fuzz(target, Path(folder), executions=chosen.executions, seed=chosen.seed, first=chosen.first)
         print(f"{name}: {outcome}", flush=True)
         for case, data in outcome.findings.values():

@@ -37,9 +37,9 @@ def main() -> int:
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     with atheris.instrument_imports(include=INSTRUMENTED):
-        from fuzz.targets import TARGETS
+        from fuzz.targets import TARGETS, target_of
 
-        targets = {name: TARGETS[name]() for name in chosen.reader or TARGETS}
+        targets = {name: target_of(name) for name in chosen.reader or TARGETS}
     for seed in range(chosen.seed, chosen.seed + chosen.rounds):
         for name, target in targets.items():
             sys.stdout.flush()

@@ -14,6 +14,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -405,6 +406,7 @@ def report_target() -> Target:
     return plain([seed], JSON_WORDS, "case.json", Report.load)
 
 
+CORPUS = Path(__file__).parent / "corpus"  # a folder for each reader, which `fuzz.minimise` writes
 TARGETS: Mapping[str, Callable[[], Target]] = {
     "npy": lambda: plain(NPY, NPY_WORDS, "case.npy", read_images),
     "npz": npz_target,
@@ -423,3 +425,14 @@ TARGETS: Mapping[str, Callable[[], Target]] = {
     "shown": lambda: shown_target(JSON_WORDS),
     **TEXTS,
 }
+
+
+def target_of(name: str) -> Target:
+    """The target for a reader, which begins from the kept corpus too."""
+    target = TARGETS[name]()
+    return replace(target, seeds=(*target.seeds, *corpus_of(name)))
+
+
+def corpus_of(name: str) -> list[bytes]:
+    """The cases that are kept for a reader: what guided runs found worth keeping, and every past finding."""
+    return [path.read_bytes() for path in sorted((CORPUS / name).glob("*"))]
