@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import builtins
+import json
 import pickle
 import sys
 from collections.abc import Callable
@@ -146,6 +147,18 @@ def cut(path: Path) -> Path:
     return path
 
 
+def no_text(path: Path) -> Path:
+    """The file with metadata that no encoding of text has."""
+    written = json.dumps(MEAN).encode()
+    path.write_bytes(path.read_bytes().replace(written, b"\xff" * len(written)))
+    return path
+
+
+def link(path: Path, target: str) -> Path:
+    path.symlink_to(target)
+    return path
+
+
 def state_dict(path: Path) -> Path:
     torch.save(Tiny().state_dict(), path)
     return path
@@ -165,6 +178,12 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
     "nothing said": (lambda folder: scripted(folder / "net.pt"), "neither it nor you say size, mean and std; give"),
     "half said": (lambda folder: scripted(folder / "net.pt", size=8, mean=0.5), "mean and std belong together"),
     "nonsense said": (lambda folder: scripted(folder / "net.pt", size="large", mean=0, std=1), "size is 'large'"),
+    "no text said": (
+        lambda folder: no_text(scripted(folder / "net.pt", **WHOLE)),
+        "no TorchScript network can be read",
+    ),
+    "no text in ONNX": (lambda folder: no_text(onnx_file(folder / "net.onnx", **WHOLE)), "no ONNX network can be read"),
+    "a device": (lambda folder: link(folder / "net.onnx", "/dev/zero"), "is empty or no regular file"),
     "no suffix": (lambda folder: folder / "net.bin", r"features is .*net\.bin', expected pixels, inception"),
 }
 
@@ -172,8 +191,10 @@ FILES: dict[str, tuple[Callable[[Path], Any], str]] = {
 @pytest.mark.parametrize("kind", FILES)
 def test_a_file_that_cannot_be_used_is_one_line(kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     make, said = FILES[kind]
-    if kind == "an empty file":
+    if kind in ("an empty file", "a device", "no text in ONNX"):
         pytest.importorskip("onnxruntime", reason="reads the file")
+    if kind == "no text in ONNX":
+        pytest.importorskip("onnx", reason="writes the file")
     path = make(tmp_path)
     with pytest.raises(InputError, match=said) as caught:
         evaluate(SAMPLES, train=TRAIN, features=path, metrics="novelty")

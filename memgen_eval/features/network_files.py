@@ -78,7 +78,7 @@ def open_torchscript(
         warnings.simplefilter("ignore")  # that torch prefers another format
         load: Any = torch.jit.load
         module = load(BytesIO(content), map_location=device, _extra_files=texts).eval()
-    stored = {key: text.decode() if isinstance(text, bytes) else text for key, text in texts.items()}
+        stored = {key: text.decode() if isinstance(text, bytes) else text for key, text in texts.items()}
     size, mean, std = _chosen(net, stored, where)
     said = None if mean is None or std is None or size is None else Preparation(size, mean, std, colour=len(mean) == 3)
     prepare = said or known
@@ -102,11 +102,11 @@ def open_onnx(path: Path, net: FeatureNet, *, device: str, name: str = "ONNX", s
     options.intra_op_num_threads, options.log_severity_level = num_threads(), 3
     with reading(where, "no ONNX network can be read from it", "give one whole .onnx file with its weights inside"):
         session = runtime.InferenceSession(content, options, providers=["CPUExecutionProvider"])
-    entries, outputs = session.get_inputs(), session.get_outputs()
+        entries, outputs = [_Entry(e.name, e.type, list(e.shape)) for e in session.get_inputs()], session.get_outputs()
+        stored = dict(session.get_modelmeta().custom_metadata_map)
     if len(entries) != 1 or len(outputs) != 1:
         held = f"{len(entries)} inputs and {len(outputs)} outputs"
         raise InputError(f"{where}: has {held}, expected one of each; export the features alone")
-    stored = dict(session.get_modelmeta().custom_metadata_map)
     prepare = _onnx_preparation(entries[0], _chosen(net, stored, where), size, where)
     batch_size = entries[0].shape[0] if isinstance(entries[0].shape[0], int) else NETWORK_BATCH
 
@@ -118,7 +118,16 @@ def open_onnx(path: Path, net: FeatureNet, *, device: str, name: str = "ONNX", s
     )
 
 
-def _onnx_preparation(entry: Any, chosen: Any, known_size: int | None, where: str) -> Preparation:
+@dataclass(frozen=True)
+class _Entry:
+    """An input of an ONNX network."""
+
+    name: str
+    type: str
+    shape: list[Any]
+
+
+def _onnx_preparation(entry: _Entry, chosen: Any, known_size: int | None, where: str) -> Preparation:
     """How images become an ONNX network's input, whose shape says layout, channels and perhaps size."""
     size, mean, std = chosen
     if len(entry.shape) != 4 or entry.type not in ("tensor(uint8)", "tensor(float)"):
