@@ -161,8 +161,8 @@ def _chosen(net: FeatureNet, stored: dict[str, str], where: str) -> Any:
 
 def _read(path: Path) -> bytes:
     with reading(place("features", path), "cannot be read", "give the network's file"):
-        if path.exists() and (not path.is_file() or path.stat().st_size == 0):
-            raise InputError(f"{place('features', path)}: is empty or no regular file; give the network's file")
+        if path.exists() and path.stat().st_size == 0:  # one of the kernel's too, which may have no end
+            raise InputError(f"{place('features', path)}: the file is empty; give the network's file")
         return path.read_bytes()
 
 
