@@ -109,7 +109,7 @@ def evidence_lines(report: Report) -> list[EvidenceLine]:
 def _of_rule(rule: RuleFinding) -> EvidenceLine:
     """What a rule found, and the chance of as much if nothing is copied."""
     return EvidenceLine(
-        RULES[rule.name],
+        RULES.get(rule.name, rule.name),
         Tallied(rule.num_below, rule.num_samples, "pictures"),
         Tallied(rule.num_unseen_below, rule.num_unseen, "unseen images"),
         f"chance of as many if nothing is copied: {p_text(rule.p_value)}",
