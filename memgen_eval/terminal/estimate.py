@@ -125,9 +125,12 @@ class Course:
         return None if self.steps is None or not self.steps[0] or taken <= 0 else self.steps[0] / taken
 
     def stage_left(self) -> float | None:
-        """Seconds until the end of the present stage at the rate so far."""
-        rate = self.rate()
-        return None if rate is None or self.steps is None else max(0, self.steps[1] - self.steps[0]) / rate
+        """Seconds until the end of the present stage: at its rate, or where it tells no steps at the pace so far."""
+        if self.steps is not None:
+            rate = self.rate()
+            return None if rate is None else max(0, self.steps[1] - self.steps[0]) / rate
+        expected, taken = self.plan.get(self.stage or "", 0.0) * self.pace, self.clock() - self.begun
+        return expected - taken if taken < expected else None
 
 
 def spoken(seconds: float) -> str:

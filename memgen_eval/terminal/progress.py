@@ -114,12 +114,11 @@ def bars(course: Course, width: int) -> list[tuple[str, str]]:
     """The lines to draw now, none longer than `width`, each with its style."""
     if course.stage is None:
         return []
-    lines, steps = [], course.steps
-    told, short = "", ""
-    if steps is not None:
-        rate, left = course.rate(), course.stage_left()
-        short = f"{steps[0]:,} of {steps[1]:,}"
-        told = short + (f", {_rate(rate)}" if rate else "") + (f", {spoken(left)} left" if left else "")
+    steps, rate, left = course.steps, course.rate(), course.stage_left()
+    parts = [f"{steps[0]:,} of {steps[1]:,}"] if steps is not None else []
+    parts += [_rate(rate)] if rate else []
+    parts += [f"{'about ' if steps is None else ''}{spoken(left)} left"] if left else []
+    told, lines = ", ".join(parts), []
     done = None if steps is None else steps[0] / max(1, steps[1])
     lines += [("", line) for line in _bar(course.stage, done, told, width)]
     if steps is None and course.stage in WAITS:

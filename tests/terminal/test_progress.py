@@ -142,6 +142,19 @@ def test_a_bar_tells_steps_rate_and_both_times() -> None:
     assert stage.count("━") / (stage.count("━") + stage.count("─")) == pytest.approx(0.2, abs=0.03)
 
 
+def test_a_stage_without_steps_is_foreseen_at_the_pace_so_far() -> None:
+    clock = Clock()
+    course = Course({"checksums": 10.0, "novelty": 40.0}, clock)
+    course.begin("checksums")
+    assert bars(course, 100)[0][1].split() == ["checksums"]
+    clock.now = 20.0
+    course.begin("novelty")
+    clock.now = 40.0
+    assert bars(course, 100)[0][1].split(None, 1) == ["novelty", "about 1 min left"]  # 80 s in all, 20 of them gone
+    clock.now = 101.0
+    assert bars(course, 100)[0][1].split() == ["novelty"]
+
+
 def test_a_stage_beyond_its_time_makes_no_promise() -> None:
     clock = Clock()
     course = Course({"checksums": 10.0, "novelty": 10.0}, clock)
