@@ -33,6 +33,9 @@ from memgen_eval.results import (
 from memgen_eval.shell import as_path
 
 if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+    from pandas import DataFrame
+
     from memgen_eval.comparison.changes import Changes
 
 SCHEMA_VERSION = 4
@@ -145,6 +148,26 @@ class Report:
                 parts = {path: figure.value, f"{path}.low": figure.low, f"{path}.high": figure.high}
                 flat |= {name: value for name, value in parts.items() if value is not None}
         return flat
+
+    def to_frame(self) -> DataFrame:
+        """All figures as a `pandas.DataFrame`: one row for each estimate, and one for each point of a curve.
+
+        Its columns are figure, x, value, low, high, unit, count, method and notes; NaN stands for what is not defined.
+        Raises InputError where pandas is not installed.
+        """
+        from memgen_eval.render.notebook import frame_of
+
+        return frame_of(self)
+
+    def plot(self, name: str) -> Figure:
+        """A chart or gallery of the page as a `matplotlib.figure.Figure`, which pyplot does not know.
+
+        `name` is that of a chart, such as "distances", the path of a curve, which gives the chart that it is in, or
+        that of a gallery: "closest", "test_closest", "altered". Raises InputError with the names that there are.
+        """
+        from memgen_eval.render.notebook import plot_of
+
+        return plot_of(self, name)
 
     @property
     def displayed_sentence(self) -> str:

@@ -94,10 +94,10 @@ def altered_pairs(report: Report, *, images: bool) -> list[Pair]:
     sources: dict[Key, tuple[str, bool]] = {}
     if shown is not None:
         shape = report.settings.image_shape
-        laid = {m.sample_index: _laid(shown.train[m.train_index], m, shape) for m in family.altered}
+        fitted = {m.sample_index: laid(shown.train[m.train_index], m, shape) for m in family.altered}
         own = {m.sample_index: shown.samples[m.sample_index] for m in family.altered}
         keys = [(part, index) for index in own for part in ("samples", "train")]
-        sources = _sources(Gallery(samples=own, train=laid, baseline={}), keys, most=MOST_OF_ALTERED)
+        sources = _sources(Gallery(samples=own, train=fitted, baseline={}), keys, most=MOST_OF_ALTERED)
     return [
         Pair(
             image=_picture(report, "samples", match.sample_index, sources.get(("samples", match.sample_index))),
@@ -112,7 +112,7 @@ def altered_pairs(report: Report, *, images: bool) -> list[Pair]:
     ]
 
 
-def _laid(pixels: Any, match: AlteredMatch, image_shape: tuple[int, ...]) -> Any:
+def laid(pixels: Any, match: AlteredMatch, image_shape: tuple[int, ...]) -> Any:
     """A training image, uint8 (C, H, W), altered as a sample is: mirrored, scaled, turned, shifted, brightened."""
     from PIL import Image
 

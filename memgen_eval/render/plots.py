@@ -24,9 +24,11 @@ from memgen_eval.results import GREY_LEVELS, Curve, Estimate
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
 WIDTH, HEIGHT = 430, 290  # px, before the page scales it
-VARIABLES = {"#010101": "samples", "#020202": "baseline", "#030303": "ink", "#040404": "muted", "#050505": "rule"}
+# Colours of a figure in Python; a page takes the variables of its style sheet instead.
+VARIABLES = {"#b4470a": "samples", "#1c5fa5": "baseline", "#1d1d1b": "ink", "#65645f": "muted", "#dddbd5": "rule"}
 SAMPLES, BASELINE, INK, MUTED, RULE = VARIABLES
 COLOURS = (SAMPLES, BASELINE, INK, MUTED)  # of the first line of a chart, the second, the third and the fourth
 DASHES: tuple[Any, ...] = ("solid", (0, (5, 2)), (0, (1, 1.5)), (0, (5, 2, 1, 2)))
@@ -74,31 +76,43 @@ Floats = NDArray[np.float64]
 
 def draw(chart: Chart, report: Report) -> str | None:
     """The chart as an ``<svg>`` element; None where none of its curves or points was measured."""
-    curves = [measured_curve(report, path) for path in chart.lines]
-    measured = [curve for curve in curves if curve is not None]
-    points = points_of(report) if chart.form == "points" else []
-    if not measured and not points:
+    if not is_measured(chart, report):
         return None
     with our_matplotlib(salt=chart.name):
-        from matplotlib.figure import Figure
-
-        figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72, layout="constrained")
-        axes = figure.subplots()
-        axes.set_ylabel(chart.y_label + (" (log scale)" if chart.log_y else ""))
-        if points:
-            _draw_points(axes, points, baseline_words(report))
-        else:
-            _prepare(axes, chart, report, measured)
-        looks = zip(COLOURS, DASHES, MARKERS, strict=True)
-        for curve, label, (colour, dashes, marker) in zip(curves, chart.lines.values(), looks, strict=False):
-            if curve is not None:
-                style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "marker": marker}
-                _draw_curve(axes, chart, curve, style | {"label": label.format(baseline=baseline_words(report))})
-        _draw_marks(axes, chart, report)
-        axes.legend(**LEGENDS[chart.form])
+        figure = figure_of(chart, report)
         stream = io.StringIO()
         figure.savefig(stream, format="svg", metadata={"Date": None})
     return inline_svg(stream.getvalue(), chart.title)
+
+
+def is_measured(chart: Chart, report: Report) -> bool:
+    """Whether there is anything to draw."""
+    curves = (measured_curve(report, path) for path in chart.lines)
+    return any(curve is not None for curve in curves) or (chart.form == "points" and bool(points_of(report)))
+
+
+def figure_of(chart: Chart, report: Report) -> Figure:
+    """The chart as a figure of matplotlib, drawn with the settings that stand: ours inside `our_matplotlib`."""
+    from matplotlib.figure import Figure
+
+    curves = [measured_curve(report, path) for path in chart.lines]
+    measured = [curve for curve in curves if curve is not None]
+    points = points_of(report) if chart.form == "points" else []
+    figure = Figure(figsize=(WIDTH / 72, HEIGHT / 72), dpi=72, layout="constrained")
+    axes = figure.subplots()
+    axes.set_ylabel(chart.y_label + (" (log scale)" if chart.log_y else ""))
+    if points:
+        _draw_points(axes, points, baseline_words(report))
+    else:
+        _prepare(axes, chart, report, measured)
+    looks = zip(COLOURS, DASHES, MARKERS, strict=True)
+    for curve, label, (colour, dashes, marker) in zip(curves, chart.lines.values(), looks, strict=False):
+        if curve is not None:
+            style = {"color": colour, "linestyle": dashes, "linewidth": 1.6, "marker": marker}
+            _draw_curve(axes, chart, curve, style | {"label": label.format(baseline=baseline_words(report))})
+    _draw_marks(axes, chart, report)
+    axes.legend(**LEGENDS[chart.form])
+    return figure
 
 
 def _prepare(axes: Axes, chart: Chart, report: Report, measured: list[Curve]) -> None:
