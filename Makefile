@@ -2,6 +2,7 @@
 # minutes on two cores, the tests about 30.
 #   make test PYTHON=python3.12         another interpreter
 #   make test EXTRAS=dev,faiss-cpu      other extras of pyproject.toml, with the tools of `dev`
+# `make docs` builds the documentation into build/docs, and fails at a warning; about a minute once installed.
 # `make bench` times the library and its peers: about 15 minutes on two cores that do nothing else.
 #   make bench ONLY="neighbours memory" some of benchmarks/test_*.py
 
@@ -18,7 +19,7 @@ QUIETLY := --benchmark-quiet -o faulthandler_timeout=0 -W default::pytest_benchm
 AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
 INSTALL = $(BIN)/python -m pip install --disable-pip-version-check
 
-.PHONY: demo test bench clean
+.PHONY: demo test docs bench clean
 .NOTPARALLEL:
 .DELETE_ON_ERROR:
 
@@ -30,6 +31,10 @@ test: $(VENV)/installed-$(EXTRAS)
 	$(BIN)/python -m ruff format --check
 	$(BIN)/python -m mypy
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --cov $(AT_ONCE)
+
+docs: $(VENV)/installed-$(EXTRAS),docs
+	$(BIN)/python -m sphinx --fail-on-warning --keep-going --nitpicky --quiet -b html docs build/docs
+	@echo 'Open build/docs/index.html.'
 
 # A wrong answer fails here too, after the table is printed.
 bench: $(VENV)/installed-dev,faiss-cpu

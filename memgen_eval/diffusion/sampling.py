@@ -196,7 +196,7 @@ def sample(
     Parameters
     ----------
     denoiser : Denoiser
-        ``D(x, sigma)``, x float32 (B, *shape), sigma (B,).
+        ``D(x, sigma)``, x float32 of B images, sigma (B,).
     num_samples : int
         N.
     shape : tuple of int
@@ -206,7 +206,7 @@ def sample(
 
     Returns
     -------
-    float32, (N, *shape), on the CPU
+    float32, N images, on the CPU
         In [-1, 1] up to the denoiser's excursions.
 
     Raises

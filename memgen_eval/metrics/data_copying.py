@@ -113,7 +113,7 @@ def data_copying_test(
 
     In each cell ``Z = (U - (n m / 2 - 1/2)) / sqrt(n m (n + m + 1) / 12)`` with U the number of pairs in which the
     sample is farther, ties one half; averaged with the cells' shares of the test images. Much below 0: copying, or
-    blur; 0: as fresh images; above: off the data. |C_T| grows with the root of the sample size: a test statistic,
+    blur; 0: as fresh images; above: off the data. ``|C_T|`` grows with the root of the sample size: a test statistic,
     never a rate. Cells with fewer than 20 samples or 20 test images are left out and named in the notes.
 
     Parameters

@@ -34,13 +34,13 @@ def probability_flow_distance(
     """How far apart two denoisers lead the same noise, the root mean square Euclidean distance of their samples [1]_.
 
     ``PFD = sqrt(E |Phi_1(x_T) - Phi_2(x_T)|^2)``, Phi the end of the probability-flow equation, data in [-1, 1]. 0: the
-    same model. Against D* it is small for a model that memorizes, against the denoiser of the true distribution for one
+    same model. Against ``D*`` it is small for a model that memorizes, against the denoiser of the true distribution for one
     that generalizes. For Gaussians with commuting covariances and ``sigma_max`` large it is their W2 distance.
 
     Parameters
     ----------
     first, second : Denoiser
-        ``D(x, sigma)``, x float32 (B, *shape), sigma (B,).
+        ``D(x, sigma)``, ``x`` float32, (B, ...), sigma (B,).
     shape : tuple of int
         Of an image, such as (3, 32, 32).
     num_samples : int
