@@ -57,7 +57,7 @@ def _block(self: Any, node: Any) -> None:
     raise nodes.SkipNode
 
 
-def _downloads(app: Any, name: str, source: list[str]) -> None:
+def _downloads(_app: Any, _name: str, source: list[str]) -> None:
     """Links to pages that are not of the documentation become links to files that come with it."""
     source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+\.md)\)", r"{download}`\1 <\2>`", source[0])
 

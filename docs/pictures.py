@@ -1,7 +1,7 @@
 """What moves each figure: measures it on sets whose truth is known, and draws it for the documentation.
 
-``python docs/pictures.py`` measures anew, in about two minutes of a processor, and writes ``docs/pictures``; with ``--draw`` it draws
-what was measured before.
+``python docs/pictures.py`` measures anew, in about two minutes of a processor, and writes ``docs/pictures``; with
+``--draw`` it draws what was measured before.
 """
 
 from __future__ import annotations

@@ -34,8 +34,8 @@ def probability_flow_distance(
     """How far apart two denoisers lead the same noise, the root mean square Euclidean distance of their samples [1]_.
 
     ``PFD = sqrt(E |Phi_1(x_T) - Phi_2(x_T)|^2)``, Phi the end of the probability-flow equation, data in [-1, 1]. 0: the
-    same model. Against ``D*`` it is small for a model that memorizes, against the denoiser of the true distribution for one
-    that generalizes. For Gaussians with commuting covariances and ``sigma_max`` large it is their W2 distance.
+    same model. Against ``D*`` it is small for a model that memorizes, against the denoiser of the true distribution for
+    one that generalizes. For Gaussians with commuting covariances and ``sigma_max`` large it is their W2 distance.
 
     Parameters
     ----------

@@ -6,8 +6,8 @@ import shlex
 from pathlib import Path
 
 import pytest
-from docs.pages import COMMANDS, PAGES, ROOT, Block, blocks_of, commands_of, run_page
 
+from docs.pages import COMMANDS, PAGES, ROOT, Block, blocks_of, commands_of, run_page
 from memgen_eval.battery.command import battery_parser
 
 ELSEWHERE = {"foreign-models.md"}  # tests/adapters/test_documented_models.py

@@ -12,9 +12,9 @@ from pathlib import Path
 from urllib.parse import unquote, urlsplit
 
 import pytest
-from docs.pages import PAGES, ROOT
 
 import memgen_eval
+from docs.pages import PAGES, ROOT
 
 LOADED = {
     "script": "src",
