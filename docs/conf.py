@@ -57,15 +57,20 @@ def _block(self: Any, node: Any) -> None:
     raise nodes.SkipNode
 
 
-def _downloads(_app: Any, _name: str, source: list[str]) -> None:
-    """Links to pages that are not of the documentation become links to files that come with it."""
+def _prepare(app: Any, name: str, source: list[str]) -> None:
+    """Links to pages elsewhere become links to files; pages that the contents leave out come last among the how-to."""
+    if name == "index":
+        lines = source[0].splitlines()
+        others = sorted(set(app.env.found_docs) - set(lines) - {name})
+        place = lines.index("scale") + 1
+        source[0] = "\n".join([*lines[:place], *others, *lines[place:]])
     source[0] = re.sub(r"\[([^\]]+)\]\((\.\./[^)#]+\.md)\)", r"{download}`\1 <\2>`", source[0])
 
 
 def setup(app: Any) -> None:
     """Draw formulas as MathML, and bring along what pages link to."""
     app.add_html_math_renderer("mathml", (_inline, None), (_block, None))
-    app.connect("source-read", _downloads)
+    app.connect("source-read", _prepare)
 
 
 html_math_renderer = "mathml"
