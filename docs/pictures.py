@@ -14,7 +14,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy.ndimage import gaussian_filter
 from sklearn.datasets import load_digits
 
 from memgen_eval import GaussianDenoiser, OptimalDenoiser, Report, evaluate
@@ -31,7 +30,7 @@ Samples = Callable[[float], Any]
 
 
 def noisy(images: Any, levels: float) -> Any:
-    """Images with Gaussian noise of so many grey levels."""
+    """Images with Gaussian noise, its standard deviation in grey levels."""
     noise = np.random.default_rng(1).normal(0, 1, images.shape)
     return np.rint(images + levels * noise).clip(0, 255).astype(np.uint8)
 
@@ -42,14 +41,16 @@ def with_copies(percent: float) -> Any:
     return np.concatenate([TRAIN[:count], UNSEEN[: NUM_SAMPLES - count]])
 
 
+def faded(percent: float) -> Any:
+    """Unseen images, each moved some way towards the mean of the training images."""
+    mean = TRAIN.mean(axis=0)
+    return np.rint(mean + (1 - percent / 100) * (UNSEEN - mean)).astype(np.uint8)
+
+
 SWEEPS: dict[str, tuple[str, tuple[float, ...], Samples]] = {
     "copies": ("exact copies, % of the samples", (0, 1, 2, 5, 10, 20, 50, 100), with_copies),
     "noise": ("all are copies: noise on them, grey levels", (0, 5, 10, 20, 40, 80), lambda s: noisy(TRAIN[:400], s)),
-    "blur": (
-        "nothing is copied: blur, pixels",
-        (0, 0.3, 0.5, 0.8, 1.2),
-        lambda s: np.rint(gaussian_filter(UNSEEN.astype(float), (0, s, s))).astype(np.uint8),
-    ),
+    "contrast": ("nothing is copied: contrast taken away, %", (0, 10, 20, 30, 50), faded),
 }
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of D* in the mixture with the Wiener denoiser
 
