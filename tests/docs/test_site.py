@@ -65,7 +65,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("site")
     command = [sys.executable, *recipe[1].split(), "-d", str(folder / "kept"), "docs", str(folder / "html")]
     run = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert (run.returncode, [line for line in run.stderr.splitlines() if "WARNING" in line]) == (0, []), run.stderr
+    assert (run.returncode, [line for line in run.stderr.splitlines() if "WARNING: " in line]) == (0, []), run.stderr
     return folder / "html"
 
 
