@@ -44,14 +44,14 @@ class _Follower(logging.Handler):
 
 
 class _Lines(logging.Handler):
-    """Tells each stage as it begins, and its seconds at its end."""
+    """Tells each stage as it begins, and its seconds at its end; not what is chosen for each of its products."""
 
     def __init__(self, tell: Callable[[str], object]) -> None:
         super().__init__(logging.DEBUG)
         self.tell = tell
 
     def emit(self, record: logging.LogRecord) -> None:
-        if getattr(record, "done", None) is None:
+        if record.name == LOGGER and getattr(record, "done", None) is None:
             waits = WAITS.get(getattr(record, "stage", None) or "")
             self.tell(record.getMessage() + (f": waits for {waits}" if waits else ""))
 
