@@ -60,7 +60,7 @@ def print_table(
             if isinstance(part, str):
                 draw_text(console, part, style)
             else:
-                draw_table(console, *part, groups={} if full else families)
+                draw_table(console, *part, groups=families if part[0] == HEADLINE_COLUMNS else {})
     write_text(captured.get(), stream)
 
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import io
 from dataclasses import replace
 
 import pytest
 
 from memgen_eval.render.html import render_html
 from memgen_eval.render.several.since import change_rows, moved_rows, since_sentences
-from memgen_eval.render.table import plain_table, render_markdown
+from memgen_eval.render.table import plain_table, print_table, render_markdown
 from memgen_eval.report import Report
 from memgen_eval.results import Curve, Estimate
 
@@ -62,6 +63,17 @@ def test_every_form_tells_it(short_report: Report, earlier: Report) -> None:
     assert "What differs beyond the figures" in page and "<code>memorization.ratio</code>" in page
     for text in (plain_table(short_report), render_markdown(short_report), render_html(short_report)):
         assert "Since the" not in text and 'id="since"' not in text
+
+
+def test_a_terminal_groups_the_headlines_alone(short_report: Report, earlier: Report) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    stream = Terminal()
+    print_table(short_report, since=short_report.compared_with(earlier), file=stream)
+    before, _, after = stream.getvalue().partition("Since the report")
+    assert "Memorization" in before and "Memorization" not in after
 
 
 def test_what_cannot_be_compared_is_said_in_one_line(short_report: Report, earlier: Report) -> None:
