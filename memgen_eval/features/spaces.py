@@ -124,12 +124,10 @@ def checked_preparation(
 def _channels(name: str, value: object) -> Channels | None:
     if value is None:
         return None
-    given: list[Any] = (
-        [value] if isinstance(value, numbers.Real) else list(value) if isinstance(value, Sequence) else []
-    )
-    finite = all(
-        isinstance(v, numbers.Real) and not isinstance(v, bool) and abs(v) <= sys.float_info.max for v in given
-    )
+    listed = list(value) if isinstance(value, Sequence) else []
+    given: list[Any] = [value] if isinstance(value, numbers.Real) else listed
+    real = all(isinstance(v, numbers.Real) and not isinstance(v, bool) for v in given)
+    finite = real and all(abs(v) <= sys.float_info.max for v in given)
     if len(given) not in (1, 3) or not finite or isinstance(value, str):
         raise InputError(f"{name} is {value!r:.80}, expected a number, or three for colour, of values on [0, 1]")
     return tuple(float(v) for v in given)

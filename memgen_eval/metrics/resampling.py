@@ -53,13 +53,15 @@ def resampled_quantiles(values: Floats, quantiles: Sequence[float], *, seed: int
     share = positions - below
     ranks = np.concatenate([below, np.minimum(below + 1, len(values) - 1)])
     low, high = np.split(_of_ranks(values, ranks, seed=seed), 2, axis=1)  # (R, S) each
-    return np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+    between: Floats = np.where(share < 0.5, low + (high - low) * share, high - (high - low) * (1 - share))
+    return between
 
 
 def resampled_medians(values: Floats, *, seed: int | tuple[int, ...]) -> Floats:
     """Medians of resamples of the values, (R,), to the bit those of ``numpy.median``."""
     middle = np.array([(len(values) - 1) // 2, len(values) // 2])
-    return _of_ranks(values, middle, seed=seed).mean(axis=1)
+    medians: Floats = _of_ranks(values, middle, seed=seed).mean(axis=1)
+    return medians
 
 
 def _of_ranks(values: Floats, ranks: NDArray[np.int64], *, seed: int | tuple[int, ...]) -> Floats:
