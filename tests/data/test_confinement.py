@@ -190,7 +190,7 @@ def overlapping(path: Path, data: bytes, count: int) -> None:
 def ways_out(folder: Path) -> None:
     """Paths and links that lead elsewhere."""
     good = picture("PNG")
-    zipped(folder / "traversal.zip", {"../../up.png": good, "/tmp/root.png": good, "C:\\drive.png": good})
+    zipped(folder / "traversal.zip", {"../../up.png": good, "/etc/root.png": good, "C:\\drive.png": good})
     zipped(folder / "traversal.npz", {"../../arr_0.npy": npy("(8, 8, 8)", bytes(512))})
     link = zipfile.ZipInfo("link.png")
     link.external_attr = 0o120777 << 16
