@@ -27,6 +27,8 @@ examples:
   memgen-eval floats.npy --range -1,1 --train digits --fail-if "verdict == copies"
   memgen-eval samples.npz --train cifar10 --baseline last.json --fail-if "baseline.memorization.ratio.change.low > 0"
   torchrun --nproc-per-node=4 -m memgen_eval samples.npz --train cifar10
+  memgen-eval samples/ --train train_images/ --features sscd --resume kept/
+  memgen-eval cache kept/           what is kept there, or of features; see memgen-eval cache --help
   memgen-eval battery --quick       what every figure finds, misses and cries falsely; see memgen-eval battery --help
 
 exit status: 0 done, 1 a gate failed, 2 unusable input or arguments, 3 a fault of memgen-eval,
@@ -62,6 +64,10 @@ FLAGS: dict[str, dict[str, dict[str, Any]]] = {
         "-v --verbose": {"action": "store_true", "help": VERBOSE_HELP},
         "--profile": {"action": "store_true", "help": "say on standard error how many seconds each stage took"},
         "--fail-if": {"metavar": "GATE", "action": "append", "default": [], "help": GATE_HELP},
+    },
+    "long runs": {
+        "--resume": {"metavar": "DIR", "help": "keep finished blocks there; the same command goes on after a kill"},
+        "--cache-size": {"metavar": "SIZE", "help": "bounds DIR, and the features kept (default: no bound)"},
     },
     "settings": {
         "--metrics": {"metavar": "NAME", "nargs": "+", "help": "families or figures (default: all)"},

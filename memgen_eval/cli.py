@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 __all__ = ["entry", "main", "parser"]
 
-BATTERY, COMPARE = "battery", "compare"
+BATTERY, CACHE, COMPARE = "battery", "cache", "compare"
 WRITTEN_AS = SUFFIXES | {"junit": (".xml",)}
 STANDARD_OUTPUT = ("-", "/dev/stdout", "/dev/fd/1", "/proc/self/fd/1")
 
@@ -60,6 +60,10 @@ def main(argv: Sequence[str] | None = None) -> int:
             from memgen_eval.render.several.compare_command import compare_command
 
             return compare_command(typed[1:])
+        if typed[:1] == [CACHE]:
+            from memgen_eval.keeping.cache_command import cache_command
+
+            return cache_command(typed[1:])
         from memgen_eval.distributed import on_every_rank
 
         return on_every_rank(lambda: run(PROGRAM, lambda: _run(typed)))
@@ -80,11 +84,12 @@ def _doctor() -> int:
 def _completion(shell: str) -> int:
     """Print what makes a shell complete the words of this command."""
     from memgen_eval.battery.command import battery_parser
+    from memgen_eval.keeping.cache_command import cache_parser
     from memgen_eval.render.several.compare_command import compare_parser
     from memgen_eval.render.table import write_text
     from memgen_eval.terminal.completion import completion
 
-    commands = {BATTERY: battery_parser(), COMPARE: compare_parser()}
+    commands = {BATTERY: battery_parser(), CACHE: cache_parser(), COMPARE: compare_parser()}
     write_text(completion(shell, parser(), completing_words(), commands), sys.stdout)
     return DONE
 
@@ -207,6 +212,8 @@ def _evaluate(arguments: argparse.Namespace, typed: list[str], stages: Stages) -
         value_range=value_range("--range", arguments.range),
         device=arguments.device,
         data_dir=arguments.data_dir,
+        resume=arguments.resume,
+        cache_size=arguments.cache_size,
         **{f.name: getattr(arguments, f.name) for f in fields(Options)},
     )
     command = shlex.join([PROGRAM, *typed])

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
+from memgen_eval import __version__
 from memgen_eval.adapters.model import Guests
 from memgen_eval.build_report import Found, Ran, build_report
 from memgen_eval.compute.engines import EngineName
-from memgen_eval.compute.resources import unforked_threads
+from memgen_eval.compute.kept import NOWHERE, Folder, Kept
+from memgen_eval.compute.resources import budget_bytes, unforked_threads
 from memgen_eval.controls import Controls, measured_copying
 from memgen_eval.copying.baseline import Scale
 from memgen_eval.copying.copy_rules import CopyRules
@@ -25,8 +27,10 @@ from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import Ranks, joined
 from memgen_eval.embedding.embedder import Embedder, Opened, opened_extractor
 from memgen_eval.embedding.placing import fidelity_in_space
-from memgen_eval.errors import InputError, RankError, check_count
+from memgen_eval.errors import InputError, RankError, check_count, quoted
+from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.spaces import Features, features_name
+from memgen_eval.features.store import kept_features
 from memgen_eval.metrics.denoiser import measure_denoiser
 from memgen_eval.metrics.gaussian_denoiser import measure_gaussian_curves
 from memgen_eval.metrics.gaussian_samples import TOO_FEW, match_sets, measure_gaussian, with_sample_figures
@@ -39,7 +43,8 @@ from memgen_eval.reference import Prepared, Reference, for_denoisers, in_unit_ra
 from memgen_eval.report import Report
 from memgen_eval.resemblance import cautions
 from memgen_eval.results import Gaussian, Memorization, Novelty, Verdict
-from memgen_eval.runtime import Stages, foreign
+from memgen_eval.runtime import Stages, fingerprint, foreign
+from memgen_eval.shell import as_path
 
 if TYPE_CHECKING:  # its module imports torch
     from memgen_eval.diffusion.measurements import Probe
@@ -76,6 +81,8 @@ def evaluate(
     memory_budget: str | int = Options.memory_budget,
     engine: EngineName | None = Options.engine,
     data_dir: str | Path | None = None,
+    resume: str | Path | None = None,
+    cache_size: str | int | None = None,
 ) -> Report:
     """Measure whether samples copy the training set, how novel they are, and how much of them its moments explain.
 
@@ -130,6 +137,13 @@ def evaluate(
         MEMGEN_ENGINE, else "auto", which takes a GPU for large searches where there is one.
     data_dir : path, optional
         Where named sets lie; by default the environment's MEMGEN_DATA.
+    resume : path, optional
+        A folder of this evaluation's own, made if need be, where finished blocks of its work are kept: after a kill the
+        same call goes on from there, and its report is the same to the byte, times aside. Of a sampler and a denoiser
+        code and weights are compared, as far as they can be seen; see docs/long-runs.md.
+    cache_size : str or int, optional
+        Bytes that the folder, and that of the features, may take, such as "10GiB": what was not used for longest goes
+        first, never what this evaluation uses. Without bounds by default.
 
     Returns
     -------
@@ -160,10 +174,38 @@ def evaluate(
     )
     count = None if num_samples is None else check_count("num_samples", num_samples)
     source = SampleSource(samples, count, check_count("batch_size", batch_size), value_range, data_dir, device)
-    return _evaluate(source, Reference.of(train, test, data_dir), Guests.of(samples, denoiser), options)
+    keeping = Keeping.of(resume, cache_size)
+    return _evaluate(source, Reference.of(train, test, data_dir), Guests.of(samples, denoiser), options, keeping)
 
 
-def _evaluate(source: SampleSource, reference: Reference, guests: Guests, options: Options) -> Report:
+@dataclass(frozen=True)
+class Keeping:
+    """Where finished blocks are kept, if anywhere, and how many bytes they may take."""
+
+    folder: Path | None
+    size: int | None
+
+    @classmethod
+    def of(cls, resume: str | Path | None, cache_size: str | int | None) -> Keeping:
+        """What was asked for. Raises InputError for a size that is none, or a path that is no folder."""
+        folder = None if resume is None else as_path(resume)
+        if folder is not None and (str(resume) == "" or (folder.exists() and not folder.is_dir())):
+            raise InputError(
+                f"resume is {quoted(str(resume))}, expected a folder of this evaluation's own; name another"
+            )
+        return cls(folder, None if cache_size is None else budget_bytes(cache_size, name="cache_size"))
+
+    def opened(self, source: SampleSource, known: Prepared, options: Options) -> Kept:
+        """The folder, with what no block may differ in."""
+        if self.folder is None:
+            return NOWHERE
+        test = None if known.test is None else known.test.checksum
+        drawn = fingerprint(source.source) if source.drawn else None
+        owner = repr((known.train.checksum, test, drawn, features_name(options.features), options.seed))
+        return Kept(Folder(self.folder, size=self.size, owner=owner)).under(known.train.checksum)
+
+
+def _evaluate(source: SampleSource, reference: Reference, guests: Guests, options: Options, keeping: Keeping) -> Report:
     """Prepare the reference, load or draw the samples, measure family by family, build the report."""
     stages, theirs = Stages(), (guests, options.features, reference.train, reference.test)
     with joined() as ranks:
@@ -175,9 +217,23 @@ def _evaluate(source: SampleSource, reference: Reference, guests: Guests, option
                 device = _rehearse(met.denoiser, known.train, options, source.device)
                 extractor = opened_extractor(options, source.device, ranks)
             source = replace(source, source=met.samples)
+            kept = keeping.opened(source, known, options)
+            given: dict[str, Any] = {"quantize": options.quantize, "seed": options.seed, "ranks": ranks, "kept": kept}
             with stages.stage("drawing samples" if source.drawn else "reading the samples"):
-                samples = source.load(known.train.shape, quantize=options.quantize, seed=options.seed, ranks=ranks)
-            run = _Run(samples, known, options, stages, ranks, source, met.denoiser, met.no_denoiser, extractor)
+                samples = source.load(known.train.shape, **given)
+            run = _Run(
+                samples=samples,
+                known=known,
+                options=options,
+                stages=stages,
+                ranks=ranks,
+                source=source,
+                denoiser=met.denoiser,
+                no_denoiser=met.no_denoiser,
+                extractor=extractor,
+                kept=kept.under(__version__),
+                cache_size=keeping.size,
+            )
             ranks.same(_determining(run))
             found = _measure(run)
         ran = Ran(stages.seconds, device, ranks.size, source.batch_size, source.drawn, met.account)
@@ -200,11 +256,13 @@ class _Run:
     denoiser: Callable[..., Any] | None
     no_denoiser: str  # why there is none
     extractor: Opened
+    kept: Kept
+    cache_size: int | None
     skipped: dict[str, str] = field(default_factory=dict)
 
     def bind(self, references: References) -> Index:
         """An index of rows with the budget, the ranks and the engine of this evaluation."""
-        return Index(references, self.options.memory_budget, self.ranks, self.options.engine)
+        return Index(references, self.options.memory_budget, self.ranks, self.options.engine, self.kept)
 
     @cached_property
     def index(self) -> Index:
@@ -227,8 +285,10 @@ class _Run:
     @cached_property
     def embedder(self) -> Embedder:
         """Samples, train and test in the space of the features."""
-        given = (self.samples, self.known, self.extractor, self.options)
-        return Embedder(*given, self.bind, self.ranks, self.stages, keep=not self.source.drawn)
+        of_network = isinstance(self.extractor, Extractor) and self.extractor.identity is not None
+        kept = kept_features(size=self.cache_size) if of_network else self.kept
+        given = (self.samples, self.known, self.extractor, self.options, self.bind, self.ranks, self.stages)
+        return Embedder(*given, kept=kept, kept_samples=self.kept if self.source.drawn else kept)
 
     @property
     def repeats_note(self) -> tuple[str, ...]:
@@ -372,6 +432,7 @@ def _probed(run: _Run) -> Probe:
             seed=options.seed,
             device=run.source.device,
             ranks=run.ranks,
+            kept=run.kept.under(None if known.test is None else known.test.checksum),
         )
 
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.compute.kept import NOWHERE, Kept
 from memgen_eval.copying.baseline import (
     Baseline,
     Scale,
@@ -43,7 +44,7 @@ if TYPE_CHECKING:
     from memgen_eval.diffusion.gaussian import GaussianDenoiser
     from memgen_eval.diffusion.optimal import OptimalDenoiser
 
-Kept = TypeVar("Kept")
+_Result = TypeVar("_Result")
 ROWS_AT_ONCE = 4096
 UNIT = np.float32(127.5)  # grey levels to a unit of a denoiser's data
 
@@ -105,11 +106,13 @@ class Reference:
         return _keep(self._kept, (argument, quantize), load)
 
 
-def _keep(kept: dict[Hashable, Any], key: Hashable, compute: Callable[[], Kept], *, bound_to: Hashable = None) -> Kept:
+def _keep(
+    kept: dict[Hashable, Any], key: Hashable, compute: Callable[[], _Result], *, bound_to: Hashable = None
+) -> _Result:
     """The value kept under `key`, computed the first time, and again where it was bound to something else."""
     if key not in kept or kept[key][0] != bound_to:
         kept[key] = bound_to, compute()
-    value: Kept = kept[key][1]
+    value: _Result = kept[key][1]
     return value
 
 
@@ -148,7 +151,7 @@ class Prepared:
     seed: int
     _kept: dict[Hashable, Any] = field(default_factory=dict, init=False, repr=False)
 
-    def keep(self, key: Hashable, compute: Callable[[], Kept], *, bound_to: Hashable = None) -> Kept:
+    def keep(self, key: Hashable, compute: Callable[[], _Result], *, bound_to: Hashable = None) -> _Result:
         """What was kept under `key`, or computed now and kept; anew where it was bound to something else."""
         return _keep(self._kept, key, compute, bound_to=bound_to)
 
@@ -237,20 +240,19 @@ class Prepared:
         return FeatureSpace(index, scaled, None if self.test is None or baseline is None else baseline.images, "pixels")
 
     def feature_space(
-        self, extractor: Extractor, bind: Callable[[References], Index], ranks: Ranks, *, keep: bool = True
+        self, extractor: Extractor, bind: Callable[[References], Index], ranks: Ranks, *, kept: Kept = NOWHERE
     ) -> FeatureSpace:
         """The sets in a space of features; computed anew once the extractor changes.
 
-        `bind` makes an index of rows with the budget and the ranks of this evaluation; `keep`: features are kept on
-        disk too.
+        `bind` makes an index of rows with the budget and the ranks of this evaluation; features lie in `kept`.
         """
         known_by = tuple(ranks.exchange("extractor", extractor_checksum(extractor, self.train)))
 
         def compute() -> FeatureSpace:
-            index = bind(References(embed(self.train, extractor, argument="train", ranks=ranks, keep=keep)))
+            index = bind(References(embed(self.train, extractor, argument="train", ranks=ranks, kept=kept)))
             test = None
             if self.test is not None and self.baseline is not None:
-                test = embed(self.test, extractor, argument="test", ranks=ranks, keep=keep)
+                test = embed(self.test, extractor, argument="test", ranks=ranks, kept=kept)
                 test = test[self.baseline.rows] if len(self.baseline.rows) < len(test) else test
             return FeatureSpace(index, self._baseline_in(index, test), test, known_by)
 

@@ -7,22 +7,24 @@ there as it was: modes of modules, random states, gradients.
 from __future__ import annotations
 
 import gc
+import hashlib
 import logging
 import os
-import random
 import sys
 import threading
 import time
 from collections import deque
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
-from types import CodeType, FunctionType, ModuleType
+from types import CodeType, FunctionType, MethodType, ModuleType
 from typing import Any
 
 import numpy as np
 
+from memgen_eval.compute.random_states import RandomStates, state_holders
 from memgen_eval.errors import InputError
 
 log = logging.getLogger("memgen_eval")
@@ -163,22 +165,81 @@ def _eval_mode(torch: Any, found: list[Any]) -> Iterator[None]:
 
 def _keep_states(stack: ExitStack, held: list[Any]) -> None:
     """Have the stack give back the state of every generator: the global ones, and those among the objects."""
-    stack.callback(random.setstate, random.getstate())
-    stack.callback(np.random.set_state, np.random.get_state())  # noqa: NPY002 - the state that callers rely on
-    torch = sys.modules.get("torch")
-    if torch is not None:
-        stack.callback(torch.set_rng_state, torch.get_rng_state())
-        if torch.cuda.is_initialized():
-            stack.callback(torch.cuda.set_rng_state_all, torch.cuda.get_rng_state_all())
-    for thing in held:
-        if isinstance(thing, np.random.BitGenerator):
-            stack.callback(setattr, thing, "state", thing.state)
-        elif isinstance(thing, np.random.RandomState):
-            stack.callback(thing.set_state, thing.get_state())
-        elif isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom):
-            stack.callback(thing.setstate, thing.getstate())
-        elif torch is not None and isinstance(thing, torch.Generator):
-            stack.callback(thing.set_state, thing.get_state())
+    for holder in state_holders(held):
+        stack.callback(holder.write, holder.read())
+
+
+def random_states(*things: object) -> RandomStates:
+    """The generators that code may draw from: the global ones, and those that the things hold."""
+    return RandomStates(tuple(state_holders(_reachable(*things))))
+
+
+def fingerprint(thing: object) -> str:
+    """A checksum of what can be seen of somebody else's callable, the same in every process.
+
+    Its name, its own code, the numbers and texts that it holds itself, and the weights of the modules that it holds.
+    """
+    code = {function.__qualname__: list(_code(function.__code__)) for function in _own_functions(thing)}
+    seen = f"{type(thing).__qualname__} {sorted(code.items())} {sorted(_own_settings(thing))} {weights_checksum(thing)}"
+    return hashlib.sha256(seen.encode()).hexdigest()
+
+
+def weights_checksum(*things: object) -> str:
+    """A checksum of the parameters and buffers of all modules that things hold."""
+    seen: set[int] = set()
+    found = []
+    for module in modules_of(*things):
+        if id(module) in seen:
+            continue
+        seen |= {id(part) for part in module.modules()}
+        digest = hashlib.sha256(type(module).__qualname__.encode())
+        for name, tensor in (*module.named_parameters(), *module.named_buffers()):
+            digest.update(f"{name} {tensor.dtype} {tuple(tensor.shape)}\n".encode())
+            digest.update(_raw_bytes(tensor))
+        found.append(digest.hexdigest())
+    return " ".join(sorted(set(found)))
+
+
+def _raw_bytes(tensor: Any) -> Any:
+    import torch
+
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
+
+
+def _own_functions(thing: Any) -> list[FunctionType]:
+    """A function itself, that of a method or of a partial, or what an object runs when it is called."""
+    thing = member(thing, "func") if isinstance(thing, partial) else thing
+    thing = member(thing, "__func__") if isinstance(thing, MethodType) else thing
+    if type(thing) is FunctionType:
+        return [thing]
+    called = (getattr(type(thing), name, None) for name in ("__call__", "forward"))
+    return [function for function in called if type(function) is FunctionType]
+
+
+def _own_settings(thing: Any) -> Iterator[str]:
+    """Numbers and texts in closure, defaults and attributes, and among the globals that the code names."""
+    held: dict[str, Any] = dict(member(thing, "__dict__") or {})
+    if isinstance(thing, partial):
+        held |= {f"argument {i}": value for i, value in enumerate(thing.args)} | thing.keywords
+    for function in _own_functions(thing):
+        names = set(_names(function.__code__))
+        held |= {name: value for name, value in function.__globals__.items() if name in names}
+        held |= {f"default {i}": value for i, value in enumerate(function.__defaults__ or ())}
+        held |= function.__kwdefaults__ or {}
+        for name, cell in zip(function.__code__.co_freevars, function.__closure__ or (), strict=True):
+            with suppress(ValueError):  # not filled yet
+                held[name] = cell.cell_contents
+    return (f"{name} = {value!r}" for name, value in held.items() if type(value) in (bool, int, float, str, bytes))
+
+
+def _code(code: CodeType) -> Iterator[str]:
+    """What code does, whatever line it stands on."""
+    yield f"{code.co_code.hex()} {code.co_names}"
+    for constant in code.co_consts:
+        if isinstance(constant, CodeType):
+            yield from _code(constant)
+        else:
+            yield str(sorted(map(repr, constant))) if isinstance(constant, frozenset) else repr(constant)
 
 
 def _reachable(*things: object) -> Iterator[Any]:
@@ -203,7 +264,7 @@ def _used_by(function: FunctionType) -> list[Any]:
     """What a function holds: closure, defaults and attributes, and those of its globals that its code names."""
     if (function.__module__ or "").partition(".")[0] in LIBRARIES:
         return []
-    names = set(_names(function.__code__))
+    names = sorted(set(_names(function.__code__)))  # in one order, whatever Python makes of sets
     named = [function.__globals__[name] for name in names if name in function.__globals__]
     inside = [vars(module) for module in named if type(module) is ModuleType]
     named += [scope[name] for scope in inside for name in names if name in scope]

@@ -36,8 +36,8 @@ UPSTREAM: dict[str, set[str]] = {
     "report": {"comparison", "gates", "shell"},  # for types the first
     "comparison": {"gates", "report"},
     # the flow
-    "compute": set(),
-    "data": {"distributed", "runtime", "shell"},
+    "compute": {"shell"},
+    "data": {"compute", "distributed", "runtime", "shell"},
     "features": {"compute", "data", "distributed", "runtime"},
     "neighbours": {"compute", "distributed"},
     "diffusion": {"compute", "distributed", "runtime"},
@@ -53,7 +53,7 @@ UPSTREAM: dict[str, set[str]] = {
     "distributed": set(),
     "runtime": {"compute"},
     "options": {"compute", "diffusion", "features", "gates", "metrics", "report"},
-    "reference": STAGES | {"distributed", "resemblance"},
+    "reference": STAGES | {"compute", "distributed", "resemblance"},
     "build_report": {
         "compute",
         "copying",
@@ -69,7 +69,7 @@ UPSTREAM: dict[str, set[str]] = {
     "controls": STAGES | {"compute", "reference"},
     "evaluation": STAGES
     | {"adapters", "build_report", "compute", "controls", "distributed", "options", "reference", "report"}
-    | {"embedding", "resemblance", "runtime"},
+    | {"embedding", "resemblance", "runtime", "shell"},
     # the doors
     "shell": set(),
     "doctor": {"compute", "data", "neighbours"},
@@ -80,10 +80,12 @@ UPSTREAM: dict[str, set[str]] = {
         "arguments",
         "battery",
         "comparison",
+        "compute",
         "data",
         "distributed",
         "doctor",
         "evaluation",
+        "features",
         "gates",
         "options",
         "render",

@@ -146,7 +146,7 @@ def single_thread_pool(count: int) -> ThreadPoolExecutor:
     return ThreadPoolExecutor(count, initializer=single_thread)
 
 
-def budget_bytes(memory_budget: str | int) -> int:
+def budget_bytes(memory_budget: str | int, *, name: str = "memory_budget") -> int:
     """Number of bytes that a budget such as ``"512MiB"``, ``"1.5 GB"`` or ``2**30`` stands for.
 
     Raises
@@ -161,12 +161,12 @@ def budget_bytes(memory_budget: str | int) -> int:
         match = re.fullmatch(r"(\d{1,30}(?:\.\d{1,30})?)\s*([A-Za-z]*)", str(memory_budget).strip(), flags=re.ASCII)
         if match is None or match[2].upper() not in _UNITS:
             raise InputError(
-                f'memory_budget={memory_budget!r:.80} is not a size: give bytes or a size such as "512MiB" or "1GiB"'
+                f'{name}={memory_budget!r:.80} is not a size: give bytes or a size such as "512MiB" or "1GiB"'
             )
         size = int(Fraction(match[1]) * _UNITS[match[2].upper()])
     if not 1 <= size <= _MOST_BYTES:
         raise InputError(
-            f'memory_budget={memory_budget!r:.80} is not from one byte to 2**60: give a size such as "512MiB"'
+            f'{name}={memory_budget!r:.80} is not from one byte to 2**60: give a size such as "512MiB"'
         )
     return size
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.compute.kept import Arrays
 from memgen_eval.compute.resources import blocks
 from memgen_eval.copying.alignment import FEWEST_SIDE, NUM_CANDIDATES, Aligned, align
 from memgen_eval.copying.rules import Rated
@@ -108,11 +111,19 @@ def _aligned(images: NDArray[Any], table: Neighbours, train: EvenTrain) -> tuple
     own = ranks.shard(len(images))
     images, table = images[own], table[own]
     flipped = np.zeros(table.indices.shape, dtype=bool) if table.flipped is None else table.flipped
+    kept = train.index.kept
+    if kept.active:
+        kept = kept.under(train.index.references.checksum, train.images, train.tolerance, train.flip)
+
+    def rated(rows: slice) -> Arrays:
+        return _rated(align(images[rows], train.images, table.indices[rows], flipped[rows]), table[rows], train)
+
     parts = [
-        _rated(align(images[rows], train.images, table.indices[rows], flipped[rows]), table[rows], train)
+        kept.block(partial(rated, rows), "alignments", images[rows], table.indices[rows], flipped[rows])
         for rows in blocks(max(1, len(images)), ALIGNED_AT_ONCE)
     ]
-    ratios, nearest, best = (ranks.gather(np.concatenate(part)) for part in zip(*parts, strict=True))
+    columns: Iterator[Any] = zip(*parts, strict=True)
+    ratios, nearest, best = (ranks.gather(np.concatenate(part)) for part in columns)
     return Rated(ratios, nearest), best
 
 

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from memgen_eval.compute.kept import NOWHERE, Arrays, Kept
 from memgen_eval.diffusion.calling import call_denoiser
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
 from memgen_eval.diffusion.inputs import NoisedImages
@@ -116,6 +117,7 @@ class Run:
     batch_size: int
     device: torch.device
     ranks: Ranks = ALONE
+    kept: Kept = NOWHERE
 
     @property
     def chunk(self) -> int:
@@ -236,22 +238,31 @@ class Structure:
         self.cosines: list[list[Floats]] = [[np.empty(0)] for _ in run.sigmas]  # (S) of parts
         self.gaussian_cosines: list[list[Floats]] = [[np.empty(0)] for _ in run.sigmas]
 
-    def add(self, at: slice, found: Denoised) -> None:
-        """Add a chunk of inputs at one sigma: consecutive images of the first draw make pairs."""
+    def measure(self, at: slice, found: Denoised) -> Arrays:
+        """Of a chunk of inputs at one sigma: cosines of D and of D_G, and projections of x and D, (2, B, K).
+
+        Consecutive images of the first draw make pairs.
+        """
         assert found.model is not None and found.gaussian is not None
-        sigma, number = float(self.run.sigmas[found.number]), found.number
-        num_pairs = max(0, min(at.stop, self.num_images) - at.start) // 2
+        sigma, num_pairs = float(self.run.sigmas[found.number]), max(0, min(at.stop, self.num_images) - at.start) // 2
+        parts: list[Floats | None] = [None, None, None]
         if num_pairs:
             mixed = _mixed_pairs(found.x, num_pairs)
-            for cosines, denoise, clean in (
-                (self.cosines, self.run.denoise, found.model),
-                (self.gaussian_cosines, self.run.denoise_gaussian, found.gaussian),
-            ):
-                cosines[number].append(np.abs(cosine(denoise(mixed, sigma), _mixed_pairs(clean, num_pairs))))
+            pairs = ((self.run.denoise, found.model), (self.run.denoise_gaussian, found.gaussian))
+            for side, (denoise, clean) in enumerate(pairs):
+                parts[side] = np.abs(cosine(denoise(mixed, sigma), _mixed_pairs(clean, num_pairs)))
         if self.directions is not None:
             basis = torch.from_numpy(self.directions)
-            for side, rows in enumerate((found.x, found.model)):
-                self.projected[side, number, at] = (torch.from_numpy(rows - self.mean) @ basis).numpy()
+            parts[2] = np.stack([(torch.from_numpy(r - self.mean) @ basis).numpy() for r in (found.x, found.model)])
+        return tuple(parts)
+
+    def add(self, at: slice, number: int, parts: Arrays) -> None:
+        """Add what was measured of a chunk of inputs at one sigma."""
+        model, gaussian, projected = parts
+        for held, cosines in ((self.cosines, model), (self.gaussian_cosines, gaussian)):
+            held[number] += [] if cosines is None else [cosines]
+        if projected is not None:
+            self.projected[:, number, at] = projected
 
     def result(self) -> tuple[Linearity | None, Projections | None]:
         """What all ranks collected, each of its own inputs; None where there was no pair, or too few inputs."""

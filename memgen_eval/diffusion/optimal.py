@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from memgen_eval.compute.engines import integer_products, threads_for
+from memgen_eval.compute.kept import NOWHERE, Arrays, Kept
 from memgen_eval.compute.products import Products
 from memgen_eval.compute.resources import single_thread, start_workers, unforked_threads
 from memgen_eval.compute.rows import dimension, row_blocks
@@ -257,7 +258,13 @@ def _rows_per_block(num_rows: int, num_sigmas: int, num_threads: int) -> int:
 
 
 def collapse_sigmas(
-    optimal: OptimalDenoiser, inputs: NoisedImages, sigmas: Floats, own_weight: Floats, *, ranks: Ranks = ALONE
+    optimal: OptimalDenoiser,
+    inputs: NoisedImages,
+    sigmas: Floats,
+    own_weight: Floats,
+    *,
+    ranks: Ranks = ALONE,
+    kept: Kept = NOWHERE,
 ) -> Floats:
     """For each image's first noise draw, the sigma at which the weight of the image itself falls through 1/2, to 1 %.
 
@@ -278,6 +285,8 @@ def collapse_sigmas(
         Of the noised images, on the grid; those of the first draw come first.
     ranks : Ranks
         They share the images.
+    kept : Kept
+        Where the weights are kept, for a key that holds the training set.
 
     Returns
     -------
@@ -289,12 +298,17 @@ def collapse_sigmas(
     inside = np.flatnonzero((passed > 0) & (passed < len(sigmas)))
     low, high = sigmas[passed[inside] - 1], sigmas[passed[inside]]
     mine = ranks.shard(len(inside))
+
+    def weights_at(tried: Floats) -> Arrays:
+        if mine.start == mine.stop:
+            return (np.empty((NUM_SECTIONS, 0)),)
+        x0, eps = inputs.take(inside[mine])
+        return (optimal.posterior(x0, eps, tried, with_mean=False).own_weight,)
+
     while inside.size and (high / low).max() > BRACKET_RATIO:
         tried = np.geomspace(low, high, NUM_SECTIONS + 2)  # (sections, N)
-        weights = np.empty((NUM_SECTIONS, 0))
-        if mine.start < mine.stop:
-            x0, eps = inputs.take(inside[mine])
-            weights = optimal.posterior(x0, eps, tried[1:-1, mine], with_mean=False).own_weight
+        own = tried[1:-1, mine]
+        (weights,) = kept.block(partial(weights_at, own), "collapse", inputs.name, inside[mine], own)
         steps = (ranks.gather(weights, axis=1) >= 0.5).sum(axis=0)  # (N,)
         columns = np.arange(len(inside))
         low, high = tried[steps, columns], tried[steps + 1, columns]

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
+from functools import cached_property, partial
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from memgen_eval.compute.kept import NOWHERE, Arrays, Kept, as_fact
 from memgen_eval.diffusion.calling import device_of
 from memgen_eval.diffusion.denoiser import ConvertedDenoiser, LimitedDenoiser
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
@@ -39,13 +40,16 @@ from memgen_eval.diffusion.measurements import (
 from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE
 from memgen_eval.diffusion.optimal import OptimalDenoiser, collapse_sigmas
 from memgen_eval.diffusion.plausible import note_variance, odd_error, odd_sigma
+from memgen_eval.diffusion.posterior import Posterior
 from memgen_eval.diffusion.sampling import Sampler
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError, check_count
-from memgen_eval.runtime import foreign
+from memgen_eval.runtime import fingerprint, foreign
 
 HELD_VALUES = 2**24  # values of D* held at once, over its sigmas: 128 MiB
 NUM_PATHS = 64
+NUM_STRUCTURE = 3  # arrays that `Structure` measures
+DENOISER = "denoiser"  # what chunks are kept as
 
 
 def probe(
@@ -62,6 +66,7 @@ def probe(
     seed: int = 0,
     device: Any = None,
     ranks: Ranks = ALONE,
+    kept: Kept = NOWHERE,
 ) -> Probe:
     """Measure a denoiser against D* and D_G of a training set, on noised training and test images.
 
@@ -89,6 +94,8 @@ def probe(
         Where the denoiser is called; its parameters' device otherwise.
     ranks : Ranks
         They share the chunks of inputs.
+    kept : Kept
+        Where what was measured is kept, for a key that holds the images of both sets.
 
     Raises
     ------
@@ -105,14 +112,15 @@ def probe(
     if unseen is not None and denoiser is not None and gaussian is not None:
         matched, test_matched = _matched_pair(train, unseen)
     with foreign(denoiser, sampler):
+        run = replace(run, kept=_kept_of(run, train, kept))
         notes += note_variance(run, train)
         odd = odd_sigma(run, train)
         structure = None if denoiser is None or gaussian is None else Structure(run, train)
         found = _measure_set(run, train, matched, structure)
         linearity, projections = (None, None) if structure is None else structure.result()
         other = None if unseen is None else _measure_set(run, unseen, test_matched, None)
-        path = None if sampler is None else _measure_path(sampler, optimal, ranks)
-        collapse = collapse_sigmas(optimal, train, run.sigmas, found.own_weight, ranks=ranks)
+        path = None if sampler is None else _measure_path(sampler, optimal, ranks, run.kept)
+        collapse = collapse_sigmas(optimal, train, run.sigmas, found.own_weight, ranks=ranks, kept=run.kept)
         if found.error is not None:
             notes += odd or odd_error(run, train, found.error)
     return Probe(
@@ -130,6 +138,20 @@ def probe(
         no_gaussian=None if gaussian is not None else _missing_gaussian(optimal),
         notes=notes,
     )
+
+
+def _kept_of(run: Run, inputs: NoisedImages, kept: Kept) -> Kept:
+    """Where this denoiser is kept: known by its code and weights, and by what it makes of a few inputs."""
+    if not kept.active:
+        return kept
+    grid, settings = as_fact(run.sigmas), (len(inputs), inputs.num_draws, inputs.seed, run.batch_size)
+    kept = kept.under(torch.__version__, str(run.device), grid, *settings, run.gaussian is not None)
+    if run.denoiser is None:
+        return kept
+    x0, eps = inputs.take(np.arange(min(run.batch_size, len(inputs))))
+    clean, noise = inputs.in_model_units(x0), eps.reshape(len(eps), -1)
+    seen = (run.denoise(clean + sigma * noise, sigma) for sigma in run.sigmas[[0, -1]].tolist())
+    return kept.under(fingerprint(run.denoiser), *seen)
 
 
 def rehearse(
@@ -197,41 +219,75 @@ def _measure_set(
     run: Run, inputs: NoisedImages, matched: OptimalDenoiser | None, structure: Structure | None
 ) -> NoisedSet:
     """Every figure of every input, (S, T); linearity and projections are added to `structure`."""
-    mean = None if run.gaussian is None else run.gaussian.spectrum.mean
     mine, parts = run.ranks.shard(len(inputs), run.chunk), []
     for start in range(mine.start, mine.stop, run.chunk):
-        at, levels = slice(start, min(start + run.chunk, mine.stop)), []
-        for found in _denoised(run, inputs, at, matched):
-            levels.append(measure_inputs(found, mean))
-            if structure is not None:
-                structure.add(at, found)
-        parts.append(NoisedSet.combined(levels, np.stack))
+        at = slice(start, min(start + run.chunk, mine.stop))
+        parts.append(NoisedSet.combined(list(_measured(run, inputs, at, matched, structure)), np.stack))
     everyones = [part for theirs in run.ranks.exchange("measurements", parts) for part in theirs]
     return NoisedSet.combined(everyones, partial(np.concatenate, axis=1))
 
 
-def _denoised(run: Run, inputs: NoisedImages, at: slice, matched: OptimalDenoiser | None) -> Iterator[Denoised]:
-    """Yield a chunk of inputs at every sigma in turn; D* of several sigmas is computed at once."""
-    x0, eps = inputs.take(np.arange(at.start, at.stop))
-    clean, noise = inputs.in_model_units(x0), eps.reshape(len(eps), -1).astype(np.float64)
+def _measured(
+    run: Run, inputs: NoisedImages, at: slice, matched: OptimalDenoiser | None, structure: Structure | None
+) -> Iterator[NoisedSet]:
+    """Yield every figure of a chunk of inputs at every sigma in turn; what was kept is not computed again."""
     at_once = max(1, HELD_VALUES // (run.chunk * math.prod(run.optimal.shape)))
+    kept = run.kept.under(inputs.name, at.start, at.stop, structure is not None, matched is not None)
     for low in range(0, len(run.sigmas), at_once):
-        sigmas = run.sigmas[low : low + at_once]
-        posterior = run.optimal.posterior(x0, eps, sigmas)
-        matched_mean = None if matched is None else matched.posterior(x0, eps, sigmas).mean
-        assert posterior.mean is not None
-        for k, sigma in enumerate(sigmas.tolist()):
-            x = clean + sigma * noise
-            yield Denoised(
-                number=low + k,
-                posterior=posterior.at(k),
-                clean=clean,
-                x=x,
-                optimal=posterior.mean[k],
-                model=None if run.denoiser is None else run.denoise(x, sigma),
-                gaussian=None if run.denoiser is None or run.gaussian is None else run.denoise_gaussian(x, sigma),
-                matched=None if matched_mean is None else matched_mean[k],
-            )
+        chunk = Chunk(run, inputs, at, slice(low, min(low + at_once, len(run.sigmas))), matched)
+        for number in range(chunk.levels.start, chunk.levels.stop):
+            found = kept.block(partial(_as_arrays, chunk, number, structure), DENOISER, number)
+            if structure is not None:
+                structure.add(at, number, found[-NUM_STRUCTURE:])
+            yield NoisedSet(*found[:-NUM_STRUCTURE])  # type: ignore[arg-type]
+
+
+def _as_arrays(chunk: Chunk, number: int, structure: Structure | None) -> Arrays:
+    """What is measured of a chunk at one sigma: the fields of a NoisedSet, and those of the structure."""
+    run, found = chunk.run, chunk.denoised(number)
+    mean = None if run.gaussian is None else run.gaussian.spectrum.mean
+    of_structure = (None,) * NUM_STRUCTURE if structure is None else structure.measure(chunk.at, found)
+    return *vars(measure_inputs(found, mean)).values(), *of_structure
+
+
+@dataclass(frozen=True, eq=False)
+class Chunk:
+    """A chunk of inputs at a few sigmas: D* of all these sigmas is computed at once, when it is first needed."""
+
+    run: Run
+    inputs: NoisedImages
+    at: slice
+    levels: slice
+    matched: OptimalDenoiser | None
+
+    @cached_property
+    def _given(self) -> tuple[NDArray[Any], NDArray[np.float32]]:
+        return self.inputs.take(np.arange(self.at.start, self.at.stop))
+
+    @cached_property
+    def _posterior(self) -> Posterior:
+        return self.run.optimal.posterior(*self._given, self.run.sigmas[self.levels])
+
+    @cached_property
+    def _matched_mean(self) -> Floats | None:
+        return None if self.matched is None else self.matched.posterior(*self._given, self.run.sigmas[self.levels]).mean
+
+    def denoised(self, number: int) -> Denoised:
+        """The inputs at the sigma of this number in the grid, and what the denoisers make of them."""
+        (x0, eps), run, k = self._given, self.run, number - self.levels.start
+        sigma, clean = float(run.sigmas[number]), self.inputs.in_model_units(x0)
+        x = clean + sigma * eps.reshape(len(eps), -1).astype(np.float64)
+        assert self._posterior.mean is not None
+        return Denoised(
+            number=number,
+            posterior=self._posterior.at(k),
+            clean=clean,
+            x=x,
+            optimal=self._posterior.mean[k],
+            model=None if run.denoiser is None else run.denoise(x, sigma),
+            gaussian=None if run.denoiser is None or run.gaussian is None else run.denoise_gaussian(x, sigma),
+            matched=None if self._matched_mean is None else self._matched_mean[k],
+        )
 
 
 def _averaged(found: NoisedSet, num_draws: int) -> NoisedSet:
@@ -242,7 +298,7 @@ def _averaged(found: NoisedSet, num_draws: int) -> NoisedSet:
     return replace(over, residual_variance=over.residual_variance / num_draws)  # of the mean of the draws
 
 
-def _measure_path(sampler: Sampler, optimal: OptimalDenoiser, ranks: Ranks) -> Path:
+def _measure_path(sampler: Sampler, optimal: OptimalDenoiser, ranks: Ranks, kept: Kept) -> Path:
     """The gap at every noise level that the sampler visits, on its first samples; ranks share the noise levels."""
     device = device_of(sampler.denoiser, sampler.device)
     if tuple(sampler.shape) != optimal.shape:
@@ -251,7 +307,8 @@ def _measure_path(sampler: Sampler, optimal: OptimalDenoiser, ranks: Ranks) -> P
         )
     batches = []
     mine = ranks.shard(len(sampler.sigmas))
-    for start in range(0, NUM_PATHS, sampler.batch_size):
+
+    def measure(start: int) -> Arrays:
         seeds = range(start, min(start + sampler.batch_size, NUM_PATHS))
         gaps = np.empty((len(sampler.sigmas), len(seeds)))
         for number, step in enumerate(sampler.path(seeds, device)):
@@ -259,5 +316,9 @@ def _measure_path(sampler: Sampler, optimal: OptimalDenoiser, ranks: Ranks) -> P
                 best = optimal(step.x.float(), float(np.float32(step.sigma)))  # as the denoiser is told
                 difference = float64_rows(step.clean) - float64_rows(best)
                 gaps[number] = dot(difference, difference)
-        batches.append(ranks.gather(gaps[mine])[::-1])
+        return (gaps[mine],)
+
+    for start in range(0, NUM_PATHS, sampler.batch_size):
+        (gaps,) = kept.block(partial(measure, start), "path of the sampler", fingerprint(sampler), start, mine.start)
+        batches.append(ranks.gather(gaps)[::-1])
     return Path(sampler.sigmas[::-1].copy(), np.concatenate(batches, axis=1))

@@ -10,6 +10,7 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from memgen_eval.compute.kept import Kept
 from memgen_eval.copying.memorization import is_of_features, with_feature_similarity, without_features
 from memgen_eval.copying.rules import Rated
 from memgen_eval.data.images import ImageSet
@@ -91,8 +92,8 @@ class Embedder:
     extractor : Opened
     bind : callable
         From rows to an index with the budget and the ranks of the evaluation.
-    keep : bool
-        Whether the features of samples are kept on disk, as those of train and test are.
+    kept, kept_samples : Kept
+        Where the features of train and test lie on disk, and those of samples.
     """
 
     samples: ImageSet
@@ -102,7 +103,8 @@ class Embedder:
     bind: Callable[[References], Index]
     ranks: Ranks
     stages: Stages
-    keep: bool
+    kept: Kept
+    kept_samples: Kept
 
     @property
     def embedding(self) -> Embedding:
@@ -120,8 +122,8 @@ class Embedder:
             return extractor
         try:
             with self.stages.stage("features"), self.ranks.together():
-                space = self.known.feature_space(extractor, self.bind, self.ranks)
-                own = embed(self.samples, extractor, argument="samples", ranks=self.ranks, keep=self.keep)
+                space = self.known.feature_space(extractor, self.bind, self.ranks, kept=self.kept)
+                own = embed(self.samples, extractor, argument="samples", ranks=self.ranks, kept=self.kept_samples)
                 return Embedding(own, space)
         except InputError as error:
             return error

@@ -65,7 +65,8 @@ class Placing:
         """Images in the space, and their distances to the nearest training image, in report units."""
         given, rows = self.embedder, images
         if isinstance(given.extractor, Extractor):
-            rows = embed(ImageSet(images, None, {}), given.extractor, argument="anchors", ranks=given.ranks)
+            anchors = ImageSet(images, None, {})
+            rows = embed(anchors, given.extractor, argument="anchors", ranks=given.ranks, kept=given.kept)
         return rows, given.embedding.space.index.search(rows, 1).distances[:, 0] * self.unit
 
 

@@ -10,26 +10,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.compute.kept import NOWHERE, Kept
 from memgen_eval.data.batches import is_array
 from memgen_eval.data.images import ImageSet, block_rows
 from memgen_eval.data.tensors import is_tensor
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError, MemgenError, one_line
 from memgen_eval.features.network_files import Extractor
-from memgen_eval.features.store import FeatureFile, Rows, Sink, feature_room
-from memgen_eval.runtime import modules_of, report_progress
+from memgen_eval.features.store import Rows, feature_room
+from memgen_eval.runtime import report_progress, weights_checksum
 
 log = logging.getLogger("memgen_eval")
 FEW_IMAGES = 32  # images by whose features a callable is known again
 BATCH = 64  # images that a callable is given at a time
 BATCHES_AT_ONCE = 8  # of each rank, before what was computed is gathered
 UNIT_ROWS = 1024
+FEATURES = "features"  # what blocks are kept as
 
 
 def embed(
-    images: ImageSet, extractor: Extractor, *, argument: str, ranks: Ranks = ALONE, keep: bool = True
+    images: ImageSet, extractor: Extractor, *, argument: str, ranks: Ranks = ALONE, kept: Kept = NOWHERE
 ) -> NDArray[np.float32]:
-    """Features of a set, (N, F) float32; those of a network are read from disk where they were kept.
+    """Features of a set, (N, F) float32; blocks that were kept on disk are read from there.
 
     Every batch holds the same number of images, the last one filled up with its last image: so an image has the same
     features wherever it stands, and no figure depends on a batch. More than 64 MiB of them lie in a file.
@@ -45,8 +47,8 @@ def embed(
         The word for the set in messages.
     ranks : Ranks
         They share the batches.
-    keep : bool
-        Whether the features of a network are kept on disk.
+    kept : Kept
+        Where the features are kept.
 
     Raises
     ------
@@ -54,36 +56,54 @@ def embed(
         If the extractor fails, or its features are not (B, F), of another width than before, or not finite.
     """
     log.info("features of %s", argument, extra={"stage": f"features of {argument}"})
-    identity = extractor.identity
-    kept = FeatureFile.of(images.checksum, identity) if keep and identity is not None else None
-    known = None if kept is None else kept.read(len(images))
-    if all(ranks.exchange("features", known is not None)) and known is not None:
-        return known
-    with Sink(kept if known is None else None) as sink:
-        _fill(sink, images, extractor, argument, ranks)
-        return sink.finish()
+    size = _batch_size(extractor, images)
+    if kept.active:
+        kept = kept.under(images.checksum, extractor_checksum(extractor, images), size)
+    step, found = size * BATCHES_AT_ONCE, None
+    for first in range(0, len(images), step * ranks.size):
+        stop = min(first + step * ranks.size, len(images))
+        rows = _read(kept, first, stop, step, ranks)
+        if rows is None:
+            rows = _computed(images, slice(first, stop), extractor, argument, ranks)
+            for start in range(first, stop, step):
+                kept.write((rows[start - first : start - first + step],), FEATURES, start, min(start + step, stop))
+        if found is None:
+            found = feature_room((len(images), rows.shape[1]))
+        if rows.shape[1] != found.shape[1]:
+            columns = sorted({rows.shape[1], found.shape[1]})
+            raise InputError(f"features of {argument} have {columns} columns in different blocks, expected one width")
+        found[first:stop] = rows
+        report_progress(stop, len(images))
+    assert found is not None
+    return found
 
 
-def _fill(sink: Sink, images: ImageSet, extractor: Extractor, argument: str, ranks: Ranks) -> None:
-    """Compute all features in order, some batches of each rank at a time."""
-    batch_size, width = _batch_size(extractor, images), None
-    step = batch_size * BATCHES_AT_ONCE * ranks.size
-    for first in range(0, len(images), step):
-        mine = ranks.shard(min(step, len(images) - first), batch_size)
-        starts = range(first + mine.start, first + mine.stop, batch_size)
-        parts = [
-            _embedded(images.read(at, min(at + batch_size, first + mine.stop)), extractor, argument, batch_size)
-            for at in starts
-        ]
-        widths = {part.shape[1] for part in parts} | ({width} if width is not None else set())
-        if len(widths) > 1:
-            raise InputError(
-                f"features of {argument} have {sorted(widths)} columns in different blocks, expected one width"
-            )
-        rows = ranks.gather(np.concatenate(parts or [np.empty((0, 0), dtype=np.float32)]))
-        width = rows.shape[1]
-        sink.write(first, rows, len(images))
-        report_progress(first + len(rows), len(images))
+def _read(kept: Kept, first: int, stop: int, step: int, ranks: Ranks) -> Rows | None:
+    """The features of images `first` to `stop`, where every rank has kept all of their blocks."""
+    if not kept.active:
+        return None
+    parts = []
+    for start in range(first, stop, step):
+        block = kept.read(FEATURES, start, min(start + step, stop))
+        parts += [] if block is None or block[0] is None else [block[0]]
+    known = len(parts) == -(-(stop - first) // step)
+    return np.concatenate(parts) if all(ranks.exchange("features", known)) else None
+
+
+def _computed(images: ImageSet, rows: slice, extractor: Extractor, argument: str, ranks: Ranks) -> Rows:
+    """Features of some batches of each rank, gathered."""
+    batch_size = _batch_size(extractor, images)
+    mine = ranks.shard(rows.stop - rows.start, batch_size)
+    stop = rows.start + mine.stop
+    parts = [
+        _embedded(images.read(at, min(at + batch_size, stop)), extractor, argument, batch_size)
+        for at in range(rows.start + mine.start, stop, batch_size)
+    ]
+    widths = sorted({part.shape[1] for part in parts})
+    if len(widths) > 1:
+        raise InputError(f"features of {argument} have {widths} columns in different blocks, expected one width")
+    gathered: Rows = ranks.gather(np.concatenate(parts or [np.empty((0, 0), dtype=np.float32)]))
+    return gathered
 
 
 def _batch_size(extractor: Extractor, images: ImageSet) -> int:
@@ -104,9 +124,7 @@ def extractor_checksum(extractor: Extractor, images: ImageSet) -> str:
     digest = hashlib.sha256()
     for part in parts:
         digest.update(_embedded(images.take(part), extractor, "train", batch_size).tobytes())
-    for module in modules_of(extractor.compute):
-        for tensor in (*module.parameters(False), *module.buffers(False)):
-            digest.update(_raw_bytes(tensor))
+    digest.update(weights_checksum(extractor.compute).encode())
     return digest.hexdigest()
 
 
@@ -125,12 +143,6 @@ def unit_rows(rows: Rows, chosen: NDArray[np.int64] | None = None, *, argument: 
             raise InputError(f"features of {argument} are all zero for image {image}: no cosine similarity is defined")
         found[start : start + UNIT_ROWS] = block / lengths[:, None]
     return found
-
-
-def _raw_bytes(tensor: Any) -> Any:
-    import torch
-
-    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().data
 
 
 def _embedded(block: NDArray[Any], extractor: Extractor, argument: str, batch_size: int) -> NDArray[np.float32]:

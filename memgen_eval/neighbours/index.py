@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import EngineName
-from memgen_eval.compute.resources import num_threads, start_workers
+from memgen_eval.compute.kept import NOWHERE, Arrays, Kept
+from memgen_eval.compute.resources import blocks, num_threads, start_workers
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.neighbours.balls import Membership, memberships
 from memgen_eval.neighbours.candidates import Resources
@@ -17,6 +20,8 @@ from memgen_eval.neighbours.duplicates import distinct_neighbours
 from memgen_eval.neighbours.pruning import References, plan_search
 from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
 from memgen_eval.neighbours.topk import Neighbours, Rows
+
+KEPT_ROWS = 2048  # queries of a block that is kept
 
 
 @dataclass(frozen=True, eq=False)
@@ -33,12 +38,15 @@ class Index:
         Processes that search together: all of them call, with the same queries.
     engine : str, optional
         See `nearest_neighbours`; it never changes a result.
+    kept : Kept
+        Where tables are kept, block by block.
     """
 
     references: References
     memory_budget: str | int = "512MiB"
     ranks: Ranks = ALONE
     engine: EngineName | None = None
+    kept: Kept = NOWHERE
 
     @property
     def rows(self) -> NDArray[Any]:
@@ -55,17 +63,21 @@ class Index:
     def search(self, queries: NDArray[Any], k: int, *, exclude: Rows | None = None, flip: bool = False) -> Neighbours:
         """`nearest_neighbours` of these queries, (N, ...)."""
         self._code_references(queries, k + (exclude is not None))
-        own = self.ranks.shard(len(queries))
-        excluded = None if exclude is None else exclude[own]
-        part = nearest_neighbours(
-            queries[own],
-            self.references,
-            k,
-            exclude=excluded,
-            flip=flip,
-            engine=self.engine,
-            memory_budget=self.memory_budget,
-        )
+        mine = self.ranks.shard(len(queries))
+        own, excluded = queries[mine], None if exclude is None else exclude[mine]
+
+        def find(rows: slice) -> Neighbours:
+            return nearest_neighbours(
+                own[rows],
+                self.references,
+                k,
+                exclude=None if excluded is None else excluded[rows],
+                flip=flip,
+                engine=self.engine,
+                memory_budget=self.memory_budget,
+            )
+
+        part = self._in_blocks(find, len(own), lambda rows: _known(own, excluded, rows), "neighbours", k, flip)
         return self._gathered(part, queries, exclude)
 
     def _code_references(self, queries: NDArray[Any], k: int) -> None:
@@ -91,12 +103,16 @@ class Index:
         return self._of_each_rank(
             plain,
             lambda own: both_orientations(own, self.references, engine=self.engine, memory_budget=self.memory_budget),
+            "both orientations",
         )
 
     def distinct(self, neighbours: Neighbours, *, tolerance: float) -> Neighbours:
         """`distinct_neighbours` of a table."""
         return self._of_each_rank(
-            neighbours, lambda own: distinct_neighbours(own, self.rows, tolerance=tolerance, engine=self.engine)
+            neighbours,
+            lambda own: distinct_neighbours(own, self.rows, tolerance=tolerance, engine=self.engine),
+            "distinct neighbours",
+            tolerance,
         )
 
     def memberships(
@@ -106,8 +122,41 @@ class Index:
         resources = Resources.of(self.engine, self.memory_budget)
         return memberships(queries, query_radii, self.rows, radii, resources=resources, ranks=self.ranks)
 
-    def _of_each_rank(self, table: Neighbours, widen: Callable[[Neighbours], Neighbours]) -> Neighbours:
-        return self._gathered(widen(table[self.ranks.shard(len(table))]), table.queries, table.excluded)
+    def _of_each_rank(
+        self, table: Neighbours, widen: Callable[[Neighbours], Neighbours], label: str, *facts: object
+    ) -> Neighbours:
+        own = table[self.ranks.shard(len(table))]
+
+        def known(rows: slice) -> tuple[object, ...]:
+            given = own[rows]
+            return given.squared_distances, given.indices, given.flipped, *_known(own.queries, own.excluded, rows)
+
+        part = self._in_blocks(lambda rows: widen(own[rows]), len(own), known, label, *facts)
+        return self._gathered(replace(part, factor=table.factor), table.queries, table.excluded)
+
+    def _in_blocks(
+        self,
+        find: Callable[[slice], Neighbours],
+        num_rows: int,
+        known: Callable[[slice], tuple[object, ...]],
+        label: str,
+        *facts: object,
+    ) -> Neighbours:
+        """A table, its blocks read where they were kept; `known` and `facts` are what determines a block.
+
+        It has no queries and nothing excluded. Without a place to keep blocks it is one.
+        """
+        if not self.kept.active:
+            return replace(find(slice(0, num_rows)), queries=None, excluded=None)
+        kept = self.kept.under(self.references.checksum, *facts)
+        parts = [
+            kept.block(partial(_as_arrays, find, rows), label, *known(rows))
+            for rows in blocks(max(1, num_rows), KEPT_ROWS)
+        ]
+        joined: Iterator[Any] = (
+            None if column[0] is None else np.concatenate(column) for column in zip(*parts, strict=True)
+        )
+        return Neighbours(*joined)
 
     def _gathered(self, part: Neighbours, queries: NDArray[Any] | None, excluded: Rows | None) -> Neighbours:
         """The whole table, of which each rank has its own rows."""
@@ -120,3 +169,13 @@ class Index:
             queries=queries,
             excluded=excluded,
         )
+
+
+def _known(queries: NDArray[Any] | None, excluded: Rows | None, rows: slice) -> tuple[object, ...]:
+    """What is known to determine the neighbours of some queries, beside the references."""
+    return tuple(None if given is None else given[rows] for given in (queries, excluded))
+
+
+def _as_arrays(find: Callable[[slice], Neighbours], rows: slice) -> Arrays:
+    found = find(rows)
+    return found.squared_distances, found.indices, found.flipped

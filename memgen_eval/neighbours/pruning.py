@@ -6,11 +6,13 @@ import itertools
 import logging
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
+from functools import cached_property
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.compute.kept import checksum_of
 from memgen_eval.compute.products import Products
 from memgen_eval.compute.resources import CHUNK_ROWS, TILE_BYTES, Workers, blocks, num_threads, start_workers
 from memgen_eval.compute.rows import as_array, dimension, read_rows
@@ -194,6 +196,11 @@ class References:
     def of(references: Any) -> References:
         """The references given, or new ones around an array (M, ...) or tensor."""
         return references if isinstance(references, References) else References(as_array(references, "references"))
+
+    @cached_property
+    def checksum(self) -> str:
+        """A checksum of all rows."""
+        return checksum_of(self.rows)
 
     def kept(self, plan: PruningPlan) -> CodedReferences | None:
         """Codes of the planned kind, or of a wider one, that were made before."""
