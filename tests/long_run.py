@@ -100,7 +100,7 @@ def finished(calls: Calls) -> Iterator[None]:
     try:
         yield
     finally:
-        print(calls.count)
+        sys.stdout.write(str(calls.count))
 
 
 def main(folder: str, report: str, kill_at: str, kind: str = "seeds") -> None:
@@ -126,6 +126,7 @@ def main(folder: str, report: str, kill_at: str, kind: str = "seeds") -> None:
             sigmas=SIGMAS,
             num_denoiser_images=48,
             denoiser_batch_size=16,
+            metrics=["memorization", "novelty", "denoiser"],
             resume=folder or None,
         )
     content = found.to_dict()

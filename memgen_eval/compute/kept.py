@@ -43,6 +43,7 @@ class Entry:
 
     path: Path
     label: str
+    key: str
     num_bytes: int
     used: float
 
@@ -140,9 +141,11 @@ class Kept:
         """The same for blocks that these determine too: arrays by their checksum, all else by its text."""
         return self if self.folder is None else replace(self, facts=(*self.facts, *map(as_fact, facts)))
 
-    def holds(self, label: str) -> bool:
-        """Whether the folder has any blocks of this label, whatever determined them."""
-        return self.folder is not None and any(entry.label == label for entry in entries_in(self.folder.path))
+    def holds_others_alone(self, label: str) -> bool:
+        """Whether the folder has blocks of this label, all of them determined by other facts."""
+        own = self._key(label, ()).removesuffix("]") + ","
+        keys = [] if self.folder is None else [e.key for e in entries_in(self.folder.path) if e.label == label]
+        return bool(keys) and not any(key.startswith(own) for key in keys)
 
     def read(self, label: str, *facts: object) -> Arrays | None:
         """The block that was kept, if there is one."""
@@ -201,7 +204,8 @@ def entries_in(folder: Path) -> Iterator[Entry]:
         if OWN_NAME.fullmatch(path.name):
             with suppress(OSError):
                 state = path.stat()
-                yield Entry(path, _header(path).get("label", "unknown"), state.st_size, state.st_mtime)
+                header = _header(path)
+                yield Entry(path, header.get("label", "unknown"), header.get("key", ""), state.st_size, state.st_mtime)
 
 
 def listing(folder: Path) -> list[str]:

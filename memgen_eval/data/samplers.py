@@ -128,7 +128,7 @@ class SampleSource:
                 raise InputError(f"{here}: {problem}; expected exactly as many")
             return batch
 
-        calls = KeptCalls(kept.under(self.batch_size), sampler, generator, randomness)
+        calls = KeptCalls(kept.under(seed if randomness else None, self.batch_size), sampler, generator, randomness)
         notes = (*(() if randomness else (UNSEEDED,)), *(_own(sampler, "notes") or ()))
         given = Images(None, form=f"sampler {_name(sampler)}", notes=notes)
         starts = range(0, len(asked), self.batch_size)
@@ -159,7 +159,7 @@ class KeptCalls:
             self._known[checksum_of(found[0])] += 1
             self._states().restore(from_array(found[1]))
             return found[0]
-        if first == 0 and self._kept.holds(SAMPLES):
+        if first == 0 and self._kept.holds_others_alone(SAMPLES):
             warnings.warn(OTHER_SAMPLER.format(_name(self._sampler)), stacklevel=2)
         batch = call(first)
         if self._kept.active:
