@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, fields, replace
-from functools import cached_property
+from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,7 +15,7 @@ from memgen_eval import __version__
 from memgen_eval.adapters.model import Guests
 from memgen_eval.build_report import Found, Ran, build_report
 from memgen_eval.compute.engines import EngineName
-from memgen_eval.compute.kept import NOWHERE, Folder, Kept
+from memgen_eval.compute.kept import NOWHERE, Folder, Kept, as_array, from_array
 from memgen_eval.compute.resources import budget_bytes, unforked_threads
 from memgen_eval.controls import Controls, measured_copying
 from memgen_eval.copying.baseline import Scale
@@ -28,21 +28,22 @@ from memgen_eval.distributed import Ranks, joined
 from memgen_eval.embedding.embedder import Embedder, Opened, opened_extractor
 from memgen_eval.embedding.placing import fidelity_in_space
 from memgen_eval.errors import InputError, RankError, check_count, quoted
+from memgen_eval.features.embed import extractor_checksum
 from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.spaces import Features, features_name
 from memgen_eval.features.store import kept_features
 from memgen_eval.metrics.denoiser import measure_denoiser
 from memgen_eval.metrics.gaussian_denoiser import measure_gaussian_curves
-from memgen_eval.metrics.gaussian_samples import TOO_FEW, match_sets, measure_gaussian, with_sample_figures
+from memgen_eval.metrics.gaussian_samples import TOO_FEW, MatchedSets, match_sets, measure_gaussian, with_sample_figures
 from memgen_eval.metrics.novelty import known_distances, measure_novelty, with_notes
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Prepared, Reference, for_denoisers, in_unit_range
-from memgen_eval.report import Report
+from memgen_eval.report import Report, from_json, to_json
 from memgen_eval.resemblance import cautions
-from memgen_eval.results import Gaussian, Memorization, Novelty, Verdict
+from memgen_eval.results import Fidelity, Gaussian, Memorization, Novelty, Verdict
 from memgen_eval.runtime import Stages, fingerprint, foreign
 from memgen_eval.shell import as_path
 
@@ -234,7 +235,7 @@ def _evaluate(source: SampleSource, reference: Reference, guests: Guests, option
                 kept=kept.under(__version__),
                 cache_size=keeping.size,
             )
-            ranks.same(_determining(run))
+            ranks.same(run.determining)
             found = _measure(run)
         ran = Ran(stages.seconds, device, ranks.size, source.batch_size, source.drawn, met.account)
         return build_report(found, samples, known, options, ran)
@@ -290,24 +291,25 @@ class _Run:
         given = (self.samples, self.known, self.extractor, self.options, self.bind, self.ranks, self.stages)
         return Embedder(*given, kept=kept, kept_samples=self.kept if self.source.drawn else kept)
 
+    @cached_property
+    def determining(self) -> dict[str, str]:
+        """What every rank must have alike, as text."""
+        with self.stages.stage("checksums"):
+            named = {"samples": self.samples, "train": self.known.train, "test": self.known.test}
+            checksums = {name: "none" if images is None else images.checksum for name, images in named.items()}
+        given = (f.name for f in fields(Options) if f.name != "engine")
+        return {name: str(getattr(self.options, name)) for name in given} | {
+            "features": f"{features_name(self.options.features)} {getattr(self.extractor, 'identity', '')}",
+            "denoiser": "none" if self.denoiser is None else "one",
+            "reference": f"{self.known.num_kept} kept results",
+            **checksums,
+        }
+
     @property
     def repeats_note(self) -> tuple[str, ...]:
         """How many samples repeat an earlier one, where some do."""
         count = np.count_nonzero(self.samples.survey.repeats)
         return (REPEATS_LEFT_OUT.format(count),) if count else ()
-
-
-def _determining(run: _Run) -> dict[str, str]:
-    """What every rank must have alike, as text."""
-    with run.stages.stage("checksums"):
-        named = {"samples": run.samples, "train": run.known.train, "test": run.known.test}
-        checksums = {name: "none" if images is None else images.checksum for name, images in named.items()}
-    return {f.name: str(getattr(run.options, f.name)) for f in fields(Options) if f.name != "engine"} | {
-        "features": f"{features_name(run.options.features)} {getattr(run.extractor, 'identity', '')}",
-        "denoiser": "none" if run.denoiser is None else "one",
-        "reference": f"{run.known.num_kept} kept results",
-        **checksums,
-    }
 
 
 def _measure(run: _Run) -> Found:
@@ -331,8 +333,8 @@ def _measure(run: _Run) -> Found:
         memorization, verdict = _memorization(run, plain, warned)
     else:
         skipped |= {"memorization": NOT_ASKED, "verdict": NO_VERDICT}
-    novelty = _attempt("novelty", run, lambda: _novelty(run, plain))
-    fidelity = _attempt("fidelity", run, lambda: fidelity_in_space(run.embedder, run.index, notes=run.repeats_note))
+    novelty = _attempt("novelty", run, lambda: _kept_figures(run, Novelty, partial(_novelty, run, plain)))
+    fidelity = _attempt("fidelity", run, lambda: _kept_figures(run, Fidelity, partial(_fidelity, run)))
     probed = _probe(run)
     return Found(
         memorization=memorization,
@@ -400,6 +402,26 @@ def _rehearse(denoiser: Callable[..., Any] | None, train: ImageSet, options: Opt
     return str(device_of(denoiser, device))
 
 
+def _fidelity(run: _Run) -> Fidelity:
+    return fidelity_in_space(run.embedder, run.index, notes=run.repeats_note)
+
+
+def _kept_figures(run: _Run, kind: type[Measured], measure: Callable[[], Measured]) -> Measured:
+    """Figures of a family that rest on the sets, the features and the settings, read where every rank has kept them."""
+    if not run.kept.active:
+        return measure()
+    settings = {name: text for name, text in run.determining.items() if name != "reference"}
+    by = extractor_checksum(run.extractor, run.known.train) if isinstance(run.extractor, Extractor) else "no network"
+    kept, label = run.kept.under(*settings.values(), by), kind.__name__.lower()
+    found = kept.read(label)
+    if all(run.ranks.exchange("kept figures", found is not None)) and found is not None and found[0] is not None:
+        figures: Measured = from_json(kind, from_array(found[0]))
+        return figures
+    measured = measure()
+    kept.write((as_array(to_json(measured)),), label)
+    return measured
+
+
 def _probe(run: _Run) -> Probe | None:
     """The denoiser compared with D* and D_G, for two families; the data alone where there is no denoiser."""
     options, given = run.options, run.denoiser is not None
@@ -444,10 +466,14 @@ def _gaussian(run: _Run, probed: Probe | None) -> Gaussian:
     of_samples = Gaussian.undefined(TOO_FEW)
     if sets is not None:
         with run.stages.stage("gaussian structure"):
-            of_samples = measure_gaussian(sets, train_moments=known.moments, seed=seed, notes=run.repeats_note)
+            of_samples = _kept_figures(run, Gaussian, partial(_gaussian_of_samples, run, sets))
     why = run.no_denoiser if run.denoiser is None else run.skipped.get("denoiser", "")
     of_denoiser = Gaussian.undefined(why) if probed is None else measure_gaussian_curves(probed, seed=seed)
     return with_sample_figures(of_denoiser, of_samples)
+
+
+def _gaussian_of_samples(run: _Run, sets: MatchedSets) -> Gaussian:
+    return measure_gaussian(sets, train_moments=run.known.moments, seed=run.options.seed, notes=run.repeats_note)
 
 
 def _attempt(name: str, run: _Run, measure: Callable[[], Measured]) -> Measured | None:

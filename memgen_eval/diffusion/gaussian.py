@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from memgen_eval.compute.kept import Arrays, Kept
 from memgen_eval.compute.resources import single_thread
 from memgen_eval.diffusion.inputs import (
     BLOCK_ROWS,
@@ -153,3 +154,15 @@ class GaussianDenoiser:
             coordinates = (padded(rows[at] - mean) @ directions)[:num_rows] * shrink
             clean[at] = mean + (padded(coordinates) @ directions.T)[:num_rows]
         return clean.float().reshape(x.shape).to(x.device)
+
+
+def with_kept_spectrum(gaussian: GaussianDenoiser, kept: Kept) -> GaussianDenoiser:
+    """The same denoiser, its decomposition read where it was kept, for a key that holds the training set."""
+    if kept.active:
+
+        def make() -> Arrays:
+            known = gaussian.spectrum
+            return known.mean, known.values, known.directions
+
+        vars(gaussian)["spectrum"] = Spectrum(*kept.block(make, "spectrum"))  # type: ignore[arg-type]
+    return gaussian

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from memgen_eval.compute.kept import NOWHERE, Arrays, Kept, as_fact
 from memgen_eval.diffusion.calling import device_of
 from memgen_eval.diffusion.denoiser import ConvertedDenoiser, LimitedDenoiser
-from memgen_eval.diffusion.gaussian import GaussianDenoiser
+from memgen_eval.diffusion.gaussian import GaussianDenoiser, with_kept_spectrum
 from memgen_eval.diffusion.inputs import (
     NoisedImages,
     as_images,
@@ -112,6 +112,8 @@ def probe(
     if unseen is not None and denoiser is not None and gaussian is not None:
         matched, test_matched = _matched_pair(train, unseen)
     with foreign(denoiser, sampler):
+        if gaussian is not None:
+            with_kept_spectrum(gaussian, kept)
         run = replace(run, kept=_kept_of(run, train, kept))
         notes += note_variance(run, train)
         odd = odd_sigma(run, train)
