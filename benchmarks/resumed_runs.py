@@ -69,21 +69,18 @@ def evaluated(data_dir: str, folder: str, report: str) -> None:
         noise = torch.randint(-6, 7, (n, 1, 1, 1), generator=generator)
         return (chosen.int() + noise).clamp(0, 255).to(torch.uint8)
 
-    class Net(torch.nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.inner = torch.nn.Sequential(convolution, torch.nn.Tanh(), torch.nn.Conv2d(16, 3, 3, padding=1))
+    inner = torch.nn.Sequential(convolution, torch.nn.Tanh(), torch.nn.Conv2d(16, 3, 3, padding=1))
 
-        def forward(self, x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
-            compute(DENOISER_SECONDS)
-            level = sigma.reshape(-1, 1, 1, 1)
-            return (x + 0.1 * level * self.inner(x / (1 + level))) / (1 + level**2)
+    def denoiser(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        compute(DENOISER_SECONDS)
+        level = sigma.reshape(-1, 1, 1, 1)
+        return (x + 0.1 * level * inner(x / (1 + level))) / (1 + level**2)
 
     found = evaluate(
         sampler,
         train=train[: SIZES["train"]],
         test=test,
-        denoiser=Net(),
+        denoiser=denoiser,
         features=lambda x: features(x.float() / 255).flatten(1),
         num_samples=SIZES["samples"],
         batch_size=16,

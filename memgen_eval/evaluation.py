@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, fields, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 
-from memgen_eval import __version__
 from memgen_eval.adapters.model import Guests
 from memgen_eval.build_report import Found, Ran, build_report
 from memgen_eval.compute.engines import EngineName
-from memgen_eval.compute.kept import NOWHERE, Folder, Kept, as_array, from_array
-from memgen_eval.compute.resources import budget_bytes, unforked_threads
+from memgen_eval.compute.resources import unforked_threads
 from memgen_eval.controls import Controls, measured_copying
 from memgen_eval.copying.baseline import Scale
 from memgen_eval.copying.copy_rules import CopyRules
@@ -26,26 +24,22 @@ from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import Ranks, joined
 from memgen_eval.embedding.embedder import Embedder, Opened, opened_extractor
-from memgen_eval.embedding.placing import fidelity_in_space
-from memgen_eval.errors import InputError, RankError, check_count, quoted
-from memgen_eval.features.embed import extractor_checksum
-from memgen_eval.features.network_files import Extractor
-from memgen_eval.features.spaces import Features, features_name
-from memgen_eval.features.store import kept_features
+from memgen_eval.embedding.placing import fidelity_in_space, novelty_in_space
+from memgen_eval.errors import InputError, RankError, check_count
+from memgen_eval.features.spaces import Features
+from memgen_eval.keeping.places import Keeping, Places, determining
 from memgen_eval.metrics.denoiser import measure_denoiser
 from memgen_eval.metrics.gaussian_denoiser import measure_gaussian_curves
 from memgen_eval.metrics.gaussian_samples import TOO_FEW, MatchedSets, match_sets, measure_gaussian, with_sample_figures
-from memgen_eval.metrics.novelty import known_distances, measure_novelty, with_notes
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.options import NOT_ASKED, Options
 from memgen_eval.reference import Prepared, Reference, for_denoisers, in_unit_range
-from memgen_eval.report import Report, from_json, to_json
+from memgen_eval.report import Report
 from memgen_eval.resemblance import cautions
 from memgen_eval.results import Fidelity, Gaussian, Memorization, Novelty, Verdict
-from memgen_eval.runtime import Stages, fingerprint, foreign
-from memgen_eval.shell import as_path
+from memgen_eval.runtime import Stages, foreign
 
 if TYPE_CHECKING:  # its module imports torch
     from memgen_eval.diffusion.measurements import Probe
@@ -179,33 +173,6 @@ def evaluate(
     return _evaluate(source, Reference.of(train, test, data_dir), Guests.of(samples, denoiser), options, keeping)
 
 
-@dataclass(frozen=True)
-class Keeping:
-    """Where finished blocks are kept, if anywhere, and how many bytes they may take."""
-
-    folder: Path | None
-    size: int | None
-
-    @classmethod
-    def of(cls, resume: str | Path | None, cache_size: str | int | None) -> Keeping:
-        """What was asked for. Raises InputError for a size that is none, or a path that is no folder."""
-        folder = None if resume is None else as_path(resume)
-        if folder is not None and (str(resume) == "" or (folder.exists() and not folder.is_dir())):
-            raise InputError(
-                f"resume is {quoted(str(resume))}, expected a folder of this evaluation's own; name another"
-            )
-        return cls(folder, None if cache_size is None else budget_bytes(cache_size, name="cache_size"))
-
-    def opened(self, source: SampleSource, known: Prepared, options: Options) -> Kept:
-        """The folder, with what no block may differ in."""
-        if self.folder is None:
-            return NOWHERE
-        test = None if known.test is None else known.test.checksum
-        drawn = fingerprint(source.source) if source.drawn else None
-        owner = repr((known.train.checksum, test, drawn, features_name(options.features), options.seed))
-        return Kept(Folder(self.folder, size=self.size, owner=owner)).under(known.train.checksum)
-
-
 def _evaluate(source: SampleSource, reference: Reference, guests: Guests, options: Options, keeping: Keeping) -> Report:
     """Prepare the reference, load or draw the samples, measure family by family, build the report."""
     stages, theirs = Stages(), (guests, options.features, reference.train, reference.test)
@@ -218,24 +185,13 @@ def _evaluate(source: SampleSource, reference: Reference, guests: Guests, option
                 device = _rehearse(met.denoiser, known.train, options, source.device)
                 extractor = opened_extractor(options, source.device, ranks)
             source = replace(source, source=met.samples)
-            kept = keeping.opened(source, known, options)
-            given: dict[str, Any] = {"quantize": options.quantize, "seed": options.seed, "ranks": ranks, "kept": kept}
+            places = keeping.opened(source, known, options)
+            given: dict[str, Any] = {"seed": options.seed, "ranks": ranks, "kept": places.samples}
             with stages.stage("drawing samples" if source.drawn else "reading the samples"):
-                samples = source.load(known.train.shape, **given)
-            run = _Run(
-                samples=samples,
-                known=known,
-                options=options,
-                stages=stages,
-                ranks=ranks,
-                source=source,
-                denoiser=met.denoiser,
-                no_denoiser=met.no_denoiser,
-                extractor=extractor,
-                kept=kept.under(__version__),
-                cache_size=keeping.size,
-            )
-            ranks.same(run.determining)
+                samples = source.load(known.train.shape, quantize=options.quantize, **given)
+            model = met.denoiser, met.no_denoiser
+            run = _Run(samples, known, options, stages, ranks, source, *model, extractor, places)
+            ranks.same(run.determining | {"reference": f"{known.num_kept} kept results"})
             found = _measure(run)
         ran = Ran(stages.seconds, device, ranks.size, source.batch_size, source.drawn, met.account)
         return build_report(found, samples, known, options, ran)
@@ -257,13 +213,12 @@ class _Run:
     denoiser: Callable[..., Any] | None
     no_denoiser: str  # why there is none
     extractor: Opened
-    kept: Kept
-    cache_size: int | None
+    places: Places
     skipped: dict[str, str] = field(default_factory=dict)
 
     def bind(self, references: References) -> Index:
         """An index of rows with the budget, the ranks and the engine of this evaluation."""
-        return Index(references, self.options.memory_budget, self.ranks, self.options.engine, self.kept)
+        return Index(references, self.options.memory_budget, self.ranks, self.options.engine, self.places.results)
 
     @cached_property
     def index(self) -> Index:
@@ -286,24 +241,21 @@ class _Run:
     @cached_property
     def embedder(self) -> Embedder:
         """Samples, train and test in the space of the features."""
-        of_network = isinstance(self.extractor, Extractor) and self.extractor.identity is not None
-        kept = kept_features(size=self.cache_size) if of_network else self.kept
+        kept, results = self.places.features(self.extractor), self.places.results
         given = (self.samples, self.known, self.extractor, self.options, self.bind, self.ranks, self.stages)
-        return Embedder(*given, kept=kept, kept_samples=self.kept if self.source.drawn else kept)
+        return Embedder(*given, kept=kept, kept_samples=results if self.source.drawn else kept)
 
     @cached_property
     def determining(self) -> dict[str, str]:
-        """What every rank must have alike, as text."""
+        """What determines the figures, as text; of a denoiser whether there is one."""
+        sets = {"samples": self.samples, "train": self.known.train, "test": self.known.test}
         with self.stages.stage("checksums"):
-            named = {"samples": self.samples, "train": self.known.train, "test": self.known.test}
-            checksums = {name: "none" if images is None else images.checksum for name, images in named.items()}
-        given = (f.name for f in fields(Options) if f.name != "engine")
-        return {name: str(getattr(self.options, name)) for name in given} | {
-            "features": f"{features_name(self.options.features)} {getattr(self.extractor, 'identity', '')}",
-            "denoiser": "none" if self.denoiser is None else "one",
-            "reference": f"{self.known.num_kept} kept results",
-            **checksums,
-        }
+            return determining(sets, self.options, self.extractor, denoiser=self.denoiser)
+
+    def kept(self, kind: type[Measured], measure: Callable[[], Measured]) -> Measured:
+        """A family that rests on the sets and the settings, measured or read."""
+        given: dict[str, Any] = {"extractor": self.extractor, "train": self.known.train, "ranks": self.ranks}
+        return self.places.figures(kind, measure, self.determining, **given)
 
     @property
     def repeats_note(self) -> tuple[str, ...]:
@@ -314,7 +266,7 @@ class _Run:
 
 def _measure(run: _Run) -> Found:
     """Family by family; why one was not measured is noted in `run.skipped`."""
-    options, known, skipped = run.options, run.known, run.skipped
+    options, known, skipped, note = run.options, run.known, run.skipped, run.repeats_note
     with run.stages.stage("comparing the sets"):
         own = cautions.appearance_of(run.samples)
         warned = cautions.of_sets(run.samples, known.test, known.train, own=own, of_train=known.appearance)
@@ -333,8 +285,12 @@ def _measure(run: _Run) -> Found:
         memorization, verdict = _memorization(run, plain, warned)
     else:
         skipped |= {"memorization": NOT_ASKED, "verdict": NO_VERDICT}
-    novelty = _attempt("novelty", run, lambda: _kept_figures(run, Novelty, partial(_novelty, run, plain)))
-    fidelity = _attempt("fidelity", run, lambda: _kept_figures(run, Fidelity, partial(_fidelity, run)))
+    novelty = _attempt(
+        "novelty", run, lambda: run.kept(Novelty, lambda: novelty_in_space(run.embedder, plain, run.index, notes=note))
+    )
+    fidelity = _attempt(
+        "fidelity", run, lambda: run.kept(Fidelity, lambda: fidelity_in_space(run.embedder, run.index, notes=note))
+    )
     probed = _probe(run)
     return Found(
         memorization=memorization,
@@ -370,22 +326,6 @@ def _memorization(run: _Run, plain: Neighbours, warned: tuple[str, ...]) -> tupl
     return run.embedder.with_similarity(family), verdict
 
 
-def _novelty(run: _Run, plain: Neighbours | None) -> Novelty:
-    """The novelty family: in pixels with the search made already, else in the space of the features."""
-    options, known, space = run.options, run.known, run.embedder.embedding.space
-    found = run.embedder.neighbours() if plain is None or run.extractor else plain.scaled(run.scale.unit)
-    with run.stages.stage("novelty"):
-        repeats = run.samples.survey.repeats
-        tables = [found[~repeats] if repeats.any() else found]
-        tables += [] if space.baseline is None else [space.baseline]
-        cells = known.partition(space) if options.wants_figure("novelty.ct", "novelty.relative_ct") else NOT_ASKED
-        wants_own = options.wants_figure("novelty.authenticity", "novelty.test_authenticity")
-        distances = known_distances(tables, space.index, cells, skip_own=None if wants_own else NOT_ASKED)
-        family = measure_novelty(*distances, seed=options.seed)
-        of_baseline = () if known.baseline is None else known.baseline.notes
-        return with_notes(family, samples=run.repeats_note, baseline=of_baseline)
-
-
 def _rehearse(denoiser: Callable[..., Any] | None, train: ImageSet, options: Options, device: str | None) -> str:
     """Call a denoiser that will be measured on a training image, and give back the name of its device.
 
@@ -400,26 +340,6 @@ def _rehearse(denoiser: Callable[..., Any] | None, train: ImageSet, options: Opt
         image = in_unit_range(train.read(0, 1))
         rehearse(denoiser, image, sigmas=options.sigmas, batch_size=options.denoiser_batch_size, device=device)
     return str(device_of(denoiser, device))
-
-
-def _fidelity(run: _Run) -> Fidelity:
-    return fidelity_in_space(run.embedder, run.index, notes=run.repeats_note)
-
-
-def _kept_figures(run: _Run, kind: type[Measured], measure: Callable[[], Measured]) -> Measured:
-    """Figures of a family that rest on the sets, the features and the settings, read where every rank has kept them."""
-    if not run.kept.active:
-        return measure()
-    settings = {name: text for name, text in run.determining.items() if name != "reference"}
-    by = extractor_checksum(run.extractor, run.known.train) if isinstance(run.extractor, Extractor) else "no network"
-    kept, label = run.kept.under(*settings.values(), by), kind.__name__.lower()
-    found = kept.read(label)
-    if all(run.ranks.exchange("kept figures", found is not None)) and found is not None and found[0] is not None:
-        figures: Measured = from_json(kind, from_array(found[0]))
-        return figures
-    measured = measure()
-    kept.write((as_array(to_json(measured)),), label)
-    return measured
 
 
 def _probe(run: _Run) -> Probe | None:
@@ -454,7 +374,7 @@ def _probed(run: _Run) -> Probe:
             seed=options.seed,
             device=run.source.device,
             ranks=run.ranks,
-            kept=run.kept.under(None if known.test is None else known.test.checksum),
+            kept=run.places.results.under(None if known.test is None else known.test.checksum),
         )
 
 
@@ -466,7 +386,7 @@ def _gaussian(run: _Run, probed: Probe | None) -> Gaussian:
     of_samples = Gaussian.undefined(TOO_FEW)
     if sets is not None:
         with run.stages.stage("gaussian structure"):
-            of_samples = _kept_figures(run, Gaussian, partial(_gaussian_of_samples, run, sets))
+            of_samples = run.kept(Gaussian, partial(_gaussian_of_samples, run, sets))
     why = run.no_denoiser if run.denoiser is None else run.skipped.get("denoiser", "")
     of_denoiser = Gaussian.undefined(why) if probed is None else measure_gaussian_curves(probed, seed=seed)
     return with_sample_figures(of_denoiser, of_samples)

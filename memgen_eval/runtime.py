@@ -20,12 +20,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from itertools import islice
 from types import CodeType, FunctionType, MethodType, ModuleType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memgen_eval.compute.random_states import RandomStates, state_holders
 from memgen_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from memgen_eval.compute.random_states import RandomStates
 
 log = logging.getLogger("memgen_eval")
 MOST_OBJECTS = 50_000  # that are looked at for modules and generators
@@ -165,12 +167,16 @@ def _eval_mode(torch: Any, found: list[Any]) -> Iterator[None]:
 
 def _keep_states(stack: ExitStack, held: list[Any]) -> None:
     """Have the stack give back the state of every generator: the global ones, and those among the objects."""
+    from memgen_eval.compute.random_states import state_holders
+
     for holder in state_holders(held):
         stack.callback(holder.write, holder.read())
 
 
 def random_states(*things: object) -> RandomStates:
     """The generators that code may draw from: the global ones, and those that the things hold."""
+    from memgen_eval.compute.random_states import RandomStates, state_holders
+
     return RandomStates(tuple(state_holders(_reachable(*things))))
 
 

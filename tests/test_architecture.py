@@ -66,10 +66,11 @@ UPSTREAM: dict[str, set[str]] = {
         "report",
     },
     "embedding": STAGES | {"compute", "distributed", "options", "reference", "runtime"},
+    "keeping": STAGES | {"compute", "distributed", "options", "reference", "report", "runtime", "shell"},
     "controls": STAGES | {"compute", "reference"},
     "evaluation": STAGES
     | {"adapters", "build_report", "compute", "controls", "distributed", "options", "reference", "report"}
-    | {"embedding", "resemblance", "runtime", "shell"},
+    | {"embedding", "keeping", "resemblance", "runtime"},
     # the doors
     "shell": set(),
     "doctor": {"compute", "data", "neighbours"},

@@ -21,7 +21,7 @@ from checking import evaluated, figures
 from conftest import noise_images
 from memgen_eval import InputError, evaluate
 from memgen_eval.cli import main
-from memgen_eval.compute.kept import Folder, Kept, as_array, checksum_of, entries_in, from_array
+from memgen_eval.compute.kept import Folder, Kept, checksum_of, entries_in, from_json_array, json_array
 from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import ALONE
 from memgen_eval.runtime import fingerprint, random_states
@@ -159,7 +159,7 @@ def test_states_of_generators_go_through_json() -> None:
 
     held[1].normal(), random.gauss(0, 1)  # a second number waits in each
     found = random_states(held)
-    kept = from_array(as_array(found.kept()))
+    kept = from_json_array(json_array(found.kept()))
     first = draw()
     assert draw() != first
     assert random_states(held).restore(kept)

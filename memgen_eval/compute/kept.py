@@ -24,21 +24,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.errors import InputError, one_line, quoted
-from memgen_eval.shell import remove_leftovers, write_whole
 
 log = logging.getLogger("memgen_eval")
 FORMAT = 1  # counts up when the same key would give another block
 OWN_NAME = re.compile(r"[0-9a-f]{64}\.(kept|npy)")  # .npy: features that earlier versions kept
 HASHED_ROWS = 4096  # of an array, at a time
-DIGEST_BYTES, LONGEST_HEADER = 32, 2**20
-PLAIN = "biuf"  # kinds of types that are kept
+DIGEST_BYTES, HEADER_BYTES = 32, 2**20
+KEPT_KINDS = "biuf"  # kinds of types that are kept
 ADVICE = "this run goes on, but what it does from here on is done again after a kill"
 
 Arrays = tuple[NDArray[Any] | None, ...]
 
 
 @dataclass(frozen=True)
-class Entry:
+class KeptFile:
     """A file of a folder: what it is a block of, its size in bytes, and when it was last used (seconds since 1970)."""
 
     path: Path
@@ -82,6 +81,8 @@ class Folder:
         """Keep a block; the first that cannot be written is warned of, and none is tried afterwards."""
         if not self._writable:
             return
+        from memgen_eval.shell import write_whole
+
         content = _content({"key": key, "label": label, "owner": self._owner}, arrays)
         path = self._place(key)
         try:
@@ -175,7 +176,8 @@ def as_fact(value: object) -> str:
     """What stands for a value in a key."""
     if isinstance(value, np.ndarray):
         return checksum_of(value)
-    assert value is None or isinstance(value, str | int | float), "its text may not be all of it"
+    parts = value if isinstance(value, tuple) else (value,)
+    assert all(part is None or isinstance(part, str | int | float) for part in parts), "its text may not be all of it"
     return repr(value)
 
 
@@ -188,29 +190,31 @@ def checksum_of(array: NDArray[Any]) -> str:
     return digest.hexdigest()
 
 
-def as_array(value: object) -> NDArray[np.uint8]:
+def json_array(value: object) -> NDArray[np.uint8]:
     """What JSON can say, as an array."""
     return np.frombuffer(json.dumps(value).encode(), dtype=np.uint8)
 
 
-def from_array(array: NDArray[Any]) -> Any:
-    """What `as_array` was given."""
+def from_json_array(array: NDArray[Any]) -> Any:
+    """What `json_array` was given."""
     return json.loads(array.tobytes())
 
 
-def entries_in(folder: Path) -> Iterator[Entry]:
+def entries_in(folder: Path) -> Iterator[KeptFile]:
     """Yield the files of a folder that are blocks; others are none of ours."""
     for path in folder.iterdir() if folder.is_dir() else ():
         if OWN_NAME.fullmatch(path.name):
             with suppress(OSError):
                 state = path.stat()
                 header = _header(path)
-                yield Entry(path, header.get("label", "unknown"), header.get("key", ""), state.st_size, state.st_mtime)
+                yield KeptFile(
+                    path, header.get("label", "unknown"), header.get("key", ""), state.st_size, state.st_mtime
+                )
 
 
 def listing(folder: Path) -> list[str]:
     """What is kept in a folder, in lines: the number of blocks of each kind, their bytes, and their last use."""
-    kinds: dict[str, list[Entry]] = {}
+    kinds: dict[str, list[KeptFile]] = {}
     for entry in entries_in(folder):
         kinds.setdefault(entry.label, []).append(entry)
     everything = [entry for entries in kinds.values() for entry in entries]
@@ -218,7 +222,7 @@ def listing(folder: Path) -> list[str]:
     return [f"{folder}:", *rows, _row("in all", everything)] if rows else [f"{folder}: nothing is kept here"]
 
 
-def _row(label: str, entries: list[Entry]) -> str:
+def _row(label: str, entries: list[KeptFile]) -> str:
     size = sum(entry.num_bytes for entry in entries) / 2**20
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(entry.used for entry in entries)))
     return f"  {label:20} {len(entries):8,} blocks {size:12,.1f} MiB   last used {used}"
@@ -226,6 +230,8 @@ def _row(label: str, entries: list[Entry]) -> str:
 
 def clear(folder: Path) -> int:
     """Remove all blocks, and what killed runs have left half written; how many blocks there were."""
+    from memgen_eval.shell import remove_leftovers
+
     found = list(entries_in(folder))
     for entry in found:
         entry.path.unlink(missing_ok=True)
@@ -235,7 +241,7 @@ def clear(folder: Path) -> int:
 
 def _content(header: dict[str, Any], arrays: Arrays) -> bytes:
     """A block as it lies on disk: the checksum of what follows; a line of JSON; the values, one array after another."""
-    assert all(array is None or array.dtype.kind in PLAIN for array in arrays)
+    assert all(array is None or array.dtype.kind in KEPT_KINDS for array in arrays)
     kinds = [None if array is None else [array.dtype.str, list(array.shape)] for array in arrays]
     parts = [json.dumps(header | {"arrays": kinds}).encode(), b"\n"]
     parts += [array.tobytes() for array in arrays if array is not None]
@@ -251,7 +257,7 @@ def _opened(path: Path) -> tuple[dict[str, Any], memoryview]:
     digest, rest = bytes(content[: 2 * DIGEST_BYTES]), content[2 * DIGEST_BYTES + 1 :]
     if hashlib.blake2b(rest, digest_size=DIGEST_BYTES).hexdigest().encode() != digest:
         raise ValueError("its checksum does not fit")
-    end = bytes(rest[:LONGEST_HEADER]).index(b"\n")
+    end = bytes(rest[:HEADER_BYTES]).index(b"\n")
     return json.loads(bytes(rest[:end])), rest[end + 1 :]
 
 
@@ -263,7 +269,7 @@ def _arrays(kinds: list[Any], body: memoryview) -> Arrays:
             found.append(None)
             continue
         dtype, shape = np.dtype(kind[0]), tuple(kind[1])
-        if dtype.kind not in PLAIN:
+        if dtype.kind not in KEPT_KINDS:
             raise ValueError(f"it holds {dtype}")
         stop = start + prod(shape) * dtype.itemsize
         found.append(np.frombuffer(body[start:stop], dtype=dtype).reshape(shape).copy())
@@ -276,7 +282,7 @@ def _header(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             file.seek(2 * DIGEST_BYTES + 1)
-            header = json.loads(file.readline(LONGEST_HEADER))
+            header = json.loads(file.readline(HEADER_BYTES))
     except (OSError, ValueError):
         return {}
     return header if isinstance(header, dict) else {}

@@ -13,7 +13,7 @@ from typing import Any, TypeGuard
 
 from numpy.typing import NDArray
 
-from memgen_eval.compute.kept import NOWHERE, Kept, as_array, checksum_of, from_array
+from memgen_eval.compute.kept import NOWHERE, Kept, checksum_of, from_json_array, json_array
 from memgen_eval.compute.random_states import RandomStates
 from memgen_eval.data.batches import batch_of
 from memgen_eval.data.canonical import checked_range
@@ -35,7 +35,7 @@ from memgen_eval.runtime import (
 NUM_SAMPLES = 10_000  # asked of a sampler unless another number is given
 RANDOMNESS = ("seeds", "generator")  # the first of these that the signature names is given
 UNSEEDED = "the sampler takes neither generator nor seeds: seed has no effect on its images"
-SAMPLES = "samples"  # what calls are kept as
+CALLS = "samples"  # what calls are kept as
 OTHER_SAMPLER = "resume holds samples, but none of sampler {} with these weights and settings: all are drawn anew"
 UNSEEN_WEIGHTS = (
     "samples of sampler {} are taken from the folder of resume, and no weights of it can be seen: if its model has "
@@ -152,14 +152,14 @@ class KeptCalls:
 
     def images(self, call: Callable[[int], NDArray[Any]], first: int, num_images: int) -> NDArray[Any]:
         """What the call for the images from `first` on returned before, or returns now."""
-        found = self._kept.read(SAMPLES, first, num_images)
+        found = self._kept.read(CALLS, first, num_images)
         if found is not None and found[0] is not None and found[1] is not None:
             if not self._known:
                 self._say_what_is_unseen()
             self._known[checksum_of(found[0])] += 1
-            self._states().restore(from_array(found[1]))
+            self._states().restore(from_json_array(found[1]))
             return found[0]
-        if first == 0 and self._kept.holds_others_alone(SAMPLES):
+        if first == 0 and self._kept.holds_others_alone(CALLS):
             warnings.warn(OTHER_SAMPLER.format(_name(self._sampler)), stacklevel=2)
         batch = call(first)
         if self._kept.active:
@@ -171,7 +171,7 @@ class KeptCalls:
         """Keep what the last call returned, once it was found to be of use."""
         if self._new is not None:
             first, batch = self._new
-            self._kept.write((batch, as_array(self._states().kept())), SAMPLES, first, len(batch))
+            self._kept.write((batch, json_array(self._states().kept())), CALLS, first, len(batch))
             self._new = None
 
     def _states(self) -> RandomStates:

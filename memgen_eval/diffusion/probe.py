@@ -108,12 +108,9 @@ def probe(
     run = Run(denoiser, optimal, gaussian, as_told(grid), batch_size, device_of(denoiser, device), ranks)
     train = _noised(optimal.train, "train", num_images, num_draws, seed)
     unseen = None if test is None else _noised(_check_test(test, optimal), "test", num_images, num_draws, seed)
-    matched = test_matched = None
-    if unseen is not None and denoiser is not None and gaussian is not None:
-        matched, test_matched = _matched_pair(train, unseen)
+    compared = None if denoiser is None or gaussian is None else unseen
+    matched, test_matched = (None, None) if compared is None else _matched_pair(train, compared)
     with foreign(denoiser, sampler):
-        if gaussian is not None:
-            with_kept_spectrum(gaussian, kept)
         run = replace(run, kept=_kept_of(run, train, kept))
         notes += note_variance(run, train)
         odd = odd_sigma(run, train)
@@ -123,8 +120,7 @@ def probe(
         other = None if unseen is None else _measure_set(run, unseen, test_matched, None)
         path = None if sampler is None else _measure_path(sampler, optimal, ranks, run.kept)
         collapse = collapse_sigmas(optimal, train, run.sigmas, found.own_weight, ranks=ranks, kept=run.kept)
-        if found.error is not None:
-            notes += odd or odd_error(run, train, found.error)
+        notes += () if found.error is None else odd or odd_error(run, train, found.error)
     return Probe(
         sigmas=grid,
         num_train=len(optimal.train),
@@ -146,6 +142,8 @@ def _kept_of(run: Run, inputs: NoisedImages, kept: Kept) -> Kept:
     """Where this denoiser is kept: known by its code and weights, and by what it makes of a few inputs."""
     if not kept.active:
         return kept
+    if run.gaussian is not None:
+        with_kept_spectrum(run.gaussian, kept)
     grid, settings = as_fact(run.sigmas), (len(inputs), inputs.num_draws, inputs.seed, run.batch_size)
     kept = kept.under(torch.__version__, str(run.device), grid, *settings, run.gaussian is not None)
     if run.denoiser is None:

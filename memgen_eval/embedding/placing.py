@@ -1,4 +1,4 @@
-"""The fidelity family of one evaluation, in pixels or in the space of the features."""
+"""The families fidelity and novelty of one evaluation, in pixels or in the space of the features."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ from memgen_eval.features.store import HELD_BYTES
 from memgen_eval.fidelity.anchors import drawn_images
 from memgen_eval.fidelity.family import AnchorRows, Ground, ReferenceRows, Space, measure_fidelity, wanted_names
 from memgen_eval.metrics.gaussian_samples import TOO_FEW, Drawn, ImageRows, MatchedSets, match_sets
+from memgen_eval.metrics.novelty import known_distances, measure_novelty, with_notes
 from memgen_eval.neighbours.index import Index
-from memgen_eval.results import GREY_LEVELS, Fidelity
+from memgen_eval.neighbours.topk import Neighbours
+from memgen_eval.options import NOT_ASKED
+from memgen_eval.results import GREY_LEVELS, Fidelity, Novelty
 
 
 @dataclass(frozen=True, eq=False)
@@ -86,6 +89,22 @@ def fidelity_in_space(embedder: Embedder, images: Index, *, notes: tuple[str, ..
         )
     with embedder.stages.stage("fidelity"):
         return measure_fidelity(_held(sets.samples), ground, where, notes=notes)
+
+
+def novelty_in_space(embedder: Embedder, plain: Neighbours | None, images: Index, *, notes: tuple[str, ...]) -> Novelty:
+    """The novelty family: in pixels with the search made already, else in the space of the features."""
+    options, known, space = embedder.options, embedder.known, embedder.embedding.space
+    found = embedder.neighbours() if plain is None or embedder.extractor else plain.scaled(Scale.of(images.rows).unit)
+    with embedder.stages.stage("novelty"):
+        repeats = embedder.samples.survey.repeats
+        tables = [found[~repeats] if repeats.any() else found]
+        tables += [] if space.baseline is None else [space.baseline]
+        cells = known.partition(space) if options.wants_figure("novelty.ct", "novelty.relative_ct") else NOT_ASKED
+        wants_own = options.wants_figure("novelty.authenticity", "novelty.test_authenticity")
+        distances = known_distances(tables, space.index, cells, skip_own=None if wants_own else NOT_ASKED)
+        family = measure_novelty(*distances, seed=options.seed)
+        of_baseline = () if known.baseline is None else known.baseline.notes
+        return with_notes(family, samples=notes, baseline=of_baseline)
 
 
 def _references(sets: MatchedSets) -> ReferenceRows:
