@@ -66,7 +66,7 @@ UPSTREAM: dict[str, set[str]] = {
         "report",
     },
     "embedding": STAGES | {"compute", "distributed", "options", "reference", "runtime"},
-    "keeping": STAGES | {"compute", "distributed", "options", "reference", "report", "runtime", "shell"},
+    "keeping": STAGES | {"compute", "distributed", "options", "reference", "render", "report", "runtime", "shell"},
     "controls": STAGES | {"compute", "reference"},
     "evaluation": STAGES
     | {"adapters", "build_report", "compute", "controls", "distributed", "options", "reference", "report"}
@@ -81,13 +81,12 @@ UPSTREAM: dict[str, set[str]] = {
         "arguments",
         "battery",
         "comparison",
-        "compute",
         "data",
         "distributed",
         "doctor",
         "evaluation",
-        "features",
         "gates",
+        "keeping",
         "options",
         "render",
         "report",

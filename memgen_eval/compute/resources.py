@@ -165,9 +165,7 @@ def budget_bytes(memory_budget: str | int, *, name: str = "memory_budget") -> in
             )
         size = int(Fraction(match[1]) * _UNITS[match[2].upper()])
     if not 1 <= size <= _MOST_BYTES:
-        raise InputError(
-            f'{name}={memory_budget!r:.80} is not from one byte to 2**60: give a size such as "512MiB"'
-        )
+        raise InputError(f'{name}={memory_budget!r:.80} is not from one byte to 2**60: give a size such as "512MiB"')
     return size
 
 
