@@ -75,6 +75,7 @@ def evaluated(data_dir: str, folder: str, report: str) -> None:
         compute(DENOISER_SECONDS)
         level = sigma.reshape(-1, 1, 1, 1)
         return (x + 0.1 * level * inner(x / (1 + level))) / (1 + level**2)
+        return noisy
 
     found = evaluate(
         sampler,
