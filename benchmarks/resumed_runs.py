@@ -74,8 +74,8 @@ def evaluated(data_dir: str, folder: str, report: str) -> None:
     def denoiser(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
         compute(DENOISER_SECONDS)
         level = sigma.reshape(-1, 1, 1, 1)
-        return (x + 0.1 * level * inner(x / (1 + level))) / (1 + level**2)
-        return noisy
+        answer: torch.Tensor = (x + 0.1 * level * inner(x / (1 + level))) / (1 + level**2)
+        return answer
 
     found = evaluate(
         sampler,
