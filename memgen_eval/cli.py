@@ -188,7 +188,7 @@ def _followed(arguments: argparse.Namespace) -> AbstractContextManager[None]:
 
 def _hint(arguments: argparse.Namespace) -> str | None:
     """How to go on after a stop, where finished work is kept."""
-    folder = getattr(arguments, "resume", None)
+    folder = arguments.resume
     return None if folder is None else f"what is finished is kept in {folder}; the same command goes on from there"
 
 

@@ -12,7 +12,6 @@ import pytest
 from checking import run, strict_json
 from conftest import noise_images
 from memgen_eval import Report
-from memgen_eval.arguments import parser
 from memgen_eval.shell import Terminated, going_on, run as run_command
 
 ARGUMENTS = ("s.npz", "--train", "t.npz", "--metrics", "memorization")
@@ -81,9 +80,6 @@ def test_a_stop_says_how_to_go_on_where_it_can(
 
 
 @pytest.mark.usefixtures("folder")
-@pytest.mark.skipif(
-    "--resume" not in {flag for a in parser()._actions for flag in a.option_strings}, reason="no --resume"
-)
 def test_an_interrupt_names_the_folder_that_work_is_kept_in(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
