@@ -22,7 +22,7 @@ COARSE_SIDE = 4  # blocks a side by which images are told apart in kind
 
 
 def innocents() -> Iterator[Case]:
-    """Unseen images, as they are or not, what is no image of the data at all, and new images repeated."""
+    """Unseen images, as they are or not, what is not an image of the data at all, and new images repeated."""
     for draw in range(1, NUM_FRESH + 1):
         name = f"unseen images, draw {draw}"
         yield _case(FRESH, name, "The samples are unseen images.", lambda d: d.unseen(d.number))

@@ -24,7 +24,7 @@ def cache_command(typed: list[str]) -> int:
     given = cache_parser().parse_args(typed)
     folder = feature_folder() if given.folder is None else as_path(given.folder)
     if given.folder is not None and not folder.is_dir():
-        raise InputError(f"{folder}: is no folder; give the one that was given to --resume")
+        raise InputError(f"{folder}: is not a folder; give the one that was given to --resume")
     lines = [f"removed {clear(folder):,} blocks from {folder}"] if given.clear else listing(folder)
     write_text("\n".join(lines) + "\n", sys.stdout)
     return DONE

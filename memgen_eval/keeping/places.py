@@ -36,7 +36,7 @@ class Keeping:
 
     @classmethod
     def of(cls, resume: str | Path | None, cache_size: str | int | None) -> Keeping:
-        """From the arguments. Raises InputError for a size that is none, or a path that is no folder."""
+        """From the arguments. Raises InputError for a size that is none, or a path that is not a folder."""
         folder = None if resume is None else as_path(resume)
         if folder is not None and (str(resume) == "" or (folder.exists() and not folder.is_dir())):
             what = f"resume is {quoted(str(resume))}, expected a folder of this evaluation's own"

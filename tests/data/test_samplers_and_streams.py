@@ -277,7 +277,7 @@ def test_a_sampler_of_nan_or_of_another_range(nhwc, nchw, caplog):
     message = refusal(draw, in_turn(floats))
     assert "call 3" in message and "image 37 " in message
     sampler = in_turn(nchw.astype(np.float32))
-    assert "--range 0,255" in refusal(draw, sampler) and sampler.asked == [16]  # no later call could mend it
+    assert "--range 0,255" in refusal(draw, sampler) and sampler.asked == [16]  # no later call could fix it
     assert caplog.text == ""
     sampler = in_turn(nchw / 255)
     assert "from 0 to 1" in refusal(draw, sampler) and sampler.asked == [16, 16, 16, 12]  # a later call could have
