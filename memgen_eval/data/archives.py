@@ -104,7 +104,10 @@ def read_zip(path: Path, expected: Expected) -> Images:
 
 
 def _opened(path: Path) -> IO[bytes]:
-    """A file of a folder. An empty one is not an image, and one of the kernel's is empty too: to read it may be to wait."""
+    """A file of a folder.
+
+    An empty one is not an image; one of the kernel's looks empty too, and reading it may wait for ever.
+    """
     if path.stat().st_size == 0:
         raise ValueError("the file is empty")
     return path.open("rb")
