@@ -48,9 +48,9 @@ def faded(percent: float) -> Any:
 
 
 SWEEPS: dict[str, tuple[str, tuple[float, ...], Samples]] = {
-    "copies": ("exact copies, % of the samples", (0, 1, 2, 5, 10, 20, 50, 100), with_copies),
-    "noise": ("all are copies: noise on them, grey levels", (0, 5, 10, 20, 40, 80), lambda s: noisy(TRAIN[:400], s)),
-    "contrast": ("nothing is copied: contrast taken away, %", (0, 10, 20, 30, 50), faded),
+    "copies": ("some are copies:\n% of the samples", (0, 1, 2, 5, 10, 20, 50, 100), with_copies),
+    "noise": ("all are copies:\nnoise on them, grey levels", (0, 5, 10, 20, 40, 80), lambda s: noisy(TRAIN[:400], s)),
+    "contrast": ("nothing is copied:\ncontrast taken away, %", (0, 10, 20, 30, 50), faded),
 }
 WEIGHTS = (0.0, 0.25, 0.5, 0.75, 1.0)  # of D* in the mixture with the Wiener denoiser
 
