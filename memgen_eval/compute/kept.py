@@ -225,7 +225,8 @@ def listing(folder: Path) -> list[str]:
 def _row(label: str, entries: list[KeptFile]) -> str:
     size = sum(entry.num_bytes for entry in entries) / 2**20
     used = time.strftime("%Y-%m-%d %H:%M", time.localtime(max(entry.used for entry in entries)))
-    return f"  {label:20} {len(entries):8,} blocks {size:12,.1f} MiB   last used {used}"
+    noun = "block" if len(entries) == 1 else "blocks"
+    return f"  {label:20} {len(entries):8,} {noun:6} {size:12,.1f} MiB   last used {used}"
 
 
 def clear(folder: Path) -> int:
