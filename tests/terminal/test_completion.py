@@ -54,7 +54,7 @@ def written(scripts: dict[str, Path], capsys: pytest.CaptureFixture[str]) -> dic
 
 
 @pytest.mark.skipif(shutil.which("bash") is None, reason="needs bash")
-@pytest.mark.parametrize(("words", "expected"), CASES, ids=" ".join)
+@pytest.mark.parametrize(("words", "expected"), CASES, ids=[" ".join(words) for words, _ in CASES])
 def test_bash_completes(words: list[str], expected: set[str], written: dict[str, Path]) -> None:
     script = BASH.format(script=written["bash"])
     command = ["bash", "-u", "-c", script, "bash", "memgen-eval", *words]
@@ -64,7 +64,7 @@ def test_bash_completes(words: list[str], expected: set[str], written: dict[str,
 
 
 @pytest.mark.skipif(shutil.which("fish") is None, reason="needs fish")
-@pytest.mark.parametrize(("words", "expected"), CASES, ids=" ".join)
+@pytest.mark.parametrize(("words", "expected"), CASES, ids=[" ".join(words) for words, _ in CASES])
 def test_fish_completes(words: list[str], expected: set[str], written: dict[str, Path]) -> None:
     command = [
         "fish",
