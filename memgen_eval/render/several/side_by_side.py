@@ -56,7 +56,7 @@ def trajectory_page(files: Sequence[Member], axis: str, steps: Sequence[float]) 
             for line, shown, controls, beyond in context["headlines"]
         ],
         "figures": list(_every_figure(first_and_last)),
-        "contents": [("charts", "Charts"), *(pair for pair in context["contents"] if pair[0] != "charts")],
+        "contents": sorted(context["contents"], key=lambda entry: entry[0] not in ("content", "charts")),
     }
     return render_template("several/trajectory.html.j2", context | own)
 
@@ -104,6 +104,7 @@ def _context(
         "differences": unlike(_reports(members)),
         "figures": list(_every_figure(members)),
         "contents": [
+            ("content", "The answer"),
             ("headlines", "Headlines"),
             ("charts", "Charts"),
             ("beyond", "Beyond the intervals"),
