@@ -193,7 +193,7 @@ def as_path(path: str | os.PathLike[str]) -> Path:
     """The path with a leading ~ expanded, where it names a user's home."""
     try:
         return Path(path).expanduser()
-    except RuntimeError:  # there is no such user: the name of a file may begin with ~
+    except (RuntimeError, ValueError):  # there is no such user, or a null byte: the name of a file may begin with ~
         return Path(path)
 
 
