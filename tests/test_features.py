@@ -99,7 +99,7 @@ def test_an_image_has_the_same_features_wherever_it_stands(tmp_path: Path) -> No
     extractor = open_features(net, device=None)
     sets = [SAMPLES, SAMPLES[:1], SAMPLES[37:], np.concatenate([TRAIN[:3], SAMPLES[30:60]])]
     whole, first, last, among = (
-        embed(load_images(images, argument="train"), extractor, argument="train", keep=False) for images in sets
+        embed(load_images(images, argument="train"), extractor, argument="train") for images in sets
     )
     assert np.array_equal(first, whole[:1]) and np.array_equal(last, whole[37:])
     assert np.array_equal(among[3:], whole[30:60])

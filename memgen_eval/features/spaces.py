@@ -51,7 +51,7 @@ class FeatureNet:
     def __post_init__(self) -> None:
         """Check and convert each."""
         if not self.is_file and self.net not in NETWORKS:
-            raise InputError(f"features is {os.fspath(self.net)!r:.80}, expected {SPACES}")
+            raise InputError(f"features is {os.fspath(self.net)!r:.300}, expected {SPACES}")
         for path in (self.path, None if self.weights is None else Path(self.weights)):
             if path is not None and not path.is_file():
                 raise InputError(f"features ({quoted(path)}): there is no such file; give the network's file")
@@ -92,7 +92,7 @@ def chosen_features(features: Features) -> str | FeatureNet | Callable[..., Any]
     if isinstance(features, FeatureNet):
         return features
     if not callable(features):
-        raise InputError(f"features is {features!r:.80}, expected {SPACES}")
+        raise InputError(f"features is {features!r:.300}, expected {SPACES}")
     return features
 
 
