@@ -28,7 +28,7 @@ from memgen_eval.shell import (
 )
 from memgen_eval.terminal.completion import asked_shell
 from memgen_eval.terminal.estimate import planned
-from memgen_eval.terminal.progress import shown_on_terminal, told_in_lines
+from memgen_eval.terminal.progress import profile_table, shown_on_terminal, told_in_lines
 
 if TYPE_CHECKING:
     from memgen_eval.comparison.changes import Changes
@@ -127,8 +127,6 @@ def _run(typed: list[str]) -> int:
     with stages.stage("page, files and table"):
         _write(report, Written(printed, files, since, failures), arguments)
     if arguments.profile:
-        from memgen_eval.terminal.progress import profile_table
-
         tell(profile_table(stages.seconds, time.perf_counter() - start))
     failed = [message for message in failures.values() if message is not None]
     return max((say(PROGRAM, message, GATE_FAILED) for message in failed), default=DONE)

@@ -6,6 +6,7 @@ import random
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -32,26 +33,13 @@ def state_holders(held: Iterable[object]) -> Iterator[StateHolder]:
     for thing in held:
         kind = type(thing).__name__
         if isinstance(thing, np.random.BitGenerator):
-            yield StateHolder(kind, _Attribute(thing).read, _Attribute(thing).write)
+            yield StateHolder(kind, partial(getattr, thing, "state"), partial(setattr, thing, "state"))
         elif isinstance(thing, np.random.RandomState):
             yield StateHolder(kind, thing.get_state, thing.set_state)
         elif isinstance(thing, random.Random) and not isinstance(thing, random.SystemRandom):
             yield StateHolder(kind, thing.getstate, thing.setstate)
         elif torch is not None and isinstance(thing, torch.Generator):
             yield StateHolder(kind, thing.get_state, thing.set_state)
-
-
-@dataclass(frozen=True, eq=False)
-class _Attribute:
-    """The state of a bit generator of NumPy, which is an attribute."""
-
-    generator: np.random.BitGenerator
-
-    def read(self) -> Any:
-        return self.generator.state
-
-    def write(self, state: Any) -> None:
-        self.generator.state = state
 
 
 @dataclass(frozen=True, eq=False)
