@@ -12,11 +12,11 @@ import torch
 from memgen_eval import Report
 from memgen_eval.results import Label
 from reference_models.bars import bar
-from reference_models.checkpoints import Checkpoint
 from reference_models.data import training_images
 from reference_models.recipes import recipe_for
-from reference_models.run import evaluate_model
-from reference_models.train import new_state, train
+from reference_models.training.checkpoints import Checkpoint
+from reference_models.training.run import evaluate_model
+from reference_models.training.train import new_state, train
 
 FEW = 100
 NUM_STEPS = 1000

@@ -43,9 +43,9 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from memgen_eval.options import check_seed
     from memgen_eval.render.table import write_text
-    from reference_models.checkpoints import load_denoiser, run_files
     from reference_models.sample import check_samples_path, draw, write_samples
-    from reference_models.train import training_device
+    from reference_models.training.checkpoints import load_denoiser, run_files
+    from reference_models.training.train import training_device
 
     if arguments.num < 1:
         raise InputError(f"--num is {arguments.num}, expected a whole number of at least 1")

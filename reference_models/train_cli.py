@@ -17,10 +17,10 @@ from reference_models.bars import bar
 
 if TYPE_CHECKING:
     from memgen_eval.data.images import ImageSet
-    from reference_models.checkpoints import Checkpoint
     from reference_models.recipes import Recipe
-    from reference_models.run import Length
-    from reference_models.train import TrainingStep
+    from reference_models.training.checkpoints import Checkpoint
+    from reference_models.training.run import Length
+    from reference_models.training.train import TrainingStep
 
 PROGRAM = "memgen-train"
 NUM_SAMPLES = 1000
@@ -74,9 +74,9 @@ def _run(typed: list[str]) -> int:
     arguments = parser().parse_args(typed)
     _check(arguments)
 
-    from reference_models.checkpoints import alone_in, start_run
     from reference_models.data import training_images
     from reference_models.recipes import recipe_for
+    from reference_models.training.checkpoints import alone_in, start_run
 
     images = training_images(arguments.data, num_images=arguments.num_images, data_dir=arguments.data_dir)
     recipe = recipe_for(
@@ -114,7 +114,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 def _length(arguments: argparse.Namespace, images: ImageSet) -> Length:
     from reference_models.recipes import preset_for
-    from reference_models.run import Length
+    from reference_models.training.run import Length
 
     if arguments.minutes is not None:
         return Length(steps=None, seconds=60 * arguments.minutes)
@@ -123,8 +123,8 @@ def _length(arguments: argparse.Namespace, images: ImageSet) -> Length:
 
 def _keep_images(folder: Path, images: ImageSet) -> None:
     """Leave the images trained on in the run, for ``memgen-eval samples.npz --train runs/a/train.npz``."""
-    from reference_models.checkpoints import IMAGES
     from reference_models.sample import write_samples
+    from reference_models.training.checkpoints import IMAGES
 
     if not (folder / IMAGES).exists():
         write_samples(folder / IMAGES, images.array().transpose(0, 2, 3, 1))
@@ -132,8 +132,8 @@ def _keep_images(folder: Path, images: ImageSet) -> None:
 
 def _begun(folder: Path, recipe: Recipe) -> Checkpoint:
     """Where the training stands: the newest checkpoint, or the beginning."""
-    from reference_models.checkpoints import Checkpoint, load_newest
-    from reference_models.train import new_state, training_device
+    from reference_models.training.checkpoints import Checkpoint, load_newest
+    from reference_models.training.train import new_state, training_device
 
     device = training_device()
     newest = load_newest(folder, device=device)
@@ -145,7 +145,7 @@ def _begun(folder: Path, recipe: Recipe) -> Checkpoint:
 
 def _train(folder: Path, begun: Checkpoint, images: ImageSet, length: Length) -> Checkpoint:
     from memgen_eval.render.table import write_text
-    from reference_models.run import continue_training
+    from reference_models.training.run import continue_training
 
     def rate(checkpoint: Checkpoint) -> str:
         steps, seconds = checkpoint.state.step - first_step, checkpoint.seconds - begun.seconds
@@ -175,7 +175,7 @@ def _evaluate(
 ) -> None:
     from memgen_eval.render.table import print_table, write_text
     from memgen_eval.terminal.progress import shown_on_terminal
-    from reference_models.run import evaluate_model
+    from reference_models.training.run import evaluate_model
 
     with shown_on_terminal(sys.stderr):
         report = evaluate_model(checkpoint, images, num_samples=arguments.num_samples, data_dir=arguments.data_dir)

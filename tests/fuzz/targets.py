@@ -362,9 +362,9 @@ JSON_WORDS = [
 
 
 def checkpoint_target() -> Target:
-    from reference_models import checkpoints
     from reference_models.recipes import Recipe
-    from reference_models.train import new_state
+    from reference_models.training import checkpoints
+    from reference_models.training.train import new_state
     from reference_models.unet import UNetConfig
 
     unet = UNetConfig((1, 4, 4), 8, (1,), 1, ())
@@ -389,8 +389,8 @@ def checkpoint_target() -> Target:
 
 
 def recipe_target() -> Target:
-    from reference_models import checkpoints
     from reference_models.recipes import Recipe
+    from reference_models.training import checkpoints
     from reference_models.unet import UNetConfig
 
     recipe = Recipe("digits", 9, "abc", UNetConfig((1, 4, 4), 8, (1, 2), 1, (4,)), 0.5, 4, 1e-3, 0.99, 0)

@@ -17,8 +17,9 @@ from torch import Tensor
 
 from memgen_eval import InputError
 from memgen_eval.shell import TEMPORARY
-from reference_models import checkpoints
-from reference_models.checkpoints import (
+from reference_models.recipes import Recipe
+from reference_models.training import checkpoints
+from reference_models.training.checkpoints import (
     Checkpoint,
     is_kept,
     load_checkpoint,
@@ -29,8 +30,7 @@ from reference_models.checkpoints import (
     start_run,
     write_whole,
 )
-from reference_models.recipes import Recipe
-from reference_models.train import TrainingState, new_state, train
+from reference_models.training.train import TrainingState, new_state, train
 
 
 @pytest.fixture

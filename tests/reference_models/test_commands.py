@@ -18,9 +18,9 @@ from memgen_eval.distributed import ALONE
 from memgen_eval.shell import TEMPORARY
 from reference_models import sample_cli, train_cli
 from reference_models.bars import bar
-from reference_models.checkpoints import alone_in, load_denoiser
 from reference_models.precond import Preconditioned
 from reference_models.sample import draw, sampler_of
+from reference_models.training.checkpoints import alone_in, load_denoiser
 
 TRAIN = ("--data", "digits", "--num-images", "20", "--batch-size", "8")
 

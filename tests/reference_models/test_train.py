@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from memgen_eval import InputError
 from reference_models.recipes import Recipe
-from reference_models.train import TrainingState, ema_decay, new_state, train, update_ema
+from reference_models.training.train import TrainingState, ema_decay, new_state, train, update_ema
 
 
 def trained(state: TrainingState, images: Tensor, recipe: Recipe, num_steps: int) -> TrainingState:

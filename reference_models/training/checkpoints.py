@@ -24,7 +24,7 @@ from memgen_eval.errors import InputError, one_line, reading
 from memgen_eval.shell import locked, remove_leftovers, write_whole
 from reference_models.precond import Preconditioned
 from reference_models.recipes import Recipe
-from reference_models.train import TrainingState, new_model, new_state
+from reference_models.training.train import TrainingState, new_model, new_state
 
 FORMAT = "memgen reference run, version 1"
 RUN, IMAGES, CHECKPOINTS = "run.json", "train.npz", "checkpoints"

@@ -13,9 +13,9 @@ import torch
 
 from memgen_eval import Images, evaluate
 from memgen_eval.data.datasets import test_split
-from reference_models.checkpoints import Checkpoint, is_kept, save_checkpoint
 from reference_models.sample import BLOCK, sampler_of
-from reference_models.train import TrainingStep, train
+from reference_models.training.checkpoints import Checkpoint, is_kept, save_checkpoint
+from reference_models.training.train import TrainingStep, train
 
 if TYPE_CHECKING:
     from memgen_eval import Report
