@@ -12,6 +12,7 @@ Every message is one line: what arrived, what was expected, what to do.
 
 from __future__ import annotations
 
+import errno
 import operator
 import os
 from collections.abc import Iterator, Sequence
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from typing import Any
 
 LONGEST_ERROR = 300  # characters of a foreign error's text
+NO_MEMORY = ("MemoryError", "allocate memory", "out of memory", "bad_alloc", "failed to map", "start new thread")
 
 
 class MemgenError(Exception):
@@ -41,6 +43,13 @@ def one_line(error: BaseException) -> str:
     """Kind and text of an exception on one line, cut after 300 characters."""
     text = " ".join(str(error).split())
     return f"{type(error).__name__}: {text[:LONGEST_ERROR]}" if text else type(error).__name__
+
+
+def lacks_memory(error: Exception) -> bool:
+    """Whether memory or threads were short: NumPy, torch and the dynamic linker each say so in their own way."""
+    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
+        return True
+    return isinstance(error, RuntimeError | ImportError) and any(words in str(error) for words in NO_MEMORY)
 
 
 @contextmanager

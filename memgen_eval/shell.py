@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import atexit
-import errno
 import os
 import secrets
 import shutil
@@ -23,11 +22,10 @@ from itertools import combinations
 from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
-from memgen_eval.errors import InputError, RankError
+from memgen_eval.errors import InputError, RankError, lacks_memory
 
 DONE, GATE_FAILED, UNUSABLE, FAULT, INTERRUPTED, TERMINATED = 0, 1, 2, 3, 130, 143
 MIN_ADDRESS_SPACE = 2**30  # bytes: with less, libraries end the process or wait for ever while they are imported
-NO_MEMORY = ("MemoryError", "allocate memory", "out of memory", "bad_alloc", "failed to map", "start new thread")
 USE_LESS = "give fewer images, a smaller --memory-budget or --batch-size where there is one, or more memory"
 LONGEST_MESSAGE = 800  # characters; argparse repeats whatever was typed
 TEMPORARY = ".memgen-eval-{}.tmp"
@@ -75,7 +73,7 @@ def run(program: str, command: Callable[[], int]) -> int:
         except Terminated as stop:
             return say(program, "; ".join(["terminated", *map(str, stop.args)]), TERMINATED)
         except Exception as error:
-            if _lacks_memory(error):
+            if lacks_memory(error):
                 reason = (str(error).strip() or type(error).__name__).splitlines()[0]
                 return say(program, f"out of memory ({reason}); {USE_LESS}", UNUSABLE)
             import traceback
@@ -83,13 +81,6 @@ def run(program: str, command: Callable[[], int]) -> int:
             tell(traceback.format_exc().rstrip())
             fault = f"this is a fault of {program}; please report it with the lines above, the command and the output"
             return say(program, f"{fault} of pip freeze", FAULT)
-
-
-def _lacks_memory(error: Exception) -> bool:
-    """Whether memory or threads were short: NumPy, torch and the dynamic linker each say so in their own way."""
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    return isinstance(error, RuntimeError | ImportError) and any(words in str(error) for words in NO_MEMORY)
 
 
 def say(program: str, text: str, status: int) -> int:

@@ -1,7 +1,8 @@
 """A small evaluation that keeps what it has done, as a program of its own: it kills itself at one of its calls.
 
 ``python long_run.py FOLDER REPORT KILL_AT [SAMPLER]``: calls of sampler, denoiser and features are counted together; at
-call KILL_AT the process gets SIGKILL. Prints how many calls were made.
+call KILL_AT the process gets SIGKILL. Prints how many calls were made. Where the environment names a rank, as torchrun
+does, the process is one of several that share the evaluation.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.distributed as dist
 
 from memgen_eval import evaluate
 
@@ -106,6 +108,8 @@ def finished(calls: Calls) -> Iterator[None]:
 def main(folder: str, report: str, kill_at: str, kind: str = "seeds") -> None:
     torch.set_num_threads(1)
     torch.manual_seed(11)
+    if "RANK" in os.environ:
+        dist.init_process_group("gloo")
     calls, rng = Calls(int(kill_at)), np.random.default_rng(0)
     net = Net(calls)
     train, test = (rng.integers(0, 256, (count, *SHAPE), dtype=np.uint8) for count in (300, 150))
@@ -132,7 +136,8 @@ def main(folder: str, report: str, kill_at: str, kind: str = "seeds") -> None:
     content = found.to_dict()
     for name in ("created", "seconds"):
         content["provenance"].pop(name)
-    Path(report).write_text(json.dumps(content, indent=1), encoding="utf-8")
+    if os.environ.get("RANK", "0") == "0":
+        Path(report).write_text(json.dumps(content, indent=1), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ import hashlib
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -54,6 +55,38 @@ def test_a_run_that_is_killed_goes_on_and_gives_the_same_report(tmp_path: Path) 
     assert resumed.read_bytes() == plain.read_bytes()
     assert whole is not None and last is not None
     assert last < whole
+
+
+def free_port() -> int:
+    with socket.socket() as found:
+        found.bind(("localhost", 0))
+        port: int = found.getsockname()[1]
+    return port
+
+
+def two_ranks(where: Path | str, report: Path, kill_at: int = 0) -> list[int]:
+    """The calls of each of two processes that share a run, none where rank 1 was killed at one of its own."""
+    shared = {"PYTHONPATH": f"{HERE.parent}:{HERE}", "OMP_NUM_THREADS": "1", "WORLD_SIZE": "2"}
+    shared |= {"MASTER_ADDR": "localhost", "MASTER_PORT": str(free_port())}
+    started = []
+    for rank, stop in enumerate((0, kill_at)):
+        command = [sys.executable, str(HERE / "long_run.py"), str(where), str(report), str(stop), "seeds"]
+        environment = os.environ | shared | {"RANK": str(rank)}
+        started.append(subprocess.Popen(command, env=environment, stdout=-1, stderr=-1, text=True))
+    ended = [process.communicate() for process in started]
+    statuses = [process.returncode for process in started]
+    assert statuses == [0, 0] or (kill_at and statuses[0] != 0 and statuses[1] == -signal.SIGKILL), ended
+    return [] if kill_at else [int(out) for out, _ in ended]
+
+
+def test_several_processes_go_on_where_one_of_them_was_killed(tmp_path: Path) -> None:
+    plain, resumed, kept = tmp_path / "plain.json", tmp_path / "resumed.json", tmp_path / "kept"
+    whole = two_ranks("", plain)
+    for kill_at in (9, 40):  # before the features; in the denoiser
+        assert two_ranks(kept, resumed, kill_at) == []
+    last = two_ranks(kept, resumed)
+    assert resumed.read_bytes() == plain.read_bytes()
+    assert sum(last) < sum(whole) - 20
 
 
 # Blocks
@@ -165,6 +198,21 @@ def test_states_of_generators_go_through_json() -> None:
     assert random_states(held).restore(kept)
     assert draw() == first
     assert not random_states(held[:2]).restore(kept)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="generators of a GPU need one")
+def test_states_of_a_gpu_go_through_json() -> None:
+    held = [torch.Generator("cuda")]
+    torch.randn(1, device="cuda")
+    found = random_states(held)
+    kept = from_json_array(json_array(found.kept()))
+
+    def draw() -> list[float]:
+        return [torch.randn(3, generator=one, device="cuda").sum().item() for one in (held[0], None)]
+
+    first = draw()
+    assert draw() != first
+    assert random_states(held).restore(kept) and draw() == first
 
 
 class Interrupted(BaseException):
@@ -358,6 +406,27 @@ def test_a_full_disk_stops_no_evaluation(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.warns(UserWarning, match="No space left on device.*this run goes on"):
         found = figures(evaluated(sampler, **settings(), resume=tmp_path))
     assert found == plain and len(list(tmp_path.iterdir())) == 20
+
+
+@pytest.mark.filterwarnings("ignore:the denoiser's", "ignore:samples of sampler")
+def test_memory_that_is_short_loses_nothing(tmp_path: Path) -> None:
+    calls, denoised = iter(range(8)), iter([*[False] * 10, True])  # memory is short once, after the rehearsal
+
+    def counted(n: int, *, seeds: list[int]) -> Any:
+        next(calls)
+        return sampler(n, seeds=seeds)
+
+    def denoiser(x: torch.Tensor, sigma: torch.Tensor) -> torch.Tensor:
+        if next(denoised, False):
+            raise MemoryError("Unable to allocate 8.00 GiB")
+        return 0.5 * x
+
+    given = settings(denoiser=denoiser, batch_size=8)
+    first = evaluated(counted, **given, resume=tmp_path)
+    assert first.denoiser is None and "Unable to allocate 8.00 GiB" in first.skipped["denoiser"]
+    assert first.memorization is not None
+    second = evaluated(counted, **given, resume=tmp_path)  # a call more would be an error
+    assert figures(second) == figures(evaluated(sampler, **given))
 
 
 @pytest.mark.parametrize(

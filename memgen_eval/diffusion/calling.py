@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from memgen_eval.errors import InputError, MemgenError, one_line
+from memgen_eval.errors import InputError, MemgenError, lacks_memory, one_line
 from memgen_eval.runtime import member, parameter_of
 
 
@@ -43,7 +43,7 @@ def predict(network: Any, x: Tensor, clock: Tensor, *, what: str, in_steps: bool
     Raises
     ------
     InputError
-        Naming what was given and what came.
+        Naming what was given and what came. Where memory was short the network's own error is raised.
     """
     refusal: Exception | None = None
     for given, told in _forms(network, x, clock, in_steps):
@@ -51,7 +51,9 @@ def predict(network: Any, x: Tensor, clock: Tensor, *, what: str, in_steps: bool
             return _prediction(network(given, told), x, what)
         except MemgenError:
             raise
-        except Exception as error:  # noqa: BLE001 - raised below, once no other form is left
+        except Exception as error:
+            if lacks_memory(error):
+                raise
             refusal = refusal or error
     assert refusal is not None
     failed = f"{what} failed on x, {_described(x)}, and {_described(clock)}: {one_line(refusal)}"
