@@ -1,4 +1,4 @@
-"""What determines a training but its length: the recipe, and the presets that complete one."""
+"""What determines a training but its length: the recipe."""
 
 from __future__ import annotations
 
@@ -10,32 +10,10 @@ from typing import Any
 import numpy as np
 
 from memgen_eval.data.images import ImageSet
+from reference_models.presets import preset_for
 from reference_models.unet import UNetConfig
 
 MOST, MOST_LEVELS = 2**31, 16  # of anything that is counted, of sizes that halve
-SMALL_SIDE = 16  # pixels, up to which images get the preset of the digits
-
-
-@dataclass(frozen=True)
-class Preset:
-    """What suits a kind of images on two CPU cores."""
-
-    channels: int
-    multipliers: tuple[int, ...]
-    num_blocks: int
-    attention_sides: tuple[int, ...]
-    batch_size: int
-    learning_rate: float
-    num_steps: int
-
-
-DIGITS = Preset(32, (1, 2), 1, (4,), batch_size=128, learning_rate=2e-3, num_steps=3000)
-CIFAR10 = Preset(32, (1, 2, 4), 1, (8,), batch_size=64, learning_rate=1e-3, num_steps=3000)
-
-
-def preset_for(image_shape: tuple[int, int, int]) -> Preset:
-    """The digits' preset up to 16 x 16, CIFAR-10's beyond."""
-    return DIGITS if max(image_shape[1:]) <= SMALL_SIDE else CIFAR10
 
 
 @dataclass(frozen=True)
@@ -119,12 +97,11 @@ def recipe_for(
 ) -> Recipe:
     """The recipe for these images; the preset for their size says what is not given."""
     preset = preset_for(images.shape)
-    unet = UNetConfig(images.shape, preset.channels, preset.multipliers, preset.num_blocks, preset.attention_sides)
     return Recipe(
         data=data,
         num_images=len(images),
         checksum=images.checksum,
-        unet=unet,
+        unet=preset.unet(images.shape),
         sigma_data=root_mean_square(images),
         batch_size=batch_size or preset.batch_size,
         learning_rate=learning_rate or preset.learning_rate,

@@ -113,7 +113,7 @@ def _check(arguments: argparse.Namespace) -> None:
 
 
 def _length(arguments: argparse.Namespace, images: ImageSet) -> Length:
-    from reference_models.recipes import preset_for
+    from reference_models.presets import preset_for
     from reference_models.training.run import Length
 
     if arguments.minutes is not None:

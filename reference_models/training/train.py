@@ -11,7 +11,7 @@ from torch import Tensor
 
 from memgen_eval.errors import InputError
 from reference_models.data import draw_batch, to_model
-from reference_models.precond import Preconditioned, edm_loss
+from reference_models.precond import Preconditioned, denoising_loss
 from reference_models.recipes import Recipe
 from reference_models.unet import UNet
 
@@ -87,7 +87,7 @@ def train(state: TrainingState, images: Tensor, recipe: Recipe) -> Iterator[Trai
     while True:
         batch = draw_batch(tuple(images.shape), batch_size=recipe.batch_size, seed=recipe.seed, step=state.step)
         x0 = to_model(images[torch.from_numpy(batch.indices).to(device)]).contiguous(memory_format=torch.channels_last)
-        loss = edm_loss(state.model, x0, sigma=batch.sigma.to(device), eps=batch.eps.to(device))
+        loss = denoising_loss(state.model, x0, sigma=batch.sigma.to(device), eps=batch.eps.to(device))
         state.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         state.optimizer.step()
