@@ -71,8 +71,8 @@ def parse_gate(text: str) -> Gate:
     InputError
         If it does not parse, names nothing, or its bound is not a finite decimal number.
     """
-    if len(text) > LONGEST_GATE:
-        raise InputError(f"gate {text[:LONGEST_GATE]!r}... has {len(text)} characters: {FORM}")
+    if len(repr(text)) > LONGEST_GATE + 2:  # what cannot be printed takes several characters in a message
+        raise InputError(f"gate {repr(text)[:LONGEST_GATE]}... has {len(text)} characters: {FORM}")
     match = GATE.fullmatch(text)
     if match is None:
         raise InputError(f"gate {text!r} does not parse: {FORM}")

@@ -21,13 +21,12 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any
 
-from memgen_eval.results import CAPTIONS, Curve, Estimate, Settings
+from memgen_eval.results import CAPTIONS, Curve, Estimate, Settings, Z
 
 if TYPE_CHECKING:
     from memgen_eval.report import Report
 
 FALSE_ALARMS = 0.05  # the share of comparisons of equals that may say that anything moved
-_Z = 1.959963984540054  # the normal quantile at 97.5 %, of every interval in a report
 _METHOD = "both intervals combined as Newcombe does, 95 %"
 _NOT_THERE = "it was not measured in both reports"
 _TOO_LARGE = "the change is too large for a number"
@@ -224,7 +223,7 @@ def chance(before: Estimate, after: Estimate) -> float | None:
     arm = arms[0] if change > 0 else arms[1]
     if arm == 0 or not math.isfinite(change) or not math.isfinite(arm):
         return 1.0 if change == 0 else None
-    return math.erfc(_Z * abs(change) / arm / math.sqrt(2))
+    return math.erfc(Z * abs(change) / arm / math.sqrt(2))
 
 
 def _arms(before: Estimate, after: Estimate) -> tuple[float, float] | None:

@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from memgen_eval.compute.resources import single_thread
 from memgen_eval.compute.rows import row_blocks
 from memgen_eval.fidelity.jackknife import NO_SPREAD, Floats, LeftOut
-from memgen_eval.metrics.statistics import Z
-from memgen_eval.results import Estimate
+from memgen_eval.results import Estimate, Z
 
 NEEDS_TORCH_FIDELITY = "needs torch-fidelity, which cannot be imported here: pip install 'memgen-eval[fidelity]'"
 FEWER_IMAGES = "no interval, and far too high: {:,} images have a covariance of {:,} features of lower rank"

@@ -16,9 +16,9 @@ from typing import Literal
 import numpy as np
 
 from memgen_eval.fidelity.jackknife import NO_SPREAD, Floats
-from memgen_eval.metrics.statistics import LEVEL, wilson_interval
+from memgen_eval.metrics.statistics import wilson_interval
 from memgen_eval.neighbours.topk import Rows
-from memgen_eval.results import Estimate
+from memgen_eval.results import LEVEL, Estimate
 
 MOST_GROUPS, GROUP_ROWS, FEWEST_ROWS = 10, 150, 10
 DEGREES = 16  # of freedom, at least: so many more groups than partitions

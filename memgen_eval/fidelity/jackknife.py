@@ -13,8 +13,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.metrics.statistics import Z, jackknife_variance
-from memgen_eval.results import Estimate
+from memgen_eval.metrics.statistics import jackknife_variance
+from memgen_eval.results import Estimate, Z
 
 IntervalOf = Literal["number", "root"]
 METHODS: dict[IntervalOf, str] = {

@@ -8,8 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.metrics.resampling import bootstrap, percentile_interval, percentile_method
-from memgen_eval.metrics.statistics import LEVEL
-from memgen_eval.results import Axis, Curve
+from memgen_eval.results import LEVEL, Axis, Curve
 
 Floats = NDArray[np.float64]
 

@@ -18,8 +18,7 @@ from memgen_eval.metrics.curves import (
     sigma_axis,
 )
 from memgen_eval.metrics.resampling import NUM_RESAMPLES, percentile_interval, percentile_method, resampled_medians
-from memgen_eval.metrics.statistics import LEVEL
-from memgen_eval.results import Axis, Curve, Denoiser, Estimate
+from memgen_eval.results import LEVEL, Axis, Curve, Denoiser, Estimate
 
 if TYPE_CHECKING:  # its module imports torch
     from memgen_eval.diffusion.measurements import NoisedSet, Probe

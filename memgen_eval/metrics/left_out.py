@@ -8,12 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.resources import single_thread
-from memgen_eval.metrics.statistics import LEVEL, jackknife_variance
+from memgen_eval.metrics.statistics import jackknife_variance
+from memgen_eval.results import LEVEL
 
 MOST_LEFT_OUT = 100
 BLOCK_IMAGES = 512
 TYPICAL_IMAGES = 1000
 REPEATED = 1 / 4  # of the distance between neighbours of the reference
+
 Floats = NDArray[np.float64]
 Groups = NDArray[np.int64]
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.metrics.statistics import LEVEL
+from memgen_eval.results import LEVEL
 
 NUM_RESAMPLES = 1000
 

@@ -10,10 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.errors import InputError
-from memgen_eval.results import Estimate
+from memgen_eval.results import LEVEL, Estimate, Z
 
-LEVEL = 0.95
-Z = 1.959963984540054  # the normal quantile at 97.5 %
 NUM_QUANTILES = 32  # of a law of counts, each at the middle of its share
 NO_BASELINE = "needs a test set, or two training images without an exact duplicate to leave one out"
 NO_IMAGES = "no images to count"

@@ -29,6 +29,9 @@ REACH_OF_RULES = (
     "contrast, and moved, cropped or turned a little. They miss copies that are upside down, halves of images, parts "
     "set into other images, and strong blends."
 )
+REACH_OF_FEATURES = (
+    "Features of a network that is made to find copies were looked at too: they find some that are upside down."
+)
 BEYOND_THE_SETS = (
     "Only the training images given here were looked at. A copy of any other image, or of a style or a person in "
     "another picture, is not seen."
@@ -162,6 +165,13 @@ def baseline_sentence(report: Report) -> str:
     if baseline_is_test(report):
         return f"The baseline is {count} test images, which cannot be copies if the model has not seen them."
     return f"The baseline is {count} training images, each compared with all the others, since no test set was given."
+
+
+def cannot_tell(report: Report) -> list[str]:
+    """What the verdict cannot know, in sentences."""
+    rules = () if report.verdict is None else report.verdict.evidence.rules
+    by_features = any(rule.name == "features" for rule in rules)
+    return [REACH_OF_RULES, *([REACH_OF_FEATURES] if by_features else []), BEYOND_THE_SETS]
 
 
 def how_sure(report: Report) -> list[str]:

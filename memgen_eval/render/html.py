@@ -12,10 +12,9 @@ from typing import TYPE_CHECKING, Any
 
 from memgen_eval.render import numbers
 from memgen_eval.render.answer import (
-    BEYOND_THE_SETS,
-    REACH_OF_RULES,
     EvidenceLine,
     baseline_sentence,
+    cannot_tell,
     compared,
     evidence_lines,
     how_sure,
@@ -81,7 +80,7 @@ def render_html(report: Report, *, images: bool = True, since: Changes | None = 
         "question": question(report),
         "compared": compared(report),
         "how_sure": how_sure(report),
-        "cannot_tell": (REACH_OF_RULES, BEYOND_THE_SETS),
+        "cannot_tell": cannot_tell(report),
         "evidence": found,
         "largest_share": _largest_share(found),
         "accounts": accounts(report),

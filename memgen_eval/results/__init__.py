@@ -10,6 +10,7 @@ from typing import get_type_hints
 from memgen_eval.results.figures import (
     GREY_LEVELS as GREY_LEVELS,
     LABELS as LABELS,
+    LEVEL as LEVEL,
     AlteredMatch as AlteredMatch,
     Anchor as Anchor,
     Axis as Axis,
@@ -26,6 +27,7 @@ from memgen_eval.results.figures import (
     Settings as Settings,
     Unit as Unit,
     Verdict as Verdict,
+    Z as Z,
 )
 from memgen_eval.results.memorization_family import Memorization as Memorization
 from memgen_eval.results.model_families import Denoiser as Denoiser, Gaussian as Gaussian

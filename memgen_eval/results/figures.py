@@ -7,6 +7,8 @@ from dataclasses import dataclass, field, fields
 from typing import Any, Literal, Self, TypeVar, dataclass_transform, get_type_hints
 
 GREY_LEVELS = 255.0  # in which a distance of 1 is told too
+LEVEL = 0.95  # of every interval
+Z = 1.959963984540054  # the normal quantile at 97.5 %
 Unit = Literal["share", "points", "count", "distance", "feature distance", "number", "sigma"]
 Label = Literal["copies", "no copying found", "undecided"]
 LABELS: tuple[Label, ...] = ("copies", "no copying found", "undecided")

@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from memgen_eval.diffusion.sampling import Solver, sample
 from memgen_eval.errors import InputError
-from memgen_eval.metrics.statistics import LEVEL, proportion
-from memgen_eval.results import Estimate
+from memgen_eval.metrics.statistics import proportion
+from memgen_eval.results import LEVEL, Estimate
 
 Floats = NDArray[np.float64]
 

@@ -10,7 +10,16 @@ from dataclasses import replace
 
 import pytest
 
-from memgen_eval.render.answer import EvidenceLine, Tallied, compared, evidence_lines, how_sure, question
+from memgen_eval.render.answer import (
+    REACH_OF_FEATURES,
+    EvidenceLine,
+    Tallied,
+    cannot_tell,
+    compared,
+    evidence_lines,
+    how_sure,
+    question,
+)
 from memgen_eval.render.charts import CHARTS, DISTANCES, GAP, NOVELTY_FIDELITY, Chart
 from memgen_eval.render.contents import chart_table
 from memgen_eval.report import Report
@@ -25,6 +34,16 @@ def judged(report: Report, label: Label, p_value: float = 6.1e-27) -> Report:
 def test_what_was_asked(full_report: Report, empty_report: Report) -> None:
     assert question(full_report) == "Did the model copy its training images?"
     assert question(empty_report) == "How do these samples compare with the training images?"
+
+
+def test_what_features_add_is_said_where_they_were_compared(full_report: Report, empty_report: Report) -> None:
+    assert full_report.verdict is not None
+    rule = full_report.verdict.evidence.rules[0]
+    for name, said in (("features", True), ("aligned", False)):
+        found = replace(full_report.verdict.evidence, rules=(replace(rule, name=name),))
+        report = replace(full_report, verdict=replace(full_report.verdict, evidence=found))
+        assert (REACH_OF_FEATURES in cannot_tell(report)) == said
+    assert len(cannot_tell(empty_report)) == 2
 
 
 @pytest.mark.parametrize(
