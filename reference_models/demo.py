@@ -12,11 +12,12 @@ import torch
 from memgen_eval import Report
 from memgen_eval.results import Label
 from reference_models.bars import bar
-from reference_models.data import training_images
+from reference_models.data import Selection
 from reference_models.recipes import recipe_for
-from reference_models.training.checkpoints import Checkpoint
+from reference_models.training.checkpoints import Trained
 from reference_models.training.run import evaluate_model
-from reference_models.training.train import new_state, train
+from reference_models.training.state import new_state
+from reference_models.training.train import train
 
 FEW = 100
 NUM_STEPS = 1000
@@ -30,14 +31,16 @@ FOUND: dict[Label, str] = {
 
 def trained_model(num_images: int | None, *, seed: int, num_steps: int, num_samples: int) -> Report:
     """Train on `num_images` digits (None: on all), and evaluate the model on exactly these."""
-    images = training_images("digits", num_images=num_images)
-    recipe = recipe_for(images, data="digits", seed=seed)
+    selection = Selection("digits", num_images)
+    images = selection.train()
+    recipe = recipe_for(images, selection, seed=seed)
     state = new_state(recipe)
     with bar(f"training on {len(images):,} digits", total=num_steps, stream=sys.stderr) as shown:
         for step in islice(train(state, torch.from_numpy(images.array()), recipe), num_steps):
             shown(step.step, f"loss {step.loss:.3f}")
     print(f"drawing {num_samples:,} samples from this model and evaluating them", file=sys.stderr, flush=True)
-    return evaluate_model(Checkpoint(recipe, state, 0.0), images, num_samples=num_samples)
+    trained = Trained(recipe, state.step, recipe.ema_lengths[-1], state.averages[-1])
+    return evaluate_model(trained, images, num_samples=num_samples)
 
 
 def conclusion(few: Report, many: Report) -> str:

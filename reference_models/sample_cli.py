@@ -22,7 +22,10 @@ def parser() -> argparse.ArgumentParser:
     command.add_argument(
         "--out", type=as_path, required=True, metavar="FILE", help="uint8 N H W C, .npz or .safetensors"
     )
-    command.add_argument("--step", type=int, metavar="STEP", help="of which checkpoint (default: the newest)")
+    command.add_argument("--step", type=int, metavar="STEP", help="after which of the kept steps (default: the last)")
+    command.add_argument(
+        "--ema", type=float, metavar="LENGTH", help="relative length of the average of the weights (default: the run's)"
+    )
     command.add_argument("--seed", type=int, default=0, help="of the noise (default: 0)")
     return command
 
@@ -44,24 +47,25 @@ def _run(arguments: argparse.Namespace) -> int:
     from memgen_eval.options import check_seed
     from memgen_eval.render.table import write_text
     from reference_models.sample import check_samples_path, draw, write_samples
-    from reference_models.training.checkpoints import load_denoiser, run_files
-    from reference_models.training.train import training_device
+    from reference_models.training.checkpoints import load_trained, run_files
+    from reference_models.training.state import training_device
 
     if arguments.num < 1:
         raise InputError(f"--num is {arguments.num}, expected a whole number of at least 1")
     check_seed(arguments.seed, name="--seed")
     check_samples_path(arguments.out)
-    check_outputs({"--out": arguments.out}, {f"the run's {path.name}": path for path in run_files(arguments.run)})
-    checkpoint = load_denoiser(arguments.run, step=arguments.step, device=training_device())
-    denoiser, image_shape = checkpoint.state.ema, checkpoint.recipe.unet.image_shape
+    inputs = {f"the run's {path.relative_to(arguments.run)}": path for path in run_files(arguments.run)}
+    check_outputs({"--out": arguments.out}, inputs)
+    trained = load_trained(arguments.run, step=arguments.step, ema=arguments.ema, device=training_device())
+    denoiser, image_shape = trained.denoiser, trained.recipe.unet.image_shape
     blocks = []
     with bar("sampling", total=arguments.num, stream=sys.stderr) as shown:
         for block in draw(denoiser, image_shape, arguments.num, seed=arguments.seed):
             blocks.append(block)
             shown(sum(map(len, blocks)), "")
     write_samples(arguments.out, np.concatenate(blocks))
-    told = f"{arguments.out}: {arguments.num:,} samples of {arguments.run}, step {checkpoint.state.step:,}\n"
-    write_text(told, sys.stdout)
+    which = f"step {trained.step:,}, average of length {trained.ema:g}"
+    write_text(f"{arguments.out}: {arguments.num:,} samples of {arguments.run}, {which}\n", sys.stdout)
     return DONE
 
 

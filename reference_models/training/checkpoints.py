@@ -1,37 +1,42 @@
-"""Run folders: the recipe as JSON, checkpoints as safetensors; written whole or not at all, nothing ever unpickled."""
+"""Checkpoints as safetensors: averages that are kept, states to go on from. Written whole, never unpickled.
+
+``checkpoints/step-00000128.safetensors`` holds the averages of the weights; three to each doubling of the step stay,
+and the last. ``state/step-00000150.safetensors`` holds all that a training needs to go on; the newest two stay.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-import os
-import platform
+import math
 import re
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from memgen_eval.data.tensors import check_header
 from memgen_eval.errors import InputError, one_line, reading
-from memgen_eval.shell import locked, remove_leftovers, write_whole
+from memgen_eval.shell import write_whole
 from reference_models.precond import Preconditioned
 from reference_models.recipes import Recipe
-from reference_models.training.train import TrainingState, new_model, new_state
+from reference_models.training.averages import LONGEST, Kept, combination
+from reference_models.training.folder import CHECKPOINTS, FORMAT, IMAGES, RUN, STATES, read_recipe, versions
+from reference_models.training.state import TrainingState, new_model, new_state
 
-FORMAT = "memgen reference run, version 1"
-RUN, IMAGES, CHECKPOINTS = "run.json", "train.npz", "checkpoints"
 NAME = re.compile(r"step-(\d{1,18})\.safetensors", re.ASCII)
-PARTS, MOMENTS = ("model", "ema"), ("exp_avg", "exp_avg_sq")
-FIRST_KEPT = 128
-LARGEST_RUN = 2**20  # bytes of a run.json, which has two thousand
+AVERAGES, STATE = "averages", "state"  # kinds of checkpoint
+MOMENTS = ("exp_avg", "exp_avg_sq")
+FIRST_KEPT, KEPT_PER_DOUBLING = 64, 3
+NUM_STATES = 2
+MOST_ERROR = 0.15  # of a combination of averages, in parts of the norm
 
 Shape = tuple[int, ...]
 
@@ -47,228 +52,306 @@ class Checkpoint:
     seconds: float
 
 
-@contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other trainings out of a folder, which is made if need be.
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A trained model.
 
-    Raises
-    ------
-    InputError
-        If another process trains there, or there is no such place.
+    Attributes
+    ----------
+    recipe : Recipe
+        Of its training.
+    step : int
+        After how many steps.
+    ema : float
+        The relative length of the average that its weights are.
+    denoiser : Preconditioned
+        ``D(x, sigma)``, in eval mode and without gradients.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"{folder}: no run can be kept there ({error.strerror}); give another --out") from None
-    try:
-        if locked(descriptor) is False:
-            raise InputError(f"{folder}: another memgen-train is at work there; let it end, or give another --out")
-        yield
-    finally:
-        os.close(descriptor)
+
+    recipe: Recipe
+    step: int
+    ema: float
+    denoiser: Preconditioned
 
 
-def start_run(folder: Path, recipe: Recipe) -> None:
-    """Make `folder` the run of this recipe, or find that it is; what a killed training left half written is removed.
+@dataclass(frozen=True, eq=False)
+class _Entries:
+    """What a checkpoint says of itself."""
 
-    Raises
-    ------
-    InputError
-        If it holds another recipe's run, or anything else, or cannot be written.
-    """
-    for place in (folder, folder / CHECKPOINTS):
-        remove_leftovers(place)
-    if (folder / RUN).is_file():
-        differences = recipe.differences(read_recipe(folder))
-        if differences:
-            raise InputError(f"{folder} holds a run of another recipe ({differences[0]}): give another --out")
-        return
-    try:
-        if folder.is_dir() and any(folder.iterdir()):
-            raise InputError(f"{folder} holds files but no run: give a new or an empty folder as --out")
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise InputError(f"{folder}: no run can be kept there ({error.strerror}); give another --out") from None
-    entries = {"format": FORMAT, "recipe": recipe.to_dict(), "versions": versions()}
-    write_whole(folder / RUN, (json.dumps(entries, indent=2) + "\n").encode())
-
-
-def read_recipe(folder: Path) -> Recipe:
-    """The recipe of a run. Raises InputError if there is no run in `folder`."""
-    path = folder / RUN
-    if not path.is_file():
-        what = "is not the folder of a run" if folder.exists() else "does not exist"
-        raise InputError(f"{folder} {what} (no {RUN}): give the --out of a memgen-train")
-    with reading(str(path), "is not of this program", "give the --out of a memgen-train"):
-        if path.stat().st_size > LARGEST_RUN:
-            raise ValueError(f"{path.stat().st_size} bytes")
-        entries = json.loads(path.read_bytes())
-        if entries["format"] != FORMAT:
-            raise ValueError(f"format {entries['format']!r}")
-        return Recipe.from_dict(entries["recipe"])
+    recipe: Recipe
+    step: int
+    seconds: float
+    crc32: Mapping[str, int]  # of each tensor's bytes
 
 
 def checkpoints(folder: Path) -> dict[int, Path]:
-    """The checkpoints of a run by step, the oldest first."""
-    found = {int(match[1]): path for path in (folder / CHECKPOINTS).glob("*") if (match := NAME.fullmatch(path.name))}
-    return dict(sorted(found.items()))
+    """The kept averages of a run by step, the oldest first."""
+    return _by_step(folder / CHECKPOINTS)
+
+
+def states(folder: Path) -> dict[int, Path]:
+    """The states of a run from which it can go on by step, the oldest first."""
+    return _by_step(folder / STATES)
 
 
 def run_files(folder: Path) -> list[Path]:
     """What nothing else may be written over: recipe, images and checkpoints of a run."""
-    return [folder / RUN, folder / IMAGES, *checkpoints(folder).values()]
-
-
-def save_checkpoint(folder: Path, checkpoint: Checkpoint) -> Path:
-    """Write a checkpoint, then drop older ones: those of steps 128, 256, 512, ... and the last one before stay.
-
-    Raises
-    ------
-    InputError
-        If it cannot be written; the checkpoints before it are untouched.
-    """
-    state = checkpoint.state
-    entries = {
-        "format": FORMAT,
-        "step": state.step,
-        "seconds": checkpoint.seconds,
-        "recipe": checkpoint.recipe.to_dict(),
-        "versions": versions(),
-    }
-    (folder / CHECKPOINTS).mkdir(exist_ok=True)
-    older = [step for step in checkpoints(folder) if step < state.step]
-    path = folder / CHECKPOINTS / f"step-{state.step:08d}.safetensors"
-    write_whole(path, save(_tensors(state), metadata={"memgen": json.dumps(entries)}))
-    for step in older[:-1]:
-        if not is_kept(step):
-            checkpoints(folder)[step].unlink()
-    return path
+    return [folder / RUN, folder / IMAGES, *checkpoints(folder).values(), *states(folder).values()]
 
 
 def is_kept(step: int) -> bool:
-    """Whether the checkpoint of a step stays: a ladder of doublings, for the trajectory of a training."""
-    return step >= FIRST_KEPT and (step & (step - 1)) == 0
+    """Whether the averages of a step stay: ``round(2^(k / 3))`` from 64 on, for the trajectory of a training."""
+    rung = round(KEPT_PER_DOUBLING * math.log2(step)) if step >= FIRST_KEPT else 0
+    return step >= FIRST_KEPT and step == round(2 ** (rung / KEPT_PER_DOUBLING))
 
 
-def load_checkpoint(path: Path, *, device: torch.device | str = "cpu") -> Checkpoint:
-    """A checkpoint, equal bit for bit to what was saved.
+def save_averages(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write the averages of a step. Raises InputError if they cannot be written."""
+    tensors = _named(AVERAGES, checkpoint.state.averages)
+    return _write(folder / CHECKPOINTS, AVERAGES, checkpoint, tensors)
+
+
+def save_state(folder: Path, checkpoint: Checkpoint) -> Path:
+    """Write all that the training needs to go on, then drop the states before the last two.
 
     Raises
     ------
     InputError
-        If the file is missing, cut off, or not written by `save_checkpoint`.
+        If it cannot be written; the states before it are untouched.
     """
-    with reading(str(path), "cannot be read", "it is cut off or not a checkpoint, an older one may be whole"):
-        check_header(path)
-        with safe_open(path, framework="pt") as file:
-            metadata = (file.metadata() or {}).get("memgen")
-            shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-            recipe, seconds = _entries(metadata, shapes, path)
-            tensors = {name: file.get_tensor(name) for name in shapes}
-        state = new_state(recipe, device=device)
-        _restore(state, tensors)
-    return Checkpoint(recipe, state, seconds)
+    state = checkpoint.state
+    tensors = _named("model", [state.model]) | _named(AVERAGES, state.averages)
+    for key, parameter in state.model.named_parameters():
+        tensors |= {f"{moment}.0.{key}": state.optimizer.state[parameter][moment] for moment in MOMENTS}
+    tensors["losses"] = torch.tensor(state.losses, dtype=torch.float32)
+    path = _write(folder / STATES, STATE, checkpoint, tensors)
+    older = [other for step, other in states(folder).items() if step < state.step]
+    for other in older[: 1 - NUM_STATES]:
+        other.unlink()
+    return path
 
 
-def _entries(metadata: str | None, shapes: Mapping[str, Shape], path: Path) -> tuple[Recipe, float]:
-    """The recipe and the seconds of a checkpoint whose tensors fit the recipe; no network is made to find out."""
-    try:
-        entries = json.loads(metadata or "")
-        recipe, seconds = Recipe.from_dict(entries["recipe"]), float(entries["seconds"])
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
-        raise InputError(
-            f"{path} is not a checkpoint of memgen-train ({one_line(error)}): give the --out of a memgen-train"
-        ) from None
-    given = {name: shape for name, shape in shapes.items() if name != "losses"}
-    if len(shapes.get("losses", ())) != 1 or recipe.unet.num_blocks > len(given) or given != _expected(recipe):
-        raise InputError(
-            f"{path} holds other weights than its recipe's network: it is not a checkpoint of memgen-train"
-        )
-    return recipe, seconds
-
-
-def _expected(recipe: Recipe) -> dict[str, Shape]:
-    """The shape of every tensor of a checkpoint but the losses, found without memory for any."""
-    with torch.device("meta"):
-        parameters = dict(new_model(recipe).named_parameters())
-    parts = (*PARTS, *MOMENTS)
-    return {f"{part}.{key}": tuple(parameter.shape) for part in parts for key, parameter in parameters.items()}
-
-
-def load_newest(folder: Path, *, device: torch.device | str = "cpu") -> Checkpoint | None:
-    """The newest checkpoint that can be read, None if there is none yet; what was passed over is logged.
+def load_state(path: Path, *, device: torch.device | str = "cpu", channels_last: bool = True) -> Checkpoint:
+    """A training as it was saved, equal bit for bit.
 
     Raises
     ------
     InputError
-        If there are checkpoints, and none can be read.
+        If the file is missing, cut off, altered, or not written by `save_state`.
+    """
+    with _opened(path) as file:
+        entries = _entries(file, STATE, path)
+        tensors = _tensors(file, entries, file.keys(), path)
+        state = new_state(entries.recipe, device=device, channels_last=channels_last)
+        _restore(state, tensors)
+    return Checkpoint(entries.recipe, state, entries.seconds)
+
+
+def load_newest(
+    folder: Path,
+    recipe: Recipe,
+    *,
+    device: torch.device | str = "cpu",
+    channels_last: bool = True,
+) -> Checkpoint | None:
+    """The newest state of a run that can be read, None if there is none yet; what was passed over is logged.
+
+    Raises
+    ------
+    InputError
+        If there are states, and none can be read; or if one is of another recipe.
     """
     refused = ""
-    for step, path in reversed(checkpoints(folder).items()):
+    for step, path in reversed(states(folder).items()):
         try:
-            checkpoint = load_checkpoint(path, device=device)
+            checkpoint = load_state(path, device=device, channels_last=channels_last)
         except InputError as error:
             refused = refused or str(error)
             continue
+        _check_recipe(path, checkpoint.recipe, recipe)
         if refused:
             log.warning("%s; going on from step %d", refused, step)
         return checkpoint
     if refused:
-        raise InputError(
-            f"{refused}; no older checkpoint can be read either: remove {folder / CHECKPOINTS} to begin again"
-        )
+        raise InputError(f"{refused}; no older one can be read either: remove {folder / STATES} to begin again")
     return None
 
 
-def load_denoiser(folder: Path, *, step: int | None = None, device: torch.device | str = "cpu") -> Checkpoint:
-    """The checkpoint of a step, or the newest one, of a run that has any.
+def load_trained(
+    folder: Path, *, step: int | None = None, ema: float | None = None, device: torch.device | str = "cpu"
+) -> Trained:
+    """The model of a run after a kept step, its weights an average over the steps before.
+
+    Parameters
+    ----------
+    folder : path
+        The ``--out`` of a memgen-train.
+    step : int, optional
+        Of `checkpoints`; the newest by default.
+    ema : float, optional
+        The relative length of the average: one of the recipe's, or another, which is then put together of all kept
+        averages up to the step. The recipe's last by default.
+    device : torch.device or str
+        Where the model goes.
 
     Raises
     ------
     InputError
-        If `folder` holds no run, or the run no such checkpoint.
+        If `folder` holds no run, or the run no such checkpoint, or the kept averages make none of that length.
     """
-    read_recipe(folder)
-    found = checkpoints(folder)
-    if step is not None and step not in found:
-        known = ", ".join(map(str, found)) or "none"
-        raise InputError(f"{folder} has no checkpoint of step {step}: give one of its steps ({known})")
-    newest = load_newest(folder, device=device) if step is None else load_checkpoint(found[step], device=device)
-    if newest is None:
+    recipe, found = read_recipe(folder), checkpoints(folder)
+    if not found:
         raise InputError(f"{folder} has no checkpoint yet: let memgen-train go on")
-    return newest
+    if step is not None and step not in found:
+        known = ", ".join(map(str, found))
+        raise InputError(f"{folder} has no checkpoint of step {step}: give one of its steps ({known})")
+    wanted = Kept(max(found) if step is None else step, recipe.ema_lengths[-1] if ema is None else ema)
+    coefficients = _coefficients(recipe, list(found), wanted)
+    with torch.random.fork_rng(devices=[]):
+        denoiser = new_model(recipe).requires_grad_(False).eval()
+    parameters = dict(denoiser.named_parameters())
+    for parameter in parameters.values():
+        parameter.zero_()
+    for kept, coefficient in coefficients.items():
+        weights = _average(found[kept.step], recipe, recipe.ema_lengths.index(kept.length))
+        for key, parameter in parameters.items():
+            parameter.add_(weights[key], alpha=coefficient)
+    return Trained(recipe, wanted.step, wanted.length, denoiser.to(device))
 
 
-def versions() -> dict[str, str]:
-    """Of what may change a training."""
-    return {"python": platform.python_version(), **{name: version(name) for name in ("torch", "numpy", "safetensors")}}
+def _coefficients(recipe: Recipe, steps: list[int], wanted: Kept) -> dict[Kept, float]:
+    """Of which kept averages another one is made."""
+    if wanted.length in recipe.ema_lengths:
+        return {wanted: 1.0}
+    if not 0 < wanted.length < LONGEST:
+        raise InputError(f"--ema is {wanted.length}, expected a relative length between 0 and {LONGEST}")
+    kept = [Kept(step, length) for step in steps if step <= wanted.step for length in recipe.ema_lengths]
+    made = combination(kept, wanted)
+    if made.error > MOST_ERROR:
+        known = ", ".join(map(str, recipe.ema_lengths))
+        raise InputError(
+            f"--ema is {wanted.length}, and the averages kept up to step {wanted.step} come only within "
+            f"{made.error:.0%} of it: give one that is nearer to those kept ({known})"
+        )
+    return dict(zip(kept, made.coefficients.tolist(), strict=True))
 
 
-def _tensors(state: TrainingState) -> dict[str, Tensor]:
-    """Everything that a state holds, made contiguous: the weights of a channels-last network are not."""
-    tensors = {"losses": torch.tensor(state.losses, dtype=torch.float32)}
-    for name, model in _models(state).items():
-        tensors |= {f"{name}.{key}": parameter for key, parameter in model.named_parameters()}
-    for key, parameter in state.model.named_parameters():
-        tensors |= {f"{moment}.{key}": state.optimizer.state[parameter][moment] for moment in MOMENTS}
-    return {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+def _average(path: Path, recipe: Recipe, place: int) -> dict[str, Tensor]:
+    """The weights of one average of a checkpoint, by the model's names of them."""
+    prefix = f"{AVERAGES}.{place}."
+    with _opened(path) as file:
+        entries = _entries(file, AVERAGES, path)
+        _check_recipe(path, entries.recipe, recipe)
+        names = [name for name in file.keys() if name.startswith(prefix)]  # noqa: SIM118
+        tensors = _tensors(file, entries, names, path)
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
+
+
+def _by_step(place: Path) -> dict[int, Path]:
+    found = {int(match[1]): path for path in place.glob("*") if (match := NAME.fullmatch(path.name))}
+    return dict(sorted(found.items()))
+
+
+def _named(part: str, models: Iterable[nn.Module]) -> dict[str, Tensor]:
+    """The weights of models as they are called in a checkpoint."""
+    return {
+        f"{part}.{place}.{key}": parameter
+        for place, model in enumerate(models)
+        for key, parameter in model.named_parameters()
+    }
+
+
+def _write(place: Path, kind: str, checkpoint: Checkpoint, tensors: Mapping[str, Tensor]) -> Path:
+    """Write a checkpoint, its tensors made contiguous: the weights of a channels-last network are not."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    entries = {
+        "format": FORMAT,
+        "kind": kind,
+        "step": checkpoint.state.step,
+        "seconds": checkpoint.seconds,
+        "recipe": checkpoint.recipe.to_dict(),
+        "versions": versions(),
+        "crc32": {name: _crc32(tensor) for name, tensor in plain.items()},
+    }
+    path = place / f"step-{checkpoint.state.step:08d}.safetensors"
+    try:
+        place.mkdir(exist_ok=True)
+    except OSError as error:
+        raise InputError(f"{place}: cannot be made ({error.strerror}); free the disk or give another --out") from None
+    write_whole(path, save(plain, metadata={"memgen": json.dumps(entries)}))
+    return path
+
+
+def _crc32(tensor: Tensor) -> int:
+    return zlib.crc32(tensor.numpy().reshape(-1).data.cast("B")) if tensor.numel() else 0
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    with reading(str(path), "cannot be read", "it is cut off or not a checkpoint, an older one may be whole"):
+        check_header(path)
+        with safe_open(path, framework="pt") as file:
+            yield file
+
+
+def _entries(file: Any, kind: str, path: Path) -> _Entries:
+    """What a checkpoint of this kind says of itself, once its tensors fit its recipe; no network is made for that."""
+    try:
+        entries = json.loads((file.metadata() or {}).get("memgen") or "")
+        if (entries["format"], entries["kind"]) != (FORMAT, kind):
+            raise ValueError(f"{entries['format']!r}, {entries['kind']!r}")
+        recipe = Recipe.from_dict(entries["recipe"])
+        crc32 = {name: int(entries["crc32"][name]) for name in file.keys()}  # noqa: SIM118
+        found = _Entries(recipe, int(entries["step"]), float(entries["seconds"]), crc32)
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OverflowError) as error:
+        raise InputError(
+            f"{path} is not a checkpoint of memgen-train ({one_line(error)}): give the --out of a memgen-train"
+        ) from None
+    given = {name: tuple(file.get_slice(name).get_shape()) for name in crc32}
+    if recipe.unet.num_blocks > len(given) or given != _expected(recipe, kind, found.step):
+        raise InputError(
+            f"{path} holds other weights than its recipe's network: it is not a checkpoint of memgen-train"
+        )
+    return found
+
+
+def _expected(recipe: Recipe, kind: str, step: int) -> dict[str, Shape]:
+    """The shape of every tensor of a checkpoint, found without memory for any."""
+    with torch.device("meta"):
+        model = new_model(recipe)
+    averages = _named(AVERAGES, [model] * len(recipe.ema_lengths))
+    if kind == AVERAGES:
+        return {name: tuple(tensor.shape) for name, tensor in averages.items()}
+    whole = averages | {name: tensor for part in ("model", *MOMENTS) for name, tensor in _named(part, [model]).items()}
+    return {name: tuple(tensor.shape) for name, tensor in whole.items()} | {"losses": (step,)}
+
+
+def _tensors(file: Any, entries: _Entries, names: Iterable[str], path: Path) -> dict[str, Tensor]:
+    """The tensors of these names, as they were written."""
+    tensors: dict[str, Tensor] = {}
+    for name in names:
+        tensors[name] = file.get_tensor(name)
+        if _crc32(tensors[name]) != entries.crc32[name]:
+            raise InputError(f"{path} has been altered ({name} has another checksum): an older checkpoint may be whole")
+    return tensors
+
+
+def _check_recipe(path: Path, found: Recipe, expected: Recipe) -> None:
+    differences = found.differences(expected)
+    if differences:
+        raise InputError(f"{path} is a checkpoint of another recipe ({differences[0]}): remove it")
 
 
 def _restore(state: TrainingState, tensors: Mapping[str, Tensor]) -> None:
-    parameters = dict(state.model.named_parameters())
+    models = {"model.0": state.model} | {f"{AVERAGES}.{place}": model for place, model in enumerate(state.averages)}
     with torch.no_grad():
-        for part, model in _models(state).items():
+        for part, model in models.items():
             for key, parameter in model.named_parameters():
                 parameter.copy_(tensors[f"{part}.{key}"])
-    state.losses.extend(tensors["losses"].float().tolist())
+    state.losses.extend(tensors["losses"].tolist())
     moments: dict[int, dict[str, Any]] = {}
-    for index, (key, parameter) in enumerate(parameters.items()):
-        restored = {name: torch.empty_like(parameter).copy_(tensors[f"{name}.{key}"]) for name in MOMENTS}
+    for index, (key, parameter) in enumerate(state.model.named_parameters()):
+        restored = {name: torch.empty_like(parameter).copy_(tensors[f"{name}.0.{key}"]) for name in MOMENTS}
         moments[index] = {"step": torch.tensor(float(state.step)), **restored}
     groups = state.optimizer.state_dict()["param_groups"]
     state.optimizer.load_state_dict({"state": moments, "param_groups": groups})
-
-
-def _models(state: TrainingState) -> dict[str, Preconditioned]:
-    return dict(zip(PARTS, (state.model, state.ema), strict=True))

@@ -1,10 +1,12 @@
-"""A run from its folder's first file to its report: train until the length is reached, leave checkpoints, evaluate."""
+"""A run from its first step to its report: train until the length is reached, leave checkpoints, evaluate."""
 
 from __future__ import annotations
 
+import os
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +14,17 @@ from typing import TYPE_CHECKING
 import torch
 
 from memgen_eval import Images, evaluate
-from memgen_eval.data.datasets import test_split
+from memgen_eval.errors import InputError
 from reference_models.sample import BLOCK, sampler_of
-from reference_models.training.checkpoints import Checkpoint, is_kept, save_checkpoint
+from reference_models.training.checkpoints import Checkpoint, Trained, is_kept, save_averages, save_state, states
+from reference_models.training.parallel import Team
 from reference_models.training.train import TrainingStep, train
 
 if TYPE_CHECKING:
     from memgen_eval import Report
     from memgen_eval.data.images import ImageSet
 
-SECONDS_BETWEEN_CHECKPOINTS = 60
+SECONDS_BETWEEN_STATES = 60
 
 
 @dataclass(frozen=True)
@@ -39,47 +42,101 @@ class Length:
         return checkpoint.seconds / self.seconds
 
 
+@dataclass(frozen=True)
+class Watcher:
+    """Who is told of every step, and of the checkpoint whenever averages have been kept."""
+
+    on_step: Callable[[TrainingStep, Checkpoint], None]
+    on_kept: Callable[[Checkpoint], None] | None = None
+
+
 def continue_training(
     folder: Path,
     checkpoint: Checkpoint,
     images: ImageSet,
     length: Length,
     *,
-    on_step: Callable[[TrainingStep, Checkpoint], None],
+    watcher: Watcher,
+    team: Team | None = None,
+    compiled: bool = False,
 ) -> Checkpoint:
     """Train until the length is reached, leaving checkpoints in the run's folder; the last state, with its seconds.
 
-    Checkpoints are written at steps 128, 256, 512, ..., every minute, and at the end.
+    Averages are kept at the steps of `is_kept` and at the end; a state to go on from is written with them and every
+    minute. Time is that of the steps alone.
+
+    Raises
+    ------
+    InputError
+        If the loss is no longer finite: the message names the last checkpoint. If a checkpoint cannot be written.
     """
-    before, saved, start = checkpoint.seconds, checkpoint.seconds, time.monotonic()
-    steps = train(checkpoint.state, torch.from_numpy(images.array()), checkpoint.recipe)
+    team = team or Team()
+    steps = train(checkpoint.state, torch.from_numpy(images.array()), checkpoint.recipe, team=team, compiled=compiled)
+    saved = checkpoint.seconds
     while length.done(checkpoint) < 1:
-        step = next(steps)
-        checkpoint = replace(checkpoint, seconds=before + time.monotonic() - start)
-        on_step(step, checkpoint)
-        due = checkpoint.seconds - saved >= SECONDS_BETWEEN_CHECKPOINTS
-        if due or is_kept(step.step) or length.done(checkpoint) >= 1:
-            save_checkpoint(folder, checkpoint)
+        start = time.monotonic()
+        step = _next_step(steps, folder)
+        checkpoint = replace(checkpoint, seconds=checkpoint.seconds + team.of_first(time.monotonic() - start))
+        watcher.on_step(step, checkpoint)
+        kept = is_kept(step.step) or length.done(checkpoint) >= 1
+        if kept or checkpoint.seconds - saved >= SECONDS_BETWEEN_STATES:
+            _save(folder, checkpoint, team, kept=kept)
             saved = checkpoint.seconds
+        if kept and watcher.on_kept is not None:
+            watcher.on_kept(checkpoint)
     return checkpoint
 
 
+def _next_step(steps: Iterator[TrainingStep], folder: Path) -> TrainingStep:
+    try:
+        return next(steps)
+    except InputError as error:
+        path = next(reversed(states(folder).values()), None)
+        left = f"the last good checkpoint is {path}" if path else "there is no checkpoint yet"
+        raise InputError(f"{error}; {left}") from None
+
+
+def _save(folder: Path, checkpoint: Checkpoint, team: Team, *, kept: bool) -> None:
+    """Averages first: where a state is, the averages of all steps before it are."""
+    with team.ranks.together():
+        if team.leads:
+            if kept:
+                save_averages(folder, checkpoint)
+            save_state(folder, checkpoint)
+
+
+@contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Have torch use only algorithms that give the same bits each time, on GPUs too, or raise RuntimeError."""
+    if not wanted:
+        yield
+        return
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # without it cuBLAS refuses
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
+
+
 def evaluate_model(
-    checkpoint: Checkpoint, images: ImageSet, *, num_samples: int, data_dir: str | None = None
+    trained: Trained, images: ImageSet, *, num_samples: int, data_dir: str | Path | None = None
 ) -> Report:
     """The report on a model, its training set exactly the images that it was trained on.
 
-    Samples and denoiser are those of the averaged weights; the held-out part of a named set is the test set.
+    The held-out images are those of its selection.
     """
-    recipe, ema = checkpoint.recipe, checkpoint.state.ema
+    recipe, denoiser = trained.recipe, trained.denoiser
+    test = recipe.selection.test(data_dir)
     with warnings.catch_warnings():
         # The range of our own samples is known, and the share beyond it stands in the report's notes.
         warnings.filterwarnings("ignore", message=r"samples \(.*clipped to")
         return evaluate(
-            sampler_of(ema, recipe.unet.image_shape, seed=recipe.seed),
+            sampler_of(denoiser, recipe.unet.image_shape, seed=recipe.seed),
             train=Images(images.array(), names=images.names),
-            test=test_split(recipe.data),
-            denoiser=ema,
+            test=None if test is None else Images(test.array(), names=test.names),
+            denoiser=denoiser,
             num_samples=num_samples,
             batch_size=BLOCK,
             value_range=(-1, 1),

@@ -4,66 +4,35 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
+import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from memgen_eval.errors import InputError
-from reference_models.data import draw_batch, to_model
-from reference_models.precond import Preconditioned, denoising_loss
+from reference_models.data import Batch, draw_batch, to_model
 from reference_models.recipes import Recipe
-from reference_models.unet import UNet
-
-
-@dataclass(frozen=True, eq=False)
-class TrainingState:
-    """A model in training: its weights, their moving average, Adam's moments, and the loss of every step so far."""
-
-    model: Preconditioned
-    ema: Preconditioned
-    optimizer: torch.optim.Adam
-    losses: list[float]
-
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return len(self.losses)
+from reference_models.training.averages import decay_at, update_average
+from reference_models.training.parallel import Team, kept_back
+from reference_models.training.state import Objective, TrainingState
 
 
 @dataclass(frozen=True)
 class TrainingStep:
-    """A step done: how many there have been, its loss, and the images seen so far, repeats included."""
+    """A step done: how many there have been, its loss and learning rate, images seen so far, repeats included."""
 
     step: int
     loss: float
+    learning_rate: float
     num_images_seen: int
 
 
-def training_device() -> torch.device:
-    """A GPU of NVIDIA's or AMD's where torch finds one, else the CPU."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def new_state(recipe: Recipe, *, device: torch.device | str = "cpu") -> TrainingState:
-    """A model before its first step: its weights depend on the recipe's seed, global random states on nothing here."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(recipe.seed)
-        model, ema = new_model(recipe), new_model(recipe)
-    ema.load_state_dict(model.state_dict())
-    ema.requires_grad_(False).eval()
-    for part in (model, ema):
-        part.to(device).to(memory_format=torch.channels_last)  # faster on CPUs by a tenth
-    return TrainingState(model, ema, torch.optim.Adam(model.parameters(), lr=recipe.learning_rate), [])
-
-
-def new_model(recipe: Recipe) -> Preconditioned:
-    """The recipe's network as a denoiser, with fresh weights of the global random state."""
-    return Preconditioned(UNet(recipe.unet), sigma_data=recipe.sigma_data)
-
-
-def train(state: TrainingState, images: Tensor, recipe: Recipe) -> Iterator[TrainingStep]:
-    """Take a step of Adam on EDM's loss each time the next one is asked for, without end.
+def train(
+    state: TrainingState, images: Tensor, recipe: Recipe, *, team: Team | None = None, compiled: bool = False
+) -> Iterator[TrainingStep]:
+    """Take a step of Adam on the recipe's loss each time the next one is asked for, without end.
 
     What a step sees depends on the recipe's seed and the step's number alone, so a state that was saved and loaded
     goes on as if nothing had happened: bit for bit on a CPU, at one thread count.
@@ -76,38 +45,81 @@ def train(state: TrainingState, images: Tensor, recipe: Recipe) -> Iterator[Trai
         All images to train on.
     recipe : Recipe
         That of the state.
+    team : Team, optional
+        The processes that share each batch; this one alone by default.
+    compiled : bool
+        Have torch compile the network.
 
     Raises
     ------
     InputError
-        If the loss is no longer finite.
+        If the loss or its gradient is no longer finite: the weights are then those of the step before. Or if a batch
+        has no equal parts for all processes.
     """
-    device = next(state.model.parameters()).device
-    images = images.to(device)
+    team = team or Team()
+    parts = team.parts(recipe.batch_size, recipe.accumulation)
+    images = images.to(state.device)
+    objective = Objective(state.model)
+    if compiled:
+        objective.compile()
+    shared = team.share(objective)
     while True:
         batch = draw_batch(tuple(images.shape), batch_size=recipe.batch_size, seed=recipe.seed, step=state.step)
-        x0 = to_model(images[torch.from_numpy(batch.indices).to(device)]).contiguous(memory_format=torch.channels_last)
-        loss = denoising_loss(state.model, x0, sigma=batch.sigma.to(device), eps=batch.eps.to(device))
-        state.optimizer.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
+        with _random_state_of(recipe, state.step, team.ranks.rank):
+            mean = team.mean(_backward(shared, images, batch, parts, recipe))
+        norm = nn.utils.clip_grad_norm_(state.model.parameters(), recipe.max_grad_norm)
+        loss, length = torch.stack([mean, norm]).tolist()
+        if not math.isfinite(loss) or not math.isfinite(length):
+            what = "loss" if not math.isfinite(loss) else "gradient of the loss"
+            raise InputError(f"the {what} is not finite at step {state.step + 1}: give a smaller --lr")
+        learning_rate = learning_rate_at(state.step, recipe)
+        for group in state.optimizer.param_groups:
+            group["lr"] = learning_rate
         state.optimizer.step()
-        state.losses.append(loss.item())
-        if not math.isfinite(state.losses[-1]):
-            raise InputError(f"the loss is {state.losses[-1]} at step {state.step}: give a smaller --lr")
-        update_ema(state.ema, state.model, decay=ema_decay(state.step, limit=recipe.ema_decay))
-        yield TrainingStep(state.step, state.losses[-1], state.step * recipe.batch_size)
+        state.losses.append(loss)
+        for average, relative in zip(state.averages, recipe.ema_lengths, strict=True):
+            update_average(average, state.model, decay=decay_at(state.step, length=relative))
+        yield TrainingStep(state.step, loss, learning_rate, state.step * recipe.batch_size)
 
 
-def ema_decay(step: int, *, limit: float) -> float:
-    """The decay of the average at a step, counted from 1: ``min(limit, (1 + step) / (10 + step))``.
+def learning_rate_at(step: int, recipe: Recipe) -> float:
+    """Of a step, counted from 0: linear growth over `warmup_steps` steps to the recipe's, which then stays."""
+    return recipe.learning_rate * min(1.0, (step + 1) / max(1, recipe.warmup_steps))
 
-    The ramp makes a short run's average reach back a tenth of the run, not to its random beginning.
+
+def _backward(objective: nn.Module, images: Tensor, batch: Batch, parts: list[slice], recipe: Recipe) -> Tensor:
+    """Leave the gradient of the mean loss over these parts of the batch in the parameters; that loss, detached.
+
+    With several parts in several processes, gradients travel after the last one.
     """
-    return min(limit, (1 + step) / (10 + step))
+    objective.zero_grad()
+    total = torch.zeros((), device=images.device)
+    for part in parts:
+        with nullcontext() if part is parts[-1] else kept_back(objective):
+            loss = _loss(objective, images, batch, part, recipe) / len(parts)
+            loss.backward()  # type: ignore[no-untyped-call]
+        total += loss.detach()
+    return total
 
 
-@torch.no_grad()
-def update_ema(ema: torch.nn.Module, model: torch.nn.Module, *, decay: float) -> None:
-    """``ema = decay * ema + (1 - decay) * model``, for every weight."""
-    for average, weight in zip(ema.parameters(), model.parameters(), strict=True):
-        average.lerp_(weight, 1 - decay)
+@contextmanager
+def _random_state_of(recipe: Recipe, step: int, rank: int) -> Iterator[None]:
+    """Make dropout a function of seed, step and rank; nothing else here draws from torch's own random state."""
+    if not recipe.unet.dropout:
+        yield
+        return
+    (seed,) = np.random.SeedSequence((recipe.seed, step, rank)).generate_state(1, np.uint64)
+    with torch.random.fork_rng():
+        torch.manual_seed(int(seed))
+        yield
+
+
+def _loss(objective: nn.Module, images: Tensor, batch: Batch, part: slice, recipe: Recipe) -> Tensor:
+    """The mean loss over a part of a batch."""
+    device = images.device
+    x0 = to_model(images[torch.from_numpy(batch.indices[part]).to(device)])
+    if recipe.flip:
+        x0 = torch.where(batch.flips[part].to(device).reshape(-1, 1, 1, 1), x0.flip(3), x0)
+    with torch.autocast(device.type, dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
+        loss: Tensor = objective(x0, batch.eps[part].to(device), batch.z[part].to(device))
+    return loss.float()

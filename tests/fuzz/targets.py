@@ -10,6 +10,7 @@ import lzma
 import pickle
 import struct
 import tarfile
+import tempfile
 import zipfile
 import zlib
 from collections.abc import Callable, Mapping, Sequence
@@ -17,7 +18,7 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from random import Random
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from unittest import mock
 
 import numpy as np
@@ -31,6 +32,10 @@ from fuzz.texts import TEXTS, shown_target
 from memgen_eval import Report
 from memgen_eval.data import datasets
 from memgen_eval.data.sources import load_images
+
+if TYPE_CHECKING:
+    from reference_models.recipes import Recipe
+    from reference_models.unet import UNetConfig
 
 IMAGES = np.random.default_rng(0).integers(0, 256, (6, 4, 5, 3), dtype=np.uint8)
 Change = Callable[[bytes, Random], bytes]
@@ -361,19 +366,40 @@ JSON_WORDS = [
 ]
 
 
-def checkpoint_target() -> Target:
+def small_recipe(unet: UNetConfig) -> Recipe:
+    from reference_models.data import Selection
     from reference_models.recipes import Recipe
-    from reference_models.training import checkpoints
-    from reference_models.training.train import new_state
+
+    return Recipe(
+        selection=Selection("digits", 9),
+        num_images=9,
+        checksum="abc",
+        unet=unet,
+        parametrization="edm",
+        sigma_data=0.5,
+        batch_size=4,
+        learning_rate=1e-3,
+        warmup_steps=10,
+        max_grad_norm=1.0,
+        ema_lengths=(0.05,),
+        precision="float32",
+        flip=False,
+        accumulation=1,
+        seed=0,
+    )
+
+
+def checkpoint_target() -> Target:
+    from reference_models.training.checkpoints import Checkpoint, load_state, save_state
+    from reference_models.training.state import new_state
     from reference_models.unet import UNetConfig
 
-    unet = UNetConfig((1, 4, 4), 8, (1,), 1, ())
-    recipe = Recipe("digits", 9, "abc", unet, 0.5, 4, 1e-3, 0.99, 0)
+    recipe = small_recipe(UNetConfig((1, 4, 4), 8, (1,), 1, ()))
     state = new_state(recipe)
     for parameter in state.model.parameters():
-        state.optimizer.state[parameter] = {name: parameter.detach().clone() for name in checkpoints.MOMENTS}
-    entries = {"format": checkpoints.FORMAT, "recipe": recipe.to_dict(), "seconds": 1.0, "step": 0}
-    seed = checkpoints.save(checkpoints._tensors(state), metadata={"memgen": json.dumps(entries)})
+        state.optimizer.state[parameter] = {name: parameter.detach().clone() for name in ("exp_avg", "exp_avg_sq")}
+    with tempfile.TemporaryDirectory() as folder:
+        seed = save_state(Path(folder), Checkpoint(recipe, state, 1.0)).read_bytes()
     words = [b'\\"channels\\": 8', b'\\"num_blocks\\": 1', b"[1]", b'\\"x\\"', b"0.0", *JSON_WORDS]
 
     def mutate(data: bytes, random: Random) -> bytes:
@@ -385,17 +411,16 @@ def checkpoint_target() -> Target:
         size = len(header) if random.random() < 0.9 else random.choice((0, 2**63, len(header) + 1))
         return size.to_bytes(8, "little") + bytes(header) + data[8 + length :]
 
-    return Target([seed], mutate, checkpoints.load_checkpoint, "step-00000001.safetensors")
+    return Target([seed], mutate, load_state, "step-00000001.safetensors")
 
 
 def recipe_target() -> Target:
-    from reference_models.recipes import Recipe
-    from reference_models.training import checkpoints
+    from reference_models.training.folder import FORMAT, read_recipe
     from reference_models.unet import UNetConfig
 
-    recipe = Recipe("digits", 9, "abc", UNetConfig((1, 4, 4), 8, (1, 2), 1, (4,)), 0.5, 4, 1e-3, 0.99, 0)
-    seed = json.dumps({"format": checkpoints.FORMAT, "recipe": recipe.to_dict(), "versions": {}}, indent=1).encode()
-    return plain([seed], JSON_WORDS, "run.json", lambda path: checkpoints.read_recipe(path.parent))
+    recipe = small_recipe(UNetConfig((1, 4, 4), 8, (1, 2), 1, (4,)))
+    seed = json.dumps({"format": FORMAT, "recipe": recipe.to_dict(), "versions": {}}, indent=1).encode()
+    return plain([seed], JSON_WORDS, "run.json", lambda path: read_recipe(path.parent))
 
 
 def report_target() -> Target:

@@ -9,14 +9,16 @@ import torch
 from torch import Tensor
 
 from memgen_eval.data.images import ImageSet
-from reference_models.data import training_images
+from reference_models.data import Selection
 from reference_models.recipes import Recipe, recipe_for
 from reference_models.unet import UNetConfig
+
+SELECTION = Selection("digits", 4)
 
 
 @pytest.fixture
 def image_set() -> ImageSet:
-    return training_images("digits", num_images=4)
+    return SELECTION.train()
 
 
 @pytest.fixture
@@ -27,4 +29,4 @@ def images(image_set: ImageSet) -> Tensor:
 @pytest.fixture
 def recipe(image_set: ImageSet) -> Recipe:
     small = UNetConfig((1, 8, 8), channels=16, multipliers=(1, 2), num_blocks=1, attention_sides=(4,))
-    return replace(recipe_for(image_set, data="digits", batch_size=32), unet=small)
+    return replace(recipe_for(image_set, SELECTION, batch_size=32, warmup_steps=1), unet=small)

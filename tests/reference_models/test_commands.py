@@ -20,7 +20,8 @@ from reference_models import sample_cli, train_cli
 from reference_models.bars import bar
 from reference_models.precond import Preconditioned
 from reference_models.sample import draw, sampler_of
-from reference_models.training.checkpoints import alone_in, load_denoiser
+from reference_models.training.checkpoints import load_state, load_trained, states
+from reference_models.training.folder import alone_in
 
 TRAIN = ("--data", "digits", "--num-images", "20", "--batch-size", "8")
 
@@ -51,7 +52,7 @@ def test_a_training_ends_with_a_report_on_the_images_trained_on(
     report = strict_json((folder / "report.json").read_text(encoding="utf-8"))
     settings = report["settings"]
     assert (settings["num_train"], settings["num_test"], settings["num_samples"]) == (20, 500, 20)
-    assert settings["checksums"]["train"] == load_denoiser(folder).recipe.checksum
+    assert settings["checksums"]["train"] == load_trained(folder).recipe.checksum
     assert report["provenance"]["command"].startswith("memgen-train --data digits")
     assert np.load(folder / "train.npz")["arr_0"].shape == (20, 8, 8, 1)
     out, err = capsys.readouterr()
@@ -65,12 +66,18 @@ def test_the_same_command_goes_on(run: Path, capsys: pytest.CaptureFixture[str])
     assert train(*TRAIN, "--out", run, "--steps", 6, "--no-evaluate") == 0
     out, err = capsys.readouterr()
     assert err == f"{run}: going on from step 6\n" and "6 steps, trained before" in out
-    assert load_denoiser(run).state.step == 6
+    assert load_trained(run).step == 6
 
 
 def test_minutes(tmp_path: Path) -> None:
     assert train(*TRAIN, "--out", tmp_path / "a", "--minutes", 0.001, "--no-evaluate") == 0
-    assert load_denoiser(tmp_path / "a").seconds >= 0.06
+    (path,) = states(tmp_path / "a").values()
+    assert load_state(path).seconds >= 0.06
+
+
+def test_epochs(tmp_path: Path) -> None:
+    assert train(*TRAIN, "--out", tmp_path / "a", "--epochs", 1.5, "--no-evaluate") == 0
+    assert load_trained(tmp_path / "a").step == 4  # 30 images in batches of 8
 
 
 def test_samples_are_the_same_for_every_form_number_and_batch(run: Path, tmp_path: Path) -> None:
@@ -87,7 +94,7 @@ def test_samples_are_the_same_for_every_form_number_and_batch(run: Path, tmp_pat
 
 @pytest.mark.filterwarnings("ignore:samples .*clipped")
 def test_samples_are_those_of_the_evaluation(run: Path) -> None:
-    denoiser = load_denoiser(run).state.ema
+    denoiser = load_trained(run).denoiser
     source = SampleSource(sampler_of(denoiser, (1, 8, 8), seed=3), 5, 64, (-1, 1), data_dir=None, device=None)
     evaluated = source.load((1, 8, 8), quantize=True, seed=3, ranks=ALONE).array()
     (drawn,) = draw(denoiser, (1, 8, 8), 5, seed=3)
@@ -207,8 +214,13 @@ def test_a_training_goes_on_after_a_kill_before_its_recipe_was_written(tmp_path:
     folder.mkdir()
     (folder / TEMPORARY.format("0a1b2c")).write_text('{"format": "memgen ref')
     assert train(*TRAIN, "--out", folder, "--steps", 1, "--no-evaluate") == 0
-    names = sorted(path.name for path in folder.rglob("*"))
-    assert names == ["checkpoints", "run.json", "step-00000001.safetensors", "train.npz"]
+    names = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    assert [name for name in names if "tensorboard" not in name] == [
+        "checkpoints/step-00000001.safetensors",
+        "run.json",
+        "state/step-00000001.safetensors",
+        "train.npz",
+    ]
 
 
 def test_one_training_at_a_time(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -216,7 +228,7 @@ def test_one_training_at_a_time(run: Path, capsys: pytest.CaptureFixture[str]) -
         assert train(*TRAIN, "--out", run, "--steps", 7, "--no-evaluate") == 2
     err = capsys.readouterr().err
     assert err == f"memgen-train: {run}: another memgen-train is at work there; let it end, or give another --out\n"
-    assert load_denoiser(run).state.step == 6
+    assert load_trained(run).step == 6
     with alone_in(run):  # a lock is let go
         pass
 
