@@ -76,9 +76,9 @@ NAMES = {
     "fidelity": "precision recall density coverage fid kid swd test_precision test_recall test_density test_coverage "
     "test_fid test_kid test_swd gap_precision gap_recall gap_density gap_coverage gap_fid gap_kid gap_swd "
     "anchors",
-    "denoiser": "error_train error_test relative_error_train relative_error_test generalization_gap gap_train gap_test "
-    "gap_path optimal_error_train optimal_error_test identity_residual memorization_index matched_memorization_index "
-    "test_memorization_index off_line effective_neighbours effective_neighbours_train collapse_sigma "
+    "denoiser": "error_train error_test relative_error_train relative_error_test generalization_gap "
+    "mean_generalization_gap gap_train gap_test gap_path optimal_error_train optimal_error_test identity_residual "
+    "memorization_index matched_memorization_index test_memorization_index off_line effective_neighbours effective_neighbours_train collapse_sigma "
     "predicted_collapse_sigma",
     "gaussian": "nmse cosine linearity gaussian_linearity distillation_r2 distillation_alignment wasserstein "
     "test_wasserstein subspace_overlap test_subspace_overlap",

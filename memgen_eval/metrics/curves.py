@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.metrics.resampling import bootstrap, percentile_interval, percentile_method
-from memgen_eval.results import LEVEL, Axis, Curve
+from memgen_eval.results import LEVEL, Axis, Curve, Estimate
 
 Floats = NDArray[np.float64]
 
@@ -43,6 +43,11 @@ def difference_curve(first: Floats, second: Floats, x: Axis, *, notes: tuple[str
     freedom = np.divide(variance**2, lost, out=np.full(len(variance), float(count - 1)), where=np.asarray(lost) > 0)
     half = t.ppf((1 + LEVEL) / 2, freedom) * np.sqrt(variance)
     return Curve(floats(mean), floats(mean - half), floats(mean + half), "Welch's t over images, 95 %", count, notes, x)
+
+
+def mean_difference(first: Floats, second: Floats) -> Estimate:
+    """Mean over the images of the first set minus that of the second, (N,) and (M,), with Welch's interval."""
+    return difference_curve(first[np.newaxis], second[np.newaxis], Axis("image", "", (0.0,))).at(0)
 
 
 def ratio_of_sums_curve(

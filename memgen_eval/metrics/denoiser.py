@@ -12,6 +12,7 @@ from memgen_eval.metrics.curves import (
     difference_curve,
     floats,
     mean_curve,
+    mean_difference,
     median_curve,
     ratio_of_sums_curve,
     resampled_curve,
@@ -63,6 +64,7 @@ def measure_denoiser(found: Probe, *, seed: int) -> Denoiser:
         relative_error_train=_relative_error(found, train, x, seed=seed),
         relative_error_test=_relative_error(found, test, x, seed=seed),
         generalization_gap=_generalization_gap(train, test, x),
+        mean_generalization_gap=_mean_generalization_gap(train, test),
         gap_train=_mean(train.gap, x),
         gap_test=no_test if test is None else _mean(test.gap, x),
         gap_path=Curve.undefined(NO_PATH) if path is None else mean_curve(path.gap, sigma_axis(path.sigmas)),
@@ -104,6 +106,15 @@ def _generalization_gap(train: NoisedSet, test: NoisedSet | None, x: Axis) -> Cu
     if test.error is None or train.error is None:
         return Curve.undefined(NO_MODEL)
     return difference_curve(test.error, train.error, x)
+
+
+def _mean_generalization_gap(train: NoisedSet, test: NoisedSet | None) -> Estimate:
+    """The gap averaged over the grid: each image's mean over the noise levels first, as these are not independent."""
+    if test is None:
+        return Estimate.undefined(NO_TEST)
+    if test.error is None or train.error is None:
+        return Estimate.undefined(NO_MODEL)
+    return mean_difference(test.error.mean(axis=0), train.error.mean(axis=0))
 
 
 def _optimal_error_train(train: NoisedSet, x: Axis) -> Curve:

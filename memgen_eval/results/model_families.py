@@ -39,6 +39,12 @@ class Denoiser(Family):
         "training images one by one; above 0 is bad.",
         control="0 if training images are not known better",
     )
+    mean_generalization_gap: Estimate = figure(
+        "generalization gap, mean over the grid",
+        "The same averaged over the noise levels of the grid, image by image. About 0 for a model that does not know "
+        "its training images one by one; above 0 is bad.",
+        control="0 if training images are not known better",
+    )
     gap_train: Curve = figure(
         "gap to D* on training images",
         "Squared distance per value between the model and D*, the optimal denoiser, which can only reproduce "

@@ -111,6 +111,15 @@ def test_the_generalization_gap_is_test_minus_train_by_welch(figures: Any) -> No
         assert (curve.low[number], curve.high[number]) == pytest.approx(interval)
 
 
+def test_the_mean_gap_has_the_interval_of_images_not_of_noise_levels(figures: Any) -> None:
+    test, train = (side.error.mean(axis=0) for side in (PROBE.test, PROBE.train))
+    interval = ttest_ind(test, train, equal_var=False).confidence_interval(0.95)
+    found = figures.mean_generalization_gap
+    assert found.value == pytest.approx(np.mean(figures.generalization_gap.value))
+    assert (found.low, found.high) == pytest.approx(interval)
+    assert found.count == min(len(test), len(train))
+
+
 def test_the_error_relative_to_the_gaussian_model_is_a_ratio_of_sums(figures: Any) -> None:
     for curve, side in ((figures.relative_error_train, PROBE.train), (figures.relative_error_test, PROBE.test)):
         ratio = side.error.sum(axis=1) / side.gaussian_error.sum(axis=1)
@@ -278,6 +287,7 @@ def test_what_cannot_be_measured_says_why() -> None:
         "relative_error_test",
         "gap_test",
         "generalization_gap",
+        "mean_generalization_gap",
         "matched_memorization_index",
         "test_memorization_index",
     ):
@@ -290,7 +300,8 @@ def test_what_cannot_be_measured_says_why() -> None:
     assert measure_denoiser(large, seed=0).memorization_index.notes == ("too large",)
     assert measure_denoiser(large, seed=0).relative_error_train.notes == ("too large",)
     blind = replace(PROBE, test=without_model(PROBE.test))
-    assert "denoiser" in measure_denoiser(blind, seed=0).relative_error_test.notes[0]
+    for name in ("relative_error_test", "mean_generalization_gap"):
+        assert "denoiser" in getattr(measure_denoiser(blind, seed=0), name).notes[0]
     data = replace(blind, train=without_model(PROBE.train), num_matched=None)
     assert measure_denoiser(data, seed=0).matched_memorization_index.notes == ("needs a denoiser",)
     assert measure_denoiser(large, seed=0).predicted_collapse_sigma.notes == ("too large",)
@@ -303,7 +314,8 @@ def test_one_image_has_values_and_no_intervals() -> None:
         seed=0,
     )
     assert figures.gap_train.value == pytest.approx((0,) * 15) and figures.gap_train.low is None
-    assert figures.generalization_gap.low is None and figures.memorization_index.value == (None,) * 15
+    assert figures.generalization_gap.low is None and figures.mean_generalization_gap.low is None
+    assert figures.memorization_index.value == (None,) * 15
     assert figures.relative_error_train.value == (None,) * 15  # D_G is the image itself
 
 
