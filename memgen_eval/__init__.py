@@ -48,6 +48,7 @@ if TYPE_CHECKING:
         probability_flow_distance as probability_flow_distance,
         reproducibility as reproducibility,
     )
+    from memgen_eval.trajectory.onsets import Onsets as Onsets, onsets as onsets
 
 __version__ = "0.1.0"
 
@@ -72,6 +73,7 @@ _NAMES = {
     "results": ("Curve", "Estimate", "Verdict"),
     "spectra.jacobian": ("JacobianSpectrum", "direction_overlap", "jacobian_spectrum"),
     "spectra.pairs": ("pair_distance", "probability_flow_distance", "reproducibility"),
+    "trajectory.onsets": ("Onsets", "onsets"),
 }
 _HOMES = {name: f"{__name__}.{module}" for module, names in _NAMES.items() for name in names}
 __all__ = sorted(_HOMES)  # noqa: PLE0605

@@ -47,7 +47,8 @@ UPSTREAM: dict[str, set[str]] = {
     "fidelity": {"compute", "diffusion", "distributed", "metrics", "neighbours"},
     "spectra": {"diffusion", "metrics", "runtime"},
     "resemblance": {"compute", "copying", "data", "metrics", "neighbours"},
-    "render": {"comparison", "gates", "report", "shell", "terminal"},
+    "trajectory": {"comparison", "metrics", "report"},
+    "render": {"comparison", "gates", "report", "shell", "terminal", "trajectory"},
     "terminal": set(),
     # the corridor and its steps
     "distributed": set(),
@@ -95,13 +96,14 @@ UPSTREAM: dict[str, set[str]] = {
         "terminal",
     },
     "__main__": {"cli"},
-    "__init__": STAGES | {"adapters", "evaluation", "reference", "report", "spectra"},
+    "__init__": STAGES | {"adapters", "evaluation", "reference", "report", "spectra"} | {"trajectory"},
 }
 WHEN_CALLED = {
     "report": {"comparison", "render"}
 }  # Report.save, its page, its changes: the one way back, inside functions only
 
 NO_TORCH = {"errors", "results", "report", "gates", "comparison", "metrics", "copying", "render", "terminal"}
+NO_TORCH |= {"trajectory"}
 NO_FILES = {"copying", "fidelity", "metrics"}
 FILES = {"glob", "io", "os", "pathlib", "shutil", "tempfile", "zipfile", "PIL", "safetensors"}
 FACTORIES = {"torch.tensor", "torch.as_tensor", "torch.empty", "torch.zeros", "torch.ones", "torch.full"}

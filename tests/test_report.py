@@ -78,8 +78,8 @@ NAMES = {
     "anchors",
     "denoiser": "error_train error_test relative_error_train relative_error_test generalization_gap "
     "mean_generalization_gap gap_train gap_test gap_path optimal_error_train optimal_error_test identity_residual "
-    "memorization_index matched_memorization_index test_memorization_index off_line effective_neighbours effective_neighbours_train collapse_sigma "
-    "predicted_collapse_sigma",
+    "memorization_index matched_memorization_index test_memorization_index off_line effective_neighbours "
+    "effective_neighbours_train collapse_sigma predicted_collapse_sigma",
     "gaussian": "nmse cosine linearity gaussian_linearity distillation_r2 distillation_alignment wasserstein "
     "test_wasserstein subspace_overlap test_subspace_overlap",
 }
