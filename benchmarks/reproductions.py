@@ -1,0 +1,97 @@
+"""What a finished study says about published findings: the figures that they rest on, as lines of JSON.
+
+``python -m benchmarks.reproductions STUDY OUTPUT.jsonl`` reads the reports that ``memgen-study ... --out STUDY`` left.
+The first line holds command, processor, versions and date; each other line a run at a checkpoint.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from benchmarks.machine import num_threads, processor
+from memgen_eval import Report, __version__
+from memgen_eval.results import Curve
+
+FIGURES = (
+    "memorization.ratio",
+    "memorization.test_ratio",
+    "novelty.auc",
+    "fidelity.swd",
+    "fidelity.test_swd",
+    "fidelity.gap_swd",
+    "fidelity.gap_kid",
+    "denoiser.error_train",
+    "denoiser.error_test",
+    "denoiser.mean_generalization_gap",
+    "denoiser.gap_train",
+    "denoiser.gap_test",
+    "denoiser.optimal_error_test",
+    "denoiser.matched_memorization_index",
+    "denoiser.test_memorization_index",
+    "gaussian.nmse",
+)
+PACKAGES = ("numpy", "torch", "scipy")
+DIGITS = 6  # significant ones of a figure
+
+
+def rows(study: Path) -> Iterator[dict[str, Any]]:
+    """Yield each run at each checkpoint: its name, its factors, the step, and the figures."""
+    runs = json.loads((study / "study.json").read_text(encoding="utf-8"))["runs"]
+    for run in runs:
+        found = (study / "runs" / run["name"] / "trajectory").glob("step-*.json")
+        steps = {int(match[1]): path for path in found if (match := re.search(r"(\d+)\.json$", path.name))}
+        for step, path in sorted(steps.items()):
+            yield {"run": run["name"], "factors": run["factors"], "step": step, **figures_of(Report.load(path))}
+
+
+def figures_of(report: Report) -> dict[str, Any]:
+    """The figures of a report as JSON types: value, low and high; the noise levels of curves once."""
+    found: dict[str, Any] = {}
+    for path in FIGURES:
+        figure = report.figure(path)
+        if figure is None or figure.value is None:
+            continue
+        found[path] = [_rounded(part) for part in (figure.value, figure.low, figure.high)]
+        if isinstance(figure, Curve) and figure.x is not None:
+            found["sigma"] = _rounded(figure.x.values)
+    return found
+
+
+def _rounded(part: Any) -> Any:
+    if isinstance(part, tuple | list):
+        return [_rounded(value) for value in part]
+    return None if part is None else float(f"{part:.{DIGITS}g}")
+
+
+def header(command: str) -> dict[str, Any]:
+    """How the figures were made."""
+    return {
+        "command": command,
+        "date": datetime.now(UTC).date().isoformat(),
+        "processor": processor().name,
+        "flags": processor().flags_of_interest,
+        "threads": num_threads(),
+        "versions": {"memgen-eval": __version__, **{name: version(name) for name in PACKAGES}},
+    }
+
+
+def main() -> None:
+    """Read a study, and write its lines."""
+    parser = argparse.ArgumentParser(prog="benchmarks.reproductions", description=__doc__)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("output", type=Path)
+    parser.add_argument("--command", required=True, help="how the study was made")
+    chosen = parser.parse_args()
+    lines = [header(chosen.command), *rows(chosen.study)]
+    chosen.output.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
