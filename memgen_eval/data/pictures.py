@@ -90,7 +90,7 @@ def decode(file: IO[bytes], label: str) -> NDArray[np.uint8]:
 
 
 def pixels(image: Image, label: str) -> NDArray[np.uint8]:
-    """The pixels of a Pillow image, (H, W) if it is grey, else (H, W, 3), as it stands, not as EXIF would turn it.
+    """The pixels of a Pillow image, (H, W) if it is grey, else (H, W, 3), without the rotation that EXIF asks for.
 
     Palettes and bilevel images are read as they look; an alpha channel that is opaque throughout is dropped.
 

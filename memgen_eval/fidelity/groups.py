@@ -21,7 +21,7 @@ from memgen_eval.neighbours.topk import Rows
 from memgen_eval.results import LEVEL, Estimate
 
 MOST_GROUPS, GROUP_ROWS, FEWEST_ROWS = 10, 150, 10
-DEGREES = 16  # of freedom, at least: so many more groups than partitions
+DEGREES = 16  # of freedom, at least: the number of groups beyond that of partitions
 TOO_SMALL = f"no interval: needs {2 * FEWEST_ROWS} images of each set"
 ROLES = ("samples", "references")
 Role = Literal["samples", "references"]

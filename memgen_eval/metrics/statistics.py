@@ -151,9 +151,9 @@ def fisher_greater(successes: int, trials: int, base_successes: int, base_trials
 def exceedance_p_value(num_above: int, num_samples: int, num_allowed: int, num_baseline: int) -> float:
     """The exact chance that `num_above` samples or more exceed all but `num_allowed` baseline values if none is a copy.
 
-    The values of both sets are then in any order with the same chance. At least `num_above` samples exceed the baseline
-    value of that rank exactly if at least so many of the first ``num_above + num_allowed`` values, the largest first,
-    are samples'. Where values are equal and only larger ones count, the chance is smaller still.
+    Every order of the pooled values is then equally likely. At least `num_above` samples exceed the baseline value of
+    that rank exactly if the largest ``num_above + num_allowed`` values include at least so many samples. Where values
+    are equal and only larger ones count, the chance is smaller still.
 
     References
     ----------
@@ -168,9 +168,9 @@ def exceedance_p_value(num_above: int, num_samples: int, num_allowed: int, num_b
 def upper_quantile(values: Floats, rate: float, *, largest: float, num_figures: int = 1) -> Estimate:
     """The smallest of the values that at most the share `rate` of them exceeds, with the interval of order statistics.
 
-    It holds the quantile of whatever the values were drawn from, of any distribution; it ends at `largest`, beyond
-    which there is none, where too few values were drawn to bound it. Undefined for no values. `num_figures` is as for
-    `proportion`.
+    The interval covers the quantile of the distribution that the values were drawn from, whatever that is. It ends at
+    `largest`, the largest possible value, if there are too few values to bound it. Undefined for no values.
+    `num_figures` is as for `proportion`.
     """
     from scipy.stats import binom
 

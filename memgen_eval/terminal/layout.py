@@ -38,7 +38,7 @@ def draw_table(
         if (group := groups.get(label)) != told and group is not None:
             console.print(Text(group, style="bold underline"))
             told = group
-        if columns[1] == VALUE:  # what stands beside it needs no name
+        if columns[1] == VALUE:  # its neighbours need no name
             value, interval, *remarks = told_of
             console.print(Text.assemble(label, ": ", (value, "bold"), f" ({interval})" if interval else ""))
         else:
