@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from memgen_eval.diffusion.sampling import Sampler
+from memgen_eval.diffusion.sampling import Sampler, Solver, Spacing
 from memgen_eval.errors import InputError
 from memgen_eval.shell import check_writable, write_whole
 from reference_models.precond import Preconditioned
@@ -20,22 +21,73 @@ BLOCK = 64  # images to a call of the model
 SUFFIXES = (".npz", ".safetensors")
 
 
-def sampler_of(denoiser: Preconditioned, image_shape: tuple[int, int, int], *, seed: int) -> Sampler:
-    """EDM's deterministic sampler, 18 steps of Heun: what `evaluate` is given as samples."""
-    return Sampler(denoiser, image_shape, seed=seed, batch_size=BLOCK)
+@dataclass(frozen=True)
+class Method:
+    """A way to draw: steps of a solver, their number unless another is asked for, on a schedule of noise levels."""
+
+    solver: Solver
+    schedule: Spacing
+    num_steps: int
 
 
-def draw(
-    denoiser: Preconditioned, image_shape: tuple[int, int, int], num_samples: int, *, seed: int
-) -> Iterator[NDArray[np.uint8]]:
+METHODS = {
+    "heun": Method("heun", "karras", num_steps=18),  # EDM's deterministic sampler: 35 calls of the model
+    "euler": Method("euler", "karras", num_steps=50),
+    "flow": Method("euler", "flow", num_steps=250),  # as many as Marion and Wu take, arXiv 2605.06077
+    "ancestral": Method("ancestral", "karras", num_steps=250),
+}
+
+
+def sampler_of(
+    denoiser: Preconditioned,
+    image_shape: tuple[int, int, int],
+    *,
+    seed: int,
+    method: str = "heun",
+    num_steps: int | None = None,
+) -> Sampler:
+    """What `evaluate` is given as samples.
+
+    Parameters
+    ----------
+    denoiser : Preconditioned
+        Of either parametrization: every method follows ``D(x, sigma)``.
+    image_shape : (C, H, W)
+        Of a sample.
+    seed : int
+        Of the noise.
+    method : str
+        One of `METHODS`.
+    num_steps : int, optional
+        The method's own otherwise.
+
+    Raises
+    ------
+    InputError
+        For an unknown method, or less than one step.
+    """
+    if method not in METHODS:
+        raise InputError(f"no way of sampling is called {method!r}: give one of {', '.join(METHODS)}")
+    chosen = METHODS[method]
+    return Sampler(
+        denoiser,
+        image_shape,
+        seed=seed,
+        num_steps=chosen.num_steps if num_steps is None else num_steps,
+        solver=chosen.solver,
+        schedule=chosen.schedule,
+        batch_size=BLOCK,
+    )
+
+
+def draw(sampler: Sampler, num_samples: int) -> Iterator[NDArray[np.uint8]]:
     """Samples as grey levels, uint8 (B, H, W, C), a block at a time.
 
-    Image i starts from the noise that `evaluate` gives it for the same seed, and is the same whatever their number:
-    the last block is drawn whole and cut.
+    Image i has the noise that `evaluate` gives it for the sampler's seed, and is the same whatever their number: the
+    last block is drawn whole and cut.
     """
-    sampler = sampler_of(denoiser, image_shape, seed=seed)
     for start in range(0, num_samples, BLOCK):
-        images = sampler(BLOCK, seeds=range(seed + start, seed + start + BLOCK))
+        images = sampler(BLOCK, seeds=range(sampler.seed + start, sampler.seed + start + BLOCK))
         yield to_grey_levels(images)[: num_samples - start]
 
 

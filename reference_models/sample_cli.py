@@ -46,7 +46,7 @@ def _run(arguments: argparse.Namespace) -> int:
 
     from memgen_eval.options import check_seed
     from memgen_eval.render.table import write_text
-    from reference_models.sample import check_samples_path, draw, write_samples
+    from reference_models.sample import check_samples_path, draw, sampler_of, write_samples
     from reference_models.training.checkpoints import load_trained, run_files
     from reference_models.training.state import training_device
 
@@ -60,7 +60,7 @@ def _run(arguments: argparse.Namespace) -> int:
     denoiser, image_shape = trained.denoiser, trained.recipe.unet.image_shape
     blocks = []
     with bar("sampling", total=arguments.num, stream=sys.stderr) as shown:
-        for block in draw(denoiser, image_shape, arguments.num, seed=arguments.seed):
+        for block in draw(sampler_of(denoiser, image_shape, seed=arguments.seed), arguments.num):
             blocks.append(block)
             shown(sum(map(len, blocks)), "")
     write_samples(arguments.out, np.concatenate(blocks))

@@ -1,9 +1,9 @@
-"""Samples drawn by following a denoiser: Karras's schedule, Euler's and Heun's steps, noise per image."""
+"""Samples drawn by following a denoiser: Euler's, Heun's and ancestral steps on two schedules, noise per image."""
 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -18,8 +18,9 @@ from memgen_eval.diffusion.inputs import draw_noises
 from memgen_eval.errors import InputError, check_count
 from memgen_eval.runtime import check_denoiser, foreign
 
-Solver = Literal["heun", "euler"]
-SOLVERS = ("heun", "euler")
+Solver = Literal["heun", "euler", "ancestral"]
+Spacing = Literal["karras", "flow"]
+SOLVERS, SPACINGS = ("heun", "euler", "ancestral"), ("karras", "flow")
 NOISE = "samples"  # the set that a sampler's noise is drawn for
 
 
@@ -36,6 +37,21 @@ def karras_sigmas(
     return np.asarray(roots**rho)
 
 
+def flow_sigmas(num_steps: int, *, sigma_max: float = 80.0) -> NDArray[np.float64]:
+    """Noise levels of a sampler, falling, float64 (T,): evenly spaced in a flow's time ``t = sigma / (1 + sigma)``.
+
+    With the end at noise 0, Euler's steps on them are Euler's steps of rectified flow [1]_ on ``num_steps`` equal
+    intervals of time.
+
+    References
+    ----------
+    .. [1] Liu, Gong and Liu, "Flow Straight and Fast: Learning to Generate and Transfer Data with Rectified Flow",
+       ICLR 2023, section 2.
+    """
+    times = np.linspace(sigma_max / (1 + sigma_max), 0, num_steps + 1)[:-1]
+    return np.asarray(times / (1 - times))
+
+
 @dataclass(frozen=True, eq=False)
 class Step:
     """A place on a sampler's path: noisy images (B, ...) at `sigma`, what the denoiser made of them, calls so far."""
@@ -46,13 +62,24 @@ class Step:
     nfe: int
 
 
-def follow(denoiser: Denoiser, eps: Tensor, sigmas: NDArray[np.float64], *, solver: Solver) -> Iterator[Step]:
-    """The path of the probability-flow equation from ``sigmas[0] * eps`` to noise 0: a step a sigma, and the end.
+def follow(
+    denoiser: Denoiser, draw: Callable[[int], Tensor], sigmas: NDArray[np.float64], *, solver: Solver
+) -> Iterator[Step]:
+    """A path from ``sigmas[0] * draw(0)`` to noise 0: a step a sigma, and the end.
 
-    The last Step has sigma 0 and holds the samples as `x`. Heun's correction is left out on the step to noise 0.
+    Euler and Heun follow the probability-flow equation; Heun's correction is left out on the step to noise 0. An
+    ancestral step to `s` draws from the posterior of x at `s`, given x at `sigma` and ``x0 = D(x, sigma)``, with mean
+    ``x0 + (s / sigma)^2 (x - x0)`` and variance ``s^2 (1 - (s / sigma)^2)`` [1]_; step i takes its noise from
+    ``draw(i + 1)``. The last Step has sigma 0 and holds the samples as `x`.
     State in float64 where the device knows it; the denoiser sees float32.
+
+    References
+    ----------
+    .. [1] Ho et al., "Denoising Diffusion Probabilistic Models", NeurIPS 2020, equations 6 and 7, with x divided by
+       the root of alpha bar.
     """
     nfe = 0
+    eps = draw(0)
     state = eps.to(torch.float32 if eps.device.type == "mps" else torch.float64) * sigmas[0]
 
     def clean_at(x: Tensor, sigma: float) -> Tensor:
@@ -62,7 +89,7 @@ def follow(denoiser: Denoiser, eps: Tensor, sigmas: NDArray[np.float64], *, solv
         return call_denoiser(denoiser, x.float(), levels).to(x.dtype)
 
     clean = state
-    for sigma, following in zip(sigmas.tolist(), [*sigmas[1:].tolist(), 0.0], strict=True):
+    for place, (sigma, following) in enumerate(zip(sigmas.tolist(), [*sigmas[1:].tolist(), 0.0], strict=True)):
         clean = clean_at(state, sigma)
         yield Step(sigma, state, clean, nfe)
         slope = (state - clean) / sigma
@@ -70,6 +97,10 @@ def follow(denoiser: Denoiser, eps: Tensor, sigmas: NDArray[np.float64], *, solv
         if solver == "heun" and following > 0:
             slope_ahead = (ahead - clean_at(ahead, following)) / following
             ahead = state + (following - sigma) * (slope + slope_ahead) / 2
+        elif solver == "ancestral" and following > 0:
+            kept = (following / sigma) ** 2
+            fresh = draw(place + 1).to(state.dtype)
+            ahead = clean + kept * (state - clean) + following * (1 - kept) ** 0.5 * fresh
         state = ahead
     yield Step(0.0, state, clean, nfe)
 
@@ -91,13 +122,15 @@ class Sampler:
     seed : int
         Of the noise.
     num_steps, sigma_min, sigma_max, rho
-        Karras's schedule.
-    solver : "heun" or "euler"
-        Heun's second-order steps call the denoiser twice.
+        The schedule; `sigma_min` and `rho` are Karras's alone.
+    solver : "heun", "euler" or "ancestral"
+        Heun's second-order steps call the denoiser twice. Ancestral steps add fresh noise: each image its own.
     batch_size : int
         Images to a call of the denoiser, the most if no seeds are given.
     device : torch.device or str, optional
         Where the denoiser is called; its parameters' device otherwise.
+    schedule : "karras" or "flow"
+        Noise levels as `karras_sigmas` spaces them, or `flow_sigmas`; with Euler's steps the latter samples a flow.
     """
 
     denoiser: Denoiser
@@ -110,14 +143,16 @@ class Sampler:
     solver: Solver = "heun"
     batch_size: int = 64
     device: Any = None
+    schedule: Spacing = "karras"
 
     def __post_init__(self) -> None:
         """Refuse what no schedule can follow."""
         if self.denoiser is None:
             raise InputError("denoiser is None: give a callable D(x, sigma)")
         check_denoiser(self.denoiser)
-        if self.solver not in SOLVERS:
-            raise InputError(f"solver is {self.solver!r}: give one of {', '.join(SOLVERS)}")
+        for name, known in (("solver", SOLVERS), ("schedule", SPACINGS)):
+            if getattr(self, name) not in known:
+                raise InputError(f"{name} is {getattr(self, name)!r}: give one of {', '.join(known)}")
         for name in ("num_steps", "batch_size"):
             object.__setattr__(self, name, check_count(name, getattr(self, name)))
         if not (0 < self.sigma_min < self.sigma_max < float("inf") and self.rho > 0):
@@ -139,17 +174,22 @@ class Sampler:
     @property
     def notes(self) -> tuple[str, ...]:
         """How samples are drawn."""
-        ends = f"from noise level {self.sigma_max:.4g} to {self.sigma_min:.4g}"
-        return (f"drawn by following a denoiser: {self.num_steps} steps of {self.solver} {ends}",)
+        kind = "ancestral steps" if self.solver == "ancestral" else f"steps of {self.solver}"
+        start = f"drawn by following a denoiser: {self.num_steps} {kind} from noise level {self.sigma_max:.4g}"
+        return (
+            (f"{start}, evenly spaced in time",) if self.schedule == "flow" else (f"{start} to {self.sigma_min:.4g}",)
+        )
 
     @property
     def sigmas(self) -> NDArray[np.float64]:
         """Noise levels of the path, falling, (T,)."""
+        if self.schedule == "flow":
+            return flow_sigmas(self.num_steps, sigma_max=self.sigma_max)
         return karras_sigmas(self.num_steps, sigma_min=self.sigma_min, sigma_max=self.sigma_max, rho=self.rho)
 
     @property
     def nfe(self) -> int:
-        """Calls of the denoiser for a batch: 2 T - 1 for Heun, T for Euler."""
+        """Calls of the denoiser for a batch: 2 T - 1 for Heun, T for the others."""
         return 2 * self.num_steps - 1 if self.solver == "heun" else self.num_steps
 
     def __call__(self, num_samples: int, *, seeds: Sequence[int] | None = None) -> Tensor:
@@ -169,8 +209,13 @@ class Sampler:
 
     def path(self, seeds: Sequence[int], device: torch.device) -> Iterator[Step]:
         """Every step of the samples with these seeds, one batch; to be called inside `foreign`."""
-        eps = draw_noises(self.shape, np.asarray(seeds, dtype=np.int64), seed=self.seed, name=NOISE)
-        return follow(self.denoiser, torch.from_numpy(eps).to(device), self.sigmas, solver=self.solver)
+        images = np.asarray(seeds, dtype=np.int64)
+
+        def draw(place: int) -> Tensor:
+            noises = draw_noises(self.shape, images, seed=self.seed, name=NOISE, draws=place)
+            return torch.from_numpy(noises).to(device)
+
+        return follow(self.denoiser, draw, self.sigmas, solver=self.solver)
 
 
 def sample(
@@ -186,12 +231,13 @@ def sample(
     solver: Solver = "heun",
     batch_size: int = 64,
     device: Any = None,
+    schedule: Spacing = "karras",
 ) -> Tensor:
-    """Samples that a denoiser leads to, by the deterministic sampler of EDM.
+    """Samples that a denoiser leads to, by the deterministic sampler of EDM unless another is asked for.
 
-    ``dx = (x - D(x; sigma)) / sigma dsigma`` from noise at sigma_max to 0, on Karras's schedule. Image i starts from
-    noise that depends on `seed` and i alone. The denoiser is called ``2 num_steps - 1`` times a batch by Heun,
-    `num_steps` times by Euler (`Sampler.nfe`; `Sampler` takes the same arguments and is a sampler for `evaluate`).
+    ``dx = (x - D(x; sigma)) / sigma dsigma`` from noise at sigma_max to 0, on Karras's schedule. The noise of image i
+    depends on `seed` and i alone. The denoiser is called ``2 num_steps - 1`` times a batch by Heun, `num_steps` times
+    by the other solvers (`Sampler.nfe`; `Sampler` takes the same arguments and is a sampler for `evaluate`).
 
     Parameters
     ----------
@@ -201,7 +247,7 @@ def sample(
         N.
     shape : tuple of int
         Of an image, such as (3, 32, 32).
-    seed, num_steps, sigma_min, sigma_max, rho, solver, batch_size, device
+    seed, num_steps, sigma_min, sigma_max, rho, solver, batch_size, device, schedule
         As in `Sampler`.
 
     Returns
@@ -218,5 +264,16 @@ def sample(
     ----------
     .. [1] Karras et al., "Elucidating the Design Space of Diffusion-Based Generative Models", NeurIPS 2022.
     """
-    sampler = Sampler(denoiser, tuple(shape), seed, num_steps, sigma_min, sigma_max, rho, solver, batch_size, device)
-    return sampler(num_samples)
+    return Sampler(
+        denoiser,
+        tuple(shape),
+        seed=seed,
+        num_steps=num_steps,
+        sigma_min=sigma_min,
+        sigma_max=sigma_max,
+        rho=rho,
+        solver=solver,
+        batch_size=batch_size,
+        device=device,
+        schedule=schedule,
+    )(num_samples)

@@ -45,8 +45,10 @@ def probability_flow_distance(
         Of an image, such as (3, 32, 32).
     num_samples : int
         N, at least 2 for an interval.
-    seed, num_steps, sigma_min, sigma_max, rho, solver, batch_size, device
+    seed, num_steps, sigma_min, sigma_max, rho, batch_size, device
         As in `sample`.
+    solver : "heun" or "euler"
+        As in `sample`; ancestral steps follow no probability flow.
 
     Returns
     -------
@@ -56,7 +58,7 @@ def probability_flow_distance(
     Raises
     ------
     InputError
-        As `sample`.
+        As `sample`, and for ancestral steps.
 
     Notes
     -----
@@ -66,6 +68,8 @@ def probability_flow_distance(
     ----------
     .. [1] Zhang et al., "Understanding Generalization in Diffusion Models via Probability Flow Distance", 2025.
     """
+    if solver == "ancestral":
+        raise InputError("solver is 'ancestral', which follows no probability flow: give heun or euler")
     drawn = [
         sample(
             denoiser,

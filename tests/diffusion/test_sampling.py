@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import random
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ from torch import Tensor, nn
 import denoiser_oracles as oracles
 from memgen_eval.diffusion.gaussian import GaussianDenoiser
 from memgen_eval.diffusion.optimal import OptimalDenoiser
-from memgen_eval.diffusion.sampling import Sampler, karras_sigmas, sample
+from memgen_eval.diffusion.sampling import Sampler, flow_sigmas, karras_sigmas, sample
 from memgen_eval.errors import InputError
 
 
@@ -62,14 +63,73 @@ def test_the_error_falls_with_the_order_of_the_solver(solver: Any, factor: int) 
     assert errors[0] / errors[1] == pytest.approx(factor, rel=0.2)
 
 
-def test_one_image_is_reached_exactly_by_either_solver() -> None:
+def ancestral_moments(sigmas: Any) -> tuple[float, float]:
+    """Mean and variance of ancestral samples of `gaussian_line`, by the recursion of a linear map and fresh noise."""
+    mean, variance = 0.0, sigmas[0] ** 2
+    for sigma, following in zip(sigmas, [*sigmas[1:], 0.0], strict=True):
+        shrink, kept = 0.25 / (0.25 + sigma**2), (following / sigma) ** 2
+        factor = shrink + kept * (1 - shrink)
+        mean = 0.3 + factor * (mean - 0.3)
+        variance = factor**2 * variance + following**2 * (1 - kept)
+    return mean, variance
+
+
+@pytest.mark.parametrize(("num_steps", "of_the_data"), [(5, 0.9), (300, 0.05)])
+def test_ancestral_samples_have_the_moments_of_a_gaussian(num_steps: int, of_the_data: float) -> None:
+    sampler = Sampler(gaussian_line, (4000,), num_steps=num_steps, solver="ancestral")
+    mean, variance = ancestral_moments(sampler.sigmas.tolist())
+    assert mean == pytest.approx(0.3, abs=0.01) and variance == pytest.approx(0.25, rel=of_the_data)
+    values = sampler(10).double()
+    assert float(values.mean()) == pytest.approx(mean, abs=5 * (variance / values.numel()) ** 0.5)
+    assert float(values.var()) == pytest.approx(variance, rel=5 * (2 / values.numel()) ** 0.5)
+
+
+def test_ancestral_noise_is_fresh_at_every_step_and_belongs_to_an_image() -> None:
+    """Around one image, zero: what a step adds to its mean is noise, and x stays as noisy as its level says."""
+    sampler = Sampler(lambda x, sigma: torch.zeros_like(x), (5000,), num_steps=4, solver="ancestral")
+    *steps, end = sampler.path([7, 8], torch.device("cpu"))
+    fresh = [(b.x - (b.sigma / a.sigma) ** 2 * a.x)[0] for a, b in pairwise(steps)]
+    stacked = torch.stack([steps[0].x[0], *fresh, steps[2].x[1]])
+    assert (abs(np.corrcoef(stacked.numpy()) - np.eye(5)) < 5 / 5000**0.5).all()
+    assert all(float(step.x.std()) == pytest.approx(step.sigma, rel=0.05) for step in steps)
+    assert float(end.x.abs().max()) < 1e-12
+
+
+def flow_samples(start: Any, num_steps: int, sigma_max: float) -> Any:
+    """Euler's steps of ``dx/dt = E[eps - x0 | x_t]`` for data from N(0.3, 0.5^2), at equal intervals of time."""
+    t = sigma_max / (1 + sigma_max)
+    x, width = (1 - t) * start, t / num_steps
+    for _ in range(num_steps):
+        covariance, variance = t - (1 - t) * 0.25, (1 - t) ** 2 * 0.25 + t**2
+        x = x - width * (-0.3 + covariance / variance * (x - (1 - t) * 0.3))
+        t -= width
+    return x
+
+
+@pytest.mark.parametrize("num_steps", [1, 7, 400])
+def test_the_flow_schedule_is_euler_in_the_time_of_a_flow(num_steps: int) -> None:
+    sampler = Sampler(gaussian_line, (50,), num_steps=num_steps, solver="euler", schedule="flow")
+    start = next(iter(sampler.path(range(20), torch.device("cpu")))).x.numpy()
+    found = sampler(20).double().numpy()
+    np.testing.assert_allclose(found, flow_samples(start, num_steps, 80.0), atol=2e-5)
+    if num_steps == 400:
+        assert np.allclose(found, 0.3 + (start - 0.3) * 0.5 / np.sqrt(0.25 + 80**2), atol=0.01)
+
+
+def test_times_of_a_flow_are_evenly_spaced() -> None:
+    assert flow_sigmas(4, sigma_max=9.0) == pytest.approx([9, 0.675 / 0.325, 0.45 / 0.55, 0.225 / 0.775])
+
+
+def test_one_image_is_reached_exactly_by_every_solver() -> None:
     image = torch.linspace(-1, 1, 12).reshape(3, 2, 2)
-    for solver in ("euler", "heun"):
+    for solver in ("euler", "heun", "ancestral"):
         found = sample(lambda x, sigma: image.expand_as(x), 5, (3, 2, 2), solver=solver, num_steps=3)
         assert torch.allclose(found, image.expand_as(found), atol=1e-6)
 
 
-@pytest.mark.parametrize(("solver", "num_steps", "nfe"), [("heun", 18, 35), ("heun", 1, 1), ("euler", 18, 18)])
+@pytest.mark.parametrize(
+    ("solver", "num_steps", "nfe"), [("heun", 18, 35), ("heun", 1, 1), ("euler", 18, 18), ("ancestral", 18, 18)]
+)
 def test_calls_of_the_denoiser_are_counted(solver: Any, num_steps: int, nfe: int) -> None:
     calls = []
 
@@ -84,17 +144,19 @@ def test_calls_of_the_denoiser_are_counted(solver: Any, num_steps: int, nfe: int
     assert [step.nfe for step in sampler.path(range(5), torch.device("cpu"))][-1] == nfe
 
 
-def test_noise_belongs_to_an_image_not_to_its_batch() -> None:
-    whole = sample(gaussian_line, 10, (1,), seed=4)
+@pytest.mark.parametrize("solver", ["heun", "ancestral"])
+def test_noise_belongs_to_an_image_not_to_its_batch(solver: Any) -> None:
+    whole = sample(gaussian_line, 10, (1,), seed=4, solver=solver)
     for batch_size in (1, 3, 7):
-        assert torch.equal(sample(gaussian_line, 10, (1,), seed=4, batch_size=batch_size), whole)
-    assert torch.equal(sample(gaussian_line, 4, (1,), seed=4), whole[:4])
-    assert not torch.equal(sample(gaussian_line, 10, (1,), seed=5), whole)
-    sampler = Sampler(gaussian_line, (1,), seed=4)
+        assert torch.equal(sample(gaussian_line, 10, (1,), seed=4, solver=solver, batch_size=batch_size), whole)
+    assert torch.equal(sample(gaussian_line, 4, (1,), seed=4, solver=solver), whole[:4])
+    assert not torch.equal(sample(gaussian_line, 10, (1,), seed=5, solver=solver), whole)
+    sampler = Sampler(gaussian_line, (1,), seed=4, solver=solver)
     assert torch.equal(sampler(3, seeds=[8, 2, 5]), whole[[8, 2, 5]])
 
 
-def test_an_image_with_its_own_seed_is_the_same_to_the_byte_in_any_portion() -> None:
+@pytest.mark.parametrize("solver", ["heun", "ancestral"])
+def test_an_image_with_its_own_seed_is_the_same_to_the_byte_in_any_portion(solver: Any) -> None:
     torch.manual_seed(0)
     layer, seen = nn.Linear(300, 300), set()
 
@@ -102,7 +164,7 @@ def test_an_image_with_its_own_seed_is_the_same_to_the_byte_in_any_portion() -> 
         seen.add((len(x), len(sigma)))
         return torch.tanh(layer(x) / (1 + sigma[:, None]))
 
-    sampler = Sampler(denoiser, (300,), num_steps=3, batch_size=16)
+    sampler = Sampler(denoiser, (300,), num_steps=3, batch_size=16, solver=solver)
     whole = sampler(40, seeds=range(40))
     for size in (1, 7, 40):
         portions = [range(start, min(start + size, 40)) for start in range(0, 40, size)]
@@ -166,6 +228,7 @@ def test_no_samples_are_no_samples() -> None:
     ("settings", "message"),
     [
         ({"solver": "rk4"}, "solver is 'rk4'"),
+        ({"schedule": "linear"}, "schedule is 'linear': give one of karras, flow"),
         ({"num_steps": 0}, "num_steps is 0"),
         ({"batch_size": 2.0}, "batch_size is 2.0"),
         ({"sigma_min": 90.0}, "sigma_min=90.0"),
@@ -181,3 +244,14 @@ def test_a_schedule_that_cannot_be_followed_is_named(settings: dict[str, Any], m
 def test_seeds_are_one_for_each_sample() -> None:
     with pytest.raises(InputError, match="seeds holds 2 numbers for 3 samples"):
         Sampler(gaussian_line, (1,))(3, seeds=[1, 2])
+
+
+def test_a_sampler_says_how_it_draws() -> None:
+    told = {
+        ("heun", "karras"): "18 steps of heun from noise level 80 to 0.002",
+        ("euler", "flow"): "18 steps of euler from noise level 80, evenly spaced in time",
+        ("ancestral", "karras"): "18 ancestral steps from noise level 80 to 0.002",
+    }
+    for (solver, schedule), words in told.items():
+        sampler = Sampler(gaussian_line, (1,), solver=solver, schedule=schedule)  # type: ignore[arg-type]
+        assert sampler.notes == (f"drawn by following a denoiser: {words}",)

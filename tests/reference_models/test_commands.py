@@ -97,7 +97,7 @@ def test_samples_are_those_of_the_evaluation(run: Path) -> None:
     denoiser = load_trained(run).denoiser
     source = SampleSource(sampler_of(denoiser, (1, 8, 8), seed=3), 5, 64, (-1, 1), data_dir=None, device=None)
     evaluated = source.load((1, 8, 8), quantize=True, seed=3, ranks=ALONE).array()
-    (drawn,) = draw(denoiser, (1, 8, 8), 5, seed=3)
+    (drawn,) = draw(sampler_of(denoiser, (1, 8, 8), seed=3), 5)
     levels = drawn.transpose(0, 3, 1, 2).astype(int)
     assert np.abs(levels - evaluated).max() <= 1  # another batch rounds its last bits in another way
     assert np.abs(levels[1:] - evaluated[:-1]).max() > 1
@@ -111,8 +111,8 @@ def test_the_model_sees_blocks_of_one_size() -> None:
             seen.append(len(x))
             return torch.zeros_like(x)
 
-    blocks = list(draw(Preconditioned(Spy(), sigma_data=0.5), (1, 8, 8), 70, seed=0))
-    assert [len(block) for block in blocks] == [64, 6] and seen == [64] * 70
+    sampler = sampler_of(Preconditioned(Spy(), sigma_data=0.5), (1, 8, 8), seed=0)
+    assert [len(block) for block in draw(sampler, 70)] == [64, 6] and seen == [64] * 70
 
 
 def test_a_step_is_chosen(run: Path, tmp_path: Path) -> None:

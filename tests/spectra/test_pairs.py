@@ -45,6 +45,12 @@ def test_pairs_by_hand() -> None:
     assert reproducibility(features, 5 * features, threshold=1.0).value == 0  # strictly
 
 
+def test_steps_that_follow_no_probability_flow_are_refused() -> None:
+    denoiser = GaussianDenoiser(moments_of(0)[0][:, :, None, None])
+    with pytest.raises(InputError, match="solver is 'ancestral', which follows no probability flow"):
+        probability_flow_distance(denoiser, denoiser, (6, 1, 1), solver="ancestral")
+
+
 @pytest.mark.parametrize(
     ("first", "second"),
     [(np.ones((2, 3)), np.ones((3, 3))), (np.ones(3), np.ones(3)), (np.full((2, 2), np.nan), np.ones((2, 2)))],
