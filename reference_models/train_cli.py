@@ -106,7 +106,13 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command; its exit status."""
     typed = list(sys.argv[1:] if argv is None else argv)
-    return run(PROGRAM, lambda: _run(typed))
+
+    def command() -> int:
+        from memgen_eval.distributed import on_every_rank
+
+        return on_every_rank(lambda: run(PROGRAM, lambda: _run(typed)))
+
+    return run(PROGRAM, command)
 
 
 def entry() -> NoReturn:
@@ -117,10 +123,7 @@ def entry() -> NoReturn:
 def _run(typed: list[str]) -> int:
     arguments = parser().parse_args(typed)
     _check(arguments)
-
-    from memgen_eval.distributed import on_every_rank
-
-    return on_every_rank(lambda: _train_and_evaluate(arguments, shlex.join([PROGRAM, *typed])))
+    return _train_and_evaluate(arguments, shlex.join([PROGRAM, *typed]))
 
 
 def _check(arguments: argparse.Namespace) -> None:
