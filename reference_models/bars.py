@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TextIO
@@ -29,12 +30,20 @@ def bar(title: str, *, total: float, stream: TextIO) -> Iterator[Shown]:
 def _lines(title: str, total: float, stream: TextIO) -> Shown:
     """Write a line each time another part of the work is done."""
     parts_written = 0
+    first: tuple[float, float] | None = None  # how much was done at what time: work may begin in its middle
 
     def show(done: float, remark: str) -> None:
-        nonlocal parts_written
+        nonlocal parts_written, first
+        first = first or (done, time.monotonic())
         parts = min(int(NUM_LINES * done / total), NUM_LINES)
         if parts > parts_written:
             parts_written = parts
-            print(", ".join(filter(None, (f"{title}: {done / total:.0%} done", remark))), file=stream, flush=True)
+            elapsed = time.monotonic() - first[1]
+            left = _time_left(elapsed * (total - done) / (done - first[0])) if first[0] < done < total else ""
+            print(", ".join(filter(None, (f"{title}: {done / total:.0%} done", remark, left))), file=stream, flush=True)
 
     return show
+
+
+def _time_left(seconds: float) -> str:
+    return f"{seconds:.0f} s left" if seconds < 100 else f"{seconds / 60:.0f} min left"

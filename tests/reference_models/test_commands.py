@@ -16,7 +16,7 @@ from memgen_eval import evaluate
 from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import ALONE
 from memgen_eval.shell import TEMPORARY
-from reference_models import sample_cli, train_cli
+from reference_models import bars, sample_cli, train_cli
 from reference_models.bars import bar
 from reference_models.precond import Preconditioned
 from reference_models.sample import draw, sampler_of
@@ -256,10 +256,17 @@ def test_a_bar_is_for_terminals() -> None:
     assert "training" in stream.getvalue() and "step 9" in stream.getvalue()
 
 
-def test_a_log_gets_a_line_for_each_fifth_of_the_work() -> None:
+def test_a_log_gets_a_line_for_each_fifth_of_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = iter(range(1000))
+    monkeypatch.setattr(bars.time, "monotonic", lambda: 30.0 * next(clock))  # a line comes every half minute
     stream = io.StringIO()
     with bar("training", total=100, stream=stream) as shown:
         for step in range(1, 101):
             shown(step, f"step {step}" if step < 100 else "")
-    lines = [f"training: {done}% done, step {done}" for done in (20, 40, 60, 80)]
+    lines = [
+        "training: 20% done, step 20, 2 min left",
+        "training: 40% done, step 40, 92 s left",
+        "training: 60% done, step 60, 61 s left",
+        "training: 80% done, step 80, 30 s left",
+    ]
     assert stream.getvalue().splitlines() == [*lines, "training: 100% done"]
