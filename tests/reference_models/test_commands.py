@@ -19,7 +19,7 @@ from memgen_eval.shell import TEMPORARY
 from reference_models import bars, sample_cli, train_cli
 from reference_models.bars import bar
 from reference_models.precond import Preconditioned
-from reference_models.sample import draw, sampler_of
+from reference_models.sample import METHODS, draw, sampler_of
 from reference_models.training.checkpoints import load_state, load_trained, states
 from reference_models.training.folder import alone_in
 
@@ -121,6 +121,19 @@ def test_a_step_is_chosen(run: Path, tmp_path: Path) -> None:
     assert sample(run, "--num", 1, "--out", tmp_path / "newest.npz") == 0
     four, six, newest = (np.load(tmp_path / f"{name}.npz")["arr_0"] for name in ("4", "6", "newest"))
     assert np.array_equal(six, newest) and not np.array_equal(four, six)
+
+
+def test_a_solver_and_an_average_are_chosen(run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert set(sample_cli.SOLVERS) == {*METHODS}
+    chosen = {"plain": (), "solver": ("--solver", "ancestral"), "short": ("--ema", "0.05"), "default": ("--ema", "0.1")}
+    for name, arguments in chosen.items():
+        assert sample(run, "--num", 1, *arguments, "--out", tmp_path / f"{name}.npz") == 0
+    drawn = {name: np.load(tmp_path / f"{name}.npz")["arr_0"] for name in chosen}
+    assert np.array_equal(drawn["plain"], drawn["default"]) and not np.array_equal(drawn["plain"], drawn["solver"])
+    trained = load_trained(run, ema=0.05)
+    (expected,) = draw(sampler_of(trained.denoiser, (1, 8, 8), seed=0), 1)
+    assert np.array_equal(drawn["short"], expected)
+    assert f"short.npz: 1 samples of {run}, step 6, average of length 0.05" in capsys.readouterr().out
 
 
 def test_samples_go_into_evaluate(run: Path, tmp_path: Path) -> None:
