@@ -18,7 +18,7 @@ from memgen_eval import cli
 from memgen_eval.battery.command import battery_parser
 from memgen_eval.gates import parse_gate
 from memgen_eval.render.several.compare_command import compare_parser
-from reference_models import sample_cli, train_cli
+from reference_models import sample_cli, study_cli, train_cli
 
 ROOT = Path(__file__).parent.parent
 DOCUMENTS = sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md")])
@@ -133,7 +133,8 @@ NAMING_OPTIONS = ("README.md", "docs/github-actions.md", "docs/comparing.md", "d
 
 
 def test_documented_options_exist() -> None:
-    parsers = (cli.parser(), sample_cli.parser(), train_cli.parser(), battery_parser(), compare_parser())
+    own = (cli.parser(), sample_cli.parser(), study_cli.parser(), train_cli.parser())
+    parsers = (*own, battery_parser(), compare_parser())
     known = "".join(parser.format_help() for parser in parsers)
     named = re.findall(r"(?<![\w-])--[a-z][a-z-]+", "".join(map(text, NAMING_OPTIONS)))
     assert set(named) - set(re.findall(r"--[a-z][a-z-]+", known)) == set()

@@ -113,12 +113,17 @@ def render_html(report: Report, *, images: bool = True, since: Changes | None = 
 
 def render_template(name: str, context: Mapping[str, Any]) -> str:
     """A template of this folder as text. Pages extend ``base.html.j2``, which needs `contents`: ids and titles."""
+    return render_source(_read(name), context)
+
+
+def render_source(source: str, context: Mapping[str, Any]) -> str:
+    """The text of a template, which may extend and import those of this folder, with `context` filled in."""
     from markupsafe import Markup
 
     script = _read("figures.js")
     digest = base64.b64encode(hashlib.sha256(script.encode()).digest()).decode("ascii")
     own = {"script": Markup(script), "script_hash": f"sha256-{digest}"}
-    return _templates().get_template(name).render({**context, **own}).lstrip()  # imports leave blank lines
+    return _templates().from_string(source).render({**context, **own}).lstrip()  # imports leave blank lines
 
 
 def _read(name: str) -> str:

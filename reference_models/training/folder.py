@@ -59,7 +59,7 @@ def start_run(folder: Path, recipe: Recipe) -> None:
             raise InputError(f"{folder} holds a run of another recipe ({differences[0]}): give another --out")
         return
     try:
-        if folder.is_dir() and any(folder.iterdir()):
+        if folder.is_dir() and any(path.suffix != ".log" for path in folder.iterdir()):  # what is printed may go there
             raise InputError(f"{folder} holds files but no run: give a new or an empty folder as --out")
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:

@@ -15,12 +15,17 @@ from pathlib import Path
 from typing import Any
 
 from memgen_eval import cli
-from reference_models import sample_cli, train_cli
+from reference_models import sample_cli, study_cli, train_cli
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = sorted((ROOT / "docs").rglob("*.md"))
 BLOCK = re.compile(r"^<!-- run\n(?P<hidden>.*?)^-->|^```(?P<language>\w*)\n(?P<text>.*?)^```", re.MULTILINE | re.DOTALL)
-COMMANDS = {"memgen-eval": cli, "memgen-train": train_cli, "memgen-sample": sample_cli}
+COMMANDS = {
+    "memgen-eval": cli,
+    "memgen-train": train_cli,
+    "memgen-sample": sample_cli,
+    "memgen-study": study_cli,
+}
 SHELL = {"|", "||", "&&", ">", ">>"}
 EXIT_CODE = re.compile(r"\s*# exit code (\d+)$")
 
