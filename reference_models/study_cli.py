@@ -113,32 +113,23 @@ def _do(arguments: argparse.Namespace, sweep: Sweep, runs: list[PlannedRun], *, 
 
 def _train(runs: list[PlannedRun], folder: Path, num_processes: int | None, source: Source) -> list[PlannedRun]:
     from reference_models.bars import bar
-    from reference_models.study.folder import last_line
+    from reference_models.study.folder import is_finished, last_line
     from reference_models.study.runner import do_runs, places
 
     def on_change(progress: Progress, failed: PlannedRun | None) -> None:
         if failed is not None:
             tell(f"{PROGRAM}: {failed.name} failed: {last_line(folder, failed)}")
-        shown(progress.num_done + progress.num_failed, _words(progress))
+        shown(progress.num_done + progress.num_failed - num_before, _words(progress))
 
-    with bar("study", total=len(runs), stream=sys.stderr) as shown:
+    num_before = sum(is_finished(folder, one) for one in runs)
+    with bar("study", total=max(1, len(runs) - num_before), stream=sys.stderr) as shown:  # the time left is of these
         return do_runs(runs, folder, places=places(num_processes), source=source, on_change=on_change)
 
 
 def _words(progress: Progress) -> str:
-    """Runs done, failed and running, and the time left."""
-    words = [f"{progress.num_done} of {progress.num_runs} runs done", f"{progress.num_running} running"]
-    if progress.num_failed:
-        words.insert(1, f"{progress.num_failed} failed")
-    if progress.seconds_left:
-        words.append(f"about {_duration(progress.seconds_left)} left")
-    return ", ".join(words)
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    """Runs done, failed and running."""
+    failed = f"{progress.num_failed} failed, " if progress.num_failed else ""
+    return f"{progress.num_done} of {progress.num_runs} runs done, {failed}{progress.num_running} running"
 
 
 if __name__ == "__main__":

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from memgen_eval.metrics.resampling import NUM_RESAMPLES, bootstrap, percentile_interval
 from memgen_eval.results import Estimate
-from reference_models.study.fits import Bracket, fit_line, slope
+from reference_models.study.fits import Bracket, fit_line, least_scatter, slope
 from reference_models.study.outcomes import OnsetName, Outcome
 from reference_models.study.sweep import LENGTHS, Value
 
 Floats = NDArray[np.float64]
 REPLICATES = ("seed", "half")  # factors that should not matter: their runs are repetitions of each other
+NEARLY = 1.01
 TIME_POWERS = {"num_images": -1.0, "batch_size": 1.0, "lr": 1.0}  # T = step * (n_min / n) * (B / B_min) * (lr / lr_min)
 
 
@@ -64,7 +65,8 @@ class Collapse:
     """How far the onsets of all runs lie apart, in raw steps and in normalised time.
 
     Scatters are standard deviations of natural logarithms; `share` is that in normalised time over that in steps: 0 if
-    normalised time makes all onsets one, 1 or more if it does not help.
+    normalised time makes all onsets one, 1 or more if it does not help. A scatter that the distance of the checkpoints
+    alone would give may be none: its interval begins at 0.
     """
 
     onset: OnsetName
@@ -160,6 +162,8 @@ def collapse(outcomes: Sequence[Outcome], onset: OnsetName) -> Collapse | None:
     values = scatters(np.arange(len(onsets)))
     resamples = bootstrap(scatters, len(onsets), seed=0)
     low, high = percentile_interval(resamples[np.isfinite(resamples).all(axis=1)])
+    untold = low[:2] <= NEARLY * least_scatter(onsets)
+    low = np.where([*untold, untold[1]], 0.0, low)
     method = f"bootstrap over runs, {NUM_RESAMPLES:,} resamples, 95 %"
     in_steps, in_time, share = (
         Estimate(value, first, last, method, len(onsets))

@@ -79,8 +79,8 @@ def _log_ends(onsets: Sequence[Bracket]) -> Floats:
 def _fit(ends: Floats, design: Floats) -> Line:
     centre = float(np.median(ends[np.isfinite(ends)]))  # large offsets would make Newton's method slow
     start = np.zeros(design.shape[1] + 1)
-    start[0] = 1 / max(float(np.std(ends[np.isfinite(ends)])), _least_scatter(ends))
-    theta = _maximum(lambda theta: _log_likelihood(theta, ends - centre, design), start, 1 / _least_scatter(ends))
+    start[0] = 1 / max(float(np.std(ends[np.isfinite(ends)])), _least(ends))
+    theta = _maximum(lambda theta: _log_likelihood(theta, ends - centre, design), start, 1 / _least(ends))
     coefficients = theta[1:] / theta[0] + np.linalg.lstsq(design, np.full(len(design), centre), rcond=None)[0]
     value = _log_likelihood(theta, ends - centre, design)[0]
     return Line(tuple(coefficients.tolist()), float(1 / theta[0]), value)
@@ -147,8 +147,12 @@ def _end(excess: Callable[[float], float], value: float, step: float) -> float |
     return float(brentq(excess, inside, outside, xtol=1e-6))
 
 
-def _least_scatter(ends: Floats) -> float:
-    """The smallest scatter that a fit may find."""
+def least_scatter(onsets: Sequence[Bracket]) -> float:
+    """The smallest scatter that a fit finds: that of a place between two checkpoints."""
+    return _least(_log_ends(onsets))
+
+
+def _least(ends: Floats) -> float:
     widths = np.diff(ends[np.isfinite(ends).all(axis=1)], axis=1)
     return max(LEAST_SCATTER, FINEST * float(np.median(widths))) if len(widths) else LEAST_SCATTER
 

@@ -21,7 +21,7 @@ from reference_models.study.comparing import (
 )
 from reference_models.study.folder import is_finished, last_line, run_folder
 from reference_models.study.outcomes import ONSETS, outcome_of
-from reference_models.study.page import study_page
+from reference_models.study.pages.page import study_page
 from reference_models.study.results import Results
 from reference_models.study.runner import Source
 from reference_models.study.sweep import PlannedRun, Sweep

@@ -26,13 +26,12 @@ TRAIN = (sys.executable, "-m", train_cli.__name__)  # the environment's own, wha
 
 @dataclass(frozen=True)
 class Progress:
-    """How far a study is: its runs by state, and the seconds that are left, None before any run has ended."""
+    """How far a study is: its runs by state, those that were finished before among the ones done."""
 
     num_runs: int
     num_done: int
     num_failed: int
     num_running: int
-    seconds_left: float | None
 
 
 @dataclass(frozen=True, eq=False)
@@ -95,16 +94,12 @@ def do_runs(
     `on_change` is called at the start and whenever a run has ended, with a run that failed.
     """
     waiting = [run for run in runs if not is_finished(folder, run)]
-    num_before, start = len(runs) - len(waiting), time.monotonic()
     failed: list[PlannedRun] = []
     free, working = list(places), list[_Training]()
-    num_done = num_before
+    num_done = len(runs) - len(waiting)
 
     def told(run: PlannedRun | None = None) -> None:
-        ended = num_done - num_before + len(failed)
-        left = len(waiting) + len(working)
-        seconds = (time.monotonic() - start) * left / ended if ended else None
-        on_change(Progress(len(runs), num_done, len(failed), len(working), seconds), run)
+        on_change(Progress(len(runs), num_done, len(failed), len(working)), run)
 
     with _ended(working):
         while waiting or working:

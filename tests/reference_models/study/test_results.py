@@ -19,7 +19,7 @@ from memgen_eval.trajectory.onsets import Onset
 from reference_models.study.analysis import Collapse, collapse, design_of, factor_fits, numeric_factors, time_factors
 from reference_models.study.comparing import HalvesCompared, Taught
 from reference_models.study.outcomes import ONSETS, Outcome
-from reference_models.study.page import study_page
+from reference_models.study.pages.page import study_page
 from reference_models.study.results import Results
 from reference_models.study.sweep import Sweep
 from render.browsing import chromium, opened
@@ -92,6 +92,13 @@ def test_normalised_time_collapses_what_follows_it(collapses: list[Collapse]) ->
         assert found.in_time.value is not None and found.in_time.value < 0.2
         assert found.in_steps.value is not None and found.in_steps.value > 0.7
         assert found.share.high is not None and found.share.high < 0.3
+
+
+def test_a_collapse_as_fine_as_the_checkpoints_may_be_complete() -> None:
+    made = outcomes({"num_images": (50, 100, 200), "seed": (0, 1)}, {"num_images": 1.0}, first=9.5, scatter=0.0)
+    found = collapse(made, "onset_copy")
+    assert found is not None and found.in_time.low == found.share.low == 0
+    assert found.in_steps.low is not None and found.in_steps.low > 0.1
 
 
 def test_normalised_time_does_not_collapse_another_law() -> None:

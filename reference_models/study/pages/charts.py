@@ -8,8 +8,8 @@ from typing import Any
 from memgen_eval.render import numbers
 from memgen_eval.results import Estimate
 from reference_models.study.analysis import numeric_factors, time_factors
-from reference_models.study.drawing import Series, Track, onset_chart, series_chart, tracks_chart
 from reference_models.study.outcomes import ONSETS, OnsetName, Outcome
+from reference_models.study.pages.drawing import Series, Track, onset_chart, series_chart, tracks_chart
 from reference_models.study.results import Results
 
 ONSET_CAPTION = (

@@ -12,7 +12,7 @@ from memgen_eval.render.numbers import Shown
 from memgen_eval.results import Estimate, Unit
 from memgen_eval.trajectory.onsets import EarlyStopping, Onset
 from reference_models.study.outcomes import ONSETS, Outcome, bracket_of
-from reference_models.study.page_charts import curve_drawings, halves_drawings, onset_drawings, taught_drawings
+from reference_models.study.pages.charts import curve_drawings, halves_drawings, onset_drawings, taught_drawings
 from reference_models.study.results import Results
 
 NONE = "none"
@@ -33,7 +33,7 @@ TAUGHT_COLUMNS = ("run", "generalization error", "memorization error")
 
 def study_page(results: Results) -> str:
     """The page as HTML in one piece; the same results give the same text."""
-    template = files("reference_models.study").joinpath("study.html.j2").read_text(encoding="utf-8")
+    template = files("reference_models.study.pages").joinpath("study.html.j2").read_text(encoding="utf-8")
     context = {
         "num_runs": len(results.outcomes) + len(results.failed),
         "sentences": list(_sentences(results)),
