@@ -255,11 +255,11 @@ def _prepare_sigmas(axes: Axes, chart: Chart, curves: list[Curve]) -> None:
     from matplotlib.ticker import FuncFormatter, LogLocator
 
     axes.set_xscale("log")
-    axes.xaxis.set_major_formatter(FuncFormatter(_plain_tick))
+    axes.xaxis.set_major_formatter(FuncFormatter(plain_tick))
     axes.set_xlabel(SIGMA_LABEL)
     if chart.log_y:
         axes.set_yscale("log", nonpositive="clip")
-        axes.yaxis.set_major_formatter(FuncFormatter(_plain_tick))
+        axes.yaxis.set_major_formatter(FuncFormatter(plain_tick))
         marked = np.array([mark.y for mark in chart.marks if mark.y is not None])
         drawn = [_floats(curve.value or ()) for curve in curves]
         positive = np.concatenate([values[values > 0] for values in [*drawn, marked]])
@@ -273,7 +273,8 @@ def _prepare_sigmas(axes: Axes, chart: Chart, curves: list[Curve]) -> None:
     axes.minorticks_off()
 
 
-def _plain_tick(value: float, _: int | None) -> str:
+def plain_tick(value: float, _: int | None) -> str:
+    """A tick of an axis as a plain number."""
     return f"{value:,.0f}" if value >= 1 else f"{value:g}".replace("e-0", "e-")
 
 

@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from memgen_eval.render.html import render_html
+from memgen_eval.render.several.in_order import trajectory_page
 from memgen_eval.render.several.members import Member
-from memgen_eval.render.several.side_by_side import comparison_page, trajectory_page
+from memgen_eval.render.several.side_by_side import comparison_page
 from memgen_eval.report import Report
 from memgen_eval.results import Gallery
 from render.browsing import chromium, opened

@@ -39,8 +39,9 @@ def compare_command(typed: Sequence[str]) -> int:
     """Run the command with what was typed after its name. Returns its exit status; raises InputError."""
     arguments = compare_parser().parse_args(list(typed))
     from memgen_eval.render.save import write_file
+    from memgen_eval.render.several.in_order import trajectory_page
     from memgen_eval.render.several.members import Member, names_of, placed, steps_of
-    from memgen_eval.render.several.side_by_side import comparison_page, comparison_table, trajectory_page
+    from memgen_eval.render.several.side_by_side import comparison_page, comparison_table
     from memgen_eval.render.table import write_text
 
     paths = [as_path(name) for name in arguments.reports]

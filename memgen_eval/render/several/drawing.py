@@ -45,15 +45,15 @@ def intervals(line: HeadlineOfAll, names: Sequence[str]) -> str:
     height = FRAME_HEIGHT + ROW_HEIGHT * len(names)
     scale, words = SCALES[line.unit]
     with our_matplotlib(salt=line.path):
-        axes, figure = _axes(height)
+        axes, figure = chart_axes(height)
         rows = range(len(names))
         for held, colour, marker, shift, label in (
             (line.estimates, SAMPLES, "o", -0.12, "samples"),
             (line.controls, BASELINE, "s", 0.12, "control"),
         ):
-            places = [(row, one) for row, one in zip(rows, held, strict=True) if one is not None and _fits(one, scale)]
+            places = [(row, one) for row, one in zip(rows, held, strict=True) if one is not None and fits(one, scale)]
             for row, one in places:
-                value, low, high = _ends(one, scale)
+                value, low, high = ends_of(one, scale)
                 style: dict[str, Any] = {"color": colour, "linewidth": 1.4, "capsize": 3, "markersize": 5}
                 bars = [[value - low], [high - value]]
                 fill = "none" if label == "control" else colour
@@ -64,21 +64,21 @@ def intervals(line: HeadlineOfAll, names: Sequence[str]) -> str:
         axes.set_xlabel(words)
         axes.grid(visible=False, axis="y")
         _legend(axes, line)
-        return _svg(figure, line.label, height)
+        return chart_svg(figure, line.label, height)
 
 
 def over_steps(line: HeadlineOfAll, steps: Sequence[float], axis: str) -> str:
     """A headline over the steps of a training, with its band, and its control in dashes."""
     scale, words = SCALES[line.unit]
     with our_matplotlib(salt=line.path):
-        axes, figure = _axes(HEIGHT)
+        axes, figure = chart_axes(HEIGHT)
         for held, colour, dashes, marker, label in (
             (line.estimates, SAMPLES, DASHES[0], "o", "samples"),
             (line.controls, BASELINE, DASHES[1], "s", "control"),
         ):
-            if not any(one is not None and _fits(one, scale) for one in held):
+            if not any(one is not None and fits(one, scale) for one in held):
                 continue
-            ends = [_ends(one, scale) if one is not None and _fits(one, scale) else (np.nan,) * 3 for one in held]
+            ends = [ends_of(one, scale) if one is not None and fits(one, scale) else (np.nan,) * 3 for one in held]
             value, low, high = np.array(ends, dtype=np.float64).T
             style: dict[str, Any] = {"color": colour, "linestyle": dashes, "marker": marker, "markersize": 4}
             axes.plot(steps, value, linewidth=1.6, label=label, **style)
@@ -91,26 +91,27 @@ def over_steps(line: HeadlineOfAll, steps: Sequence[float], axis: str) -> str:
             axes.set_xscale("log")
         axes.margins(x=0.02)
         _legend(axes, line)
-        return _svg(figure, line.label, HEIGHT)
+        return chart_svg(figure, line.label, HEIGHT)
 
 
-def _axes(height: int) -> tuple[Axes, Any]:
+def chart_axes(height: int) -> tuple[Axes, Any]:
+    """Empty axes, `height` px high, and the figure that they are on."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(WIDTH / 72, height / 72), dpi=72, layout="constrained")
     return figure.subplots(), figure
 
 
-def _ends(figure: Estimate, scale: float) -> tuple[float, float, float]:
+def ends_of(figure: Estimate, scale: float) -> tuple[float, float, float]:
     """Value and interval, which may be none or on one side, and never on the wrong side of the value."""
     assert figure.value is not None
     low, high = (figure.value if end is None else end for end in (figure.low, figure.high))
     return figure.value * scale, min(low, figure.value) * scale, max(high, figure.value) * scale
 
 
-def _fits(figure: Estimate, scale: float) -> bool:
+def fits(figure: Estimate, scale: float) -> bool:
     """Whether an axis can hold the figure: a report that was tampered with may say anything."""
-    return all(abs(end) < LARGEST_DRAWN for end in _ends(figure, scale))
+    return all(abs(end) < LARGEST_DRAWN for end in ends_of(figure, scale))
 
 
 def _legend(axes: Axes, line: HeadlineOfAll) -> None:
@@ -123,7 +124,8 @@ def _short(name: str) -> str:
     return shown if len(shown) <= LONGEST_NAME else f"...{shown[3 - LONGEST_NAME :]}"
 
 
-def _svg(figure: Any, title: str, height: int) -> str:
+def chart_svg(figure: Any, title: str, height: int) -> str:
+    """The figure as an ``<svg>`` element for a page."""
     import html
 
     stream = io.StringIO()

@@ -1,4 +1,4 @@
-"""Reports side by side, and reports in order: as pages, and as a table for the terminal."""
+"""Reports side by side as a page; side by side or in order as a table for the terminal."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from memgen_eval.render import numbers
 from memgen_eval.render.contents import verdict_label
 from memgen_eval.render.html import render_template
 from memgen_eval.render.numbers import Shown, visible
-from memgen_eval.render.several.drawing import intervals, over_steps
+from memgen_eval.render.several.drawing import intervals
 from memgen_eval.render.several.members import (
     HeadlineOfAll,
     Member,
@@ -18,7 +18,6 @@ from memgen_eval.render.several.members import (
     headlines_of_all,
     not_compared,
     pairs_of,
-    placed,
     steps_between,
 )
 from memgen_eval.render.several.since import change_label, signed_change
@@ -33,32 +32,8 @@ def comparison_page(members: Sequence[Member]) -> str:
     from markupsafe import Markup
 
     pairs, lines, names = pairs_of(members), headlines_of_all(_reports(members)), _names(members)
-    drawings = [_drawing(line, Markup(intervals(line, names)), names, "report") for line in lines]
-    return render_template("several/compare.html.j2", _context(members, pairs, lines, drawings))
-
-
-def trajectory_page(files: Sequence[Member], axis: str, steps: Sequence[float]) -> str:
-    """Reports in order, such as those of a training, as HTML in one piece: each headline over the steps."""
-    from markupsafe import Markup
-
-    members = placed(files, steps)
-    pairs, lines, names = steps_between(members), headlines_of_all(_reports(members)), _names(members)
-    drawings = [_drawing(line, Markup(over_steps(line, steps, axis)), names, axis) for line in lines]
-    context = _context(members, pairs, lines, drawings)
-    first_and_last = [members[0], members[-1]]
-    own = {
-        "axis": axis,
-        "kind": f"{axis.split(',', maxsplit=1)[0].capitalize()} ",
-        "files": _names(files),
-        "ends": _names(first_and_last),
-        "headlines": [
-            (line, shown[:: len(shown) - 1], controls[:: len(shown) - 1], beyond)
-            for line, shown, controls, beyond in context["headlines"]
-        ],
-        "figures": list(_every_figure(first_and_last)),
-        "contents": sorted(context["contents"], key=lambda entry: entry[0] not in ("content", "charts")),
-    }
-    return render_template("several/trajectory.html.j2", context | own)
+    drawings = [chart_of(line, Markup(intervals(line, names)), names, "report") for line in lines]
+    return render_template("several/compare.html.j2", page_context(members, pairs, lines, drawings))
 
 
 def comparison_table(members: Sequence[Member], *, in_order: bool = False) -> str:
@@ -88,7 +63,7 @@ def _names(members: Sequence[Member]) -> list[str]:
     return [member.name for member in members]
 
 
-def _context(
+def page_context(
     members: Sequence[Member], pairs: _Pairs, lines: Sequence[HeadlineOfAll], drawings: list[dict[str, Any]]
 ) -> dict[str, Any]:
     """What both pages show."""
@@ -102,7 +77,7 @@ def _context(
         "not_compared": not_compared(pairs),
         "moves": list(_moves(pairs)),
         "differences": unlike(_reports(members)),
-        "figures": list(_every_figure(members)),
+        "figures": list(every_figure(members)),
         "contents": [
             ("content", "The answer"),
             ("headlines", "Headlines"),
@@ -114,7 +89,7 @@ def _context(
     }
 
 
-def _drawing(line: HeadlineOfAll, svg: Any, places: Sequence[str], axis: str) -> dict[str, Any]:
+def chart_of(line: HeadlineOfAll, svg: Any, places: Sequence[str], axis: str) -> dict[str, Any]:
     """A chart with its caption and its table."""
     cells = zip(places, _cells(line), _controls(line), strict=True)
     rows = [(place, shown.value, shown.interval, str(control)) for place, shown, control in cells]
@@ -164,7 +139,7 @@ def _moves(pairs: _Pairs) -> Iterator[dict[str, Any]]:
         yield {"first": first, "second": second, "reason": changes.reason, "rows": rows}
 
 
-def _every_figure(members: Sequence[Member]) -> Iterator[tuple[str, list[tuple[str, str, list[Shown]]]]]:
+def every_figure(members: Sequence[Member]) -> Iterator[tuple[str, list[tuple[str, str, list[Shown]]]]]:
     """The figures that any report holds, family by family, each with its value in every report."""
     from memgen_eval.render.contents import FAMILY_TITLES
 
