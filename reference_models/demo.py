@@ -15,6 +15,7 @@ from reference_models.bars import bar
 from reference_models.data import Selection
 from reference_models.recipes import recipe_for
 from reference_models.training.checkpoints import Trained
+from reference_models.training.pace import at_pace, choose_pace
 from reference_models.training.run import evaluate_model
 from reference_models.training.state import new_state
 from reference_models.training.train import train
@@ -34,13 +35,16 @@ def trained_model(num_images: int | None, *, seed: int, num_steps: int, num_samp
     selection = Selection("digits", num_images)
     images = selection.train()
     recipe = recipe_for(images, selection, seed=seed)
-    state = new_state(recipe)
-    with bar(f"training on {len(images):,} digits", total=num_steps, stream=sys.stderr) as shown:
-        for step in islice(train(state, torch.from_numpy(images.array()), recipe), num_steps):
-            shown(step.step, f"loss {step.loss:.3f}")
-    print(f"drawing {num_samples:,} samples from this model and evaluating them", file=sys.stderr, flush=True)
-    trained = Trained(recipe, state.step, recipe.ema_lengths[-1], state.averages[-1])
-    return evaluate_model(trained, images, num_samples=num_samples)
+    shape, batch_size = recipe.unet.image_shape, recipe.batch_size
+    pace = choose_pace(new_state(recipe).model, shape, batch_size=batch_size, num_steps=num_steps)
+    state = new_state(recipe, channels_last=pace.channels_last)
+    with at_pace(pace):
+        with bar(f"training on {len(images):,} digits", total=num_steps, stream=sys.stderr) as shown:
+            for step in islice(train(state, torch.from_numpy(images.array()), recipe), num_steps):
+                shown(step.step, f"loss {step.loss:.3f}")
+        print(f"drawing {num_samples:,} samples from this model and evaluating them", file=sys.stderr, flush=True)
+        trained = Trained(recipe, state.step, recipe.ema_lengths[-1], state.averages[-1])
+        return evaluate_model(trained, images, num_samples=num_samples)
 
 
 def conclusion(few: Report, many: Report) -> str:

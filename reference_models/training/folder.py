@@ -7,6 +7,7 @@ import os
 import platform
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import asdict, astuple, dataclass
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from typing import Any
 from memgen_eval.errors import InputError, reading
 from memgen_eval.shell import locked, remove_leftovers, write_whole
 from reference_models.recipes import Recipe
+from reference_models.training.pace import Pace
 
 FORMAT = "memgen reference run, version 2"
 FIRST_FORMAT = "memgen reference run, version 1"
@@ -81,6 +83,32 @@ def read_recipe(folder: Path) -> Recipe:
             return Recipe.from_dict(_read(folder)["recipe"])
         except InputError as error:
             raise ValueError(str(error)) from None
+
+
+@dataclass(frozen=True)
+class KeptPace:
+    """A pace, and the processor, the number of threads there and the GPU that it was measured with."""
+
+    pace: Pace
+    machine: Mapping[str, Any]
+
+
+def kept_pace(folder: Path) -> KeptPace | None:
+    """The pace of a run, None before it has one. Raises InputError if there is no run in `folder`."""
+    entries = _read(folder)
+    with reading(str(folder / RUN), "is not of this program", "give the --out of a memgen-train"):
+        if "pace" not in entries:
+            return None
+        pace = Pace(**entries["pace"])
+        types = (int, bool, bool)
+        if any(type(value) is not kind for value, kind in zip(astuple(pace), types, strict=True)):
+            raise ValueError(f"pace {pace}")
+        return KeptPace(pace, dict(entries["machine"]))
+
+
+def keep_pace(folder: Path, kept: KeptPace) -> None:
+    """Write a pace into a run, in place of the one that it had."""
+    _write(folder, _read(folder) | {"pace": asdict(kept.pace), "machine": dict(kept.machine)})
 
 
 def versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 import warnings
@@ -14,17 +15,24 @@ from typing import TYPE_CHECKING
 import torch
 
 from memgen_eval import Images, evaluate
+from memgen_eval.compute.resources import processor_name
 from memgen_eval.errors import InputError
 from reference_models.sample import BLOCK, sampler_of
 from reference_models.training.checkpoints import Checkpoint, Trained, is_kept, save_averages, save_state, states
+from reference_models.training.folder import KeptPace, keep_pace, kept_pace
+from reference_models.training.pace import Pace, at_pace, choose_pace
 from reference_models.training.parallel import Team
+from reference_models.training.state import new_model, training_device
 from reference_models.training.train import TrainingStep, train
 
 if TYPE_CHECKING:
     from memgen_eval import Report
     from memgen_eval.data.images import ImageSet
+    from reference_models.recipes import Recipe
 
 SECONDS_BETWEEN_STATES = 60
+
+log = logging.getLogger("reference_models")
 
 
 @dataclass(frozen=True)
@@ -103,6 +111,51 @@ def _save(folder: Path, checkpoint: Checkpoint, team: Team, *, kept: bool) -> No
             if kept:
                 save_averages(folder, checkpoint)
             save_state(folder, checkpoint)
+
+
+def settled_pace(folder: Path, recipe: Recipe, *, num_parts: int, num_steps: int, num_threads: int | None) -> Pace:
+    """The pace of a run: the one that it began with, or one that is chosen now and kept.
+
+    On another processor, with another number of threads or another GPU it is chosen anew, which is logged: the training
+    then goes on with other roundings.
+
+    Parameters
+    ----------
+    folder : path
+        Of the run.
+    recipe : Recipe
+        Of the run.
+    num_parts : int
+        Into how many a batch is divided, over processes and accumulated parts.
+    num_steps : int
+        Of the whole training, roughly.
+    num_threads : int, optional
+        If they are to be that many.
+    """
+    device = training_device()
+    machine = {
+        "processor": processor_name(),
+        "threads": torch.get_num_threads(),
+        "gpu": torch.cuda.get_device_name(device) if device.type == "cuda" else None,
+    }
+    kept = kept_pace(folder)
+    if kept is not None and kept.machine == machine and num_threads in {None, kept.pace.num_threads}:
+        return kept.pace
+    if kept is not None:
+        log.warning("%s: the pace is measured anew on %s, it was chosen on %s", folder, machine, dict(kept.machine))
+    with torch.random.fork_rng(devices=[]):
+        model = new_model(recipe).to(device)
+    with at_pace(Pace(num_threads or torch.get_num_threads(), channels_last=True, compiled=False)):
+        pace = choose_pace(
+            model,
+            recipe.unet.image_shape,
+            batch_size=recipe.batch_size // num_parts,
+            num_steps=num_steps * num_parts,
+            precision=recipe.precision,
+        )
+    pace = replace(pace, num_threads=num_threads or pace.num_threads)
+    keep_pace(folder, KeptPace(pace, machine))
+    return pace
 
 
 @contextmanager

@@ -59,10 +59,9 @@ def train(
     team = team or Team()
     parts = team.parts(recipe.batch_size, recipe.accumulation)
     images = images.to(state.device)
-    objective = Objective(state.model)
     if compiled:
-        objective.compile()
-    shared = team.share(objective)
+        state.model.network.compile()
+    shared = team.share(Objective(state.model))
     while True:
         batch = draw_batch(tuple(images.shape), batch_size=recipe.batch_size, seed=recipe.seed, step=state.step)
         with _random_state_of(recipe, state.step, team.ranks.rank):

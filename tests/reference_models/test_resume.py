@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -16,6 +17,8 @@ from reference_models import train_cli
 from reference_models.recipes import Recipe
 from reference_models.training import run
 from reference_models.training.checkpoints import Checkpoint, checkpoints, load_state, load_trained, states
+from reference_models.training.folder import kept_pace, read_recipe, start_run
+from reference_models.training.pace import Pace
 from reference_models.training.run import Length, Watcher, continue_training
 from reference_models.training.state import new_state
 
@@ -104,3 +107,43 @@ def test_a_state_is_left_every_minute(
     )
     assert done.state.step == 7 and done.seconds == 175 and written == [0, 0, 0, 3, 3, 3, 6]
     assert list(states(tmp_path)) == [6, 7] and list(checkpoints(tmp_path)) == [7]
+
+
+def test_a_pace_is_chosen_once_and_anew_on_another_machine(
+    tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    chosen = iter((Pace(2, False, False), Pace(4, True, False), Pace(8, True, False)))
+    monkeypatch.setattr(run, "choose_pace", lambda *arguments, **keywords: next(chosen))
+
+    def settled(num_threads: int | None = None) -> Pace:
+        return run.settled_pace(tmp_path, recipe, num_parts=1, num_steps=100, num_threads=num_threads)
+
+    start_run(tmp_path, recipe)
+    assert kept_pace(tmp_path) is None
+    assert settled() == settled() == Pace(2, False, False) and not caplog.messages
+    monkeypatch.setattr(run, "processor_name", lambda: "another processor")
+    assert settled() == settled() == Pace(4, True, False)
+    (line,) = caplog.messages
+    assert "the pace is measured anew on" in line and "another processor" in line
+    assert settled(3) == settled(3) == settled() == Pace(3, True, False)  # threads that were asked for are kept too
+    assert read_recipe(tmp_path) == recipe
+
+
+@pytest.mark.parametrize("pace", [{"num_threads": True, "channels_last": True, "compiled": False}, {"x": 1}, 3])
+def test_a_pace_that_is_none(tmp_path: Path, recipe: Recipe, pace: object) -> None:
+    start_run(tmp_path, recipe)
+    entries = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(entries | {"pace": pace, "machine": {}}))
+    with pytest.raises(InputError, match=r"run\.json: is not of this program"):
+        kept_pace(tmp_path)
+
+
+def test_a_run_trains_at_its_pace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_num_threads()
+    seen: list[int] = []
+    monkeypatch.setattr(run, "save_state", lambda *_: seen.append(torch.get_num_threads()))
+    command = [*TINY, "--no-evaluate", "--out", str(tmp_path / "a"), "--threads", "3", "--steps", "2"]
+    assert train_cli.main(command) == 0
+    assert seen == [3] and torch.get_num_threads() == before
+    kept = kept_pace(tmp_path / "a")
+    assert kept is not None and kept.pace.num_threads == 3
