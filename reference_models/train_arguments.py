@@ -13,7 +13,8 @@ NUM_SAMPLES = 1000
 EPILOG = """\
 The same command after an interruption goes on from the last checkpoint, and with more --steps, --epochs or --minutes it
 trains on. --out then holds run.json (the recipe), train.npz (the images trained on), checkpoints/ (averages of the
-weights at more and more distant steps), state/ (to go on from), report.html and report.json.
+weights at more and more distant steps), state/ (to go on from), report.html and report.json; with --trajectory also
+trajectory.html, trajectory.json and trajectory/ (the reports of all checkpoints).
 
 examples:
   memgen-train --data digits --num-images 100 --out runs/few
@@ -84,6 +85,7 @@ def _add_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument("--out", type=as_path, metavar="FOLDER", help="the run (default: runs/, data and number)")
     group.add_argument("--num-samples", type=int, default=NUM_SAMPLES, metavar="N", help="evaluated (default: 1000)")
     group.add_argument("--no-evaluate", action="store_true", help="leave out the evaluation at the end")
+    group.add_argument("--trajectory", action="store_true", help="evaluate every kept checkpoint: trajectory.html")
 
 
 def check_arguments(arguments: argparse.Namespace) -> None:

@@ -6,12 +6,13 @@ import argparse
 import math
 import shlex
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from memgen_eval.errors import InputError
 from memgen_eval.shell import DONE, run, tell, whole_process
 from reference_models.bars import bar
 from reference_models.train_arguments import PROGRAM, check_arguments, parser
@@ -117,6 +118,10 @@ def _train_and_evaluate(job: Job, command: str) -> None:
     from reference_models.training.run import deterministic
 
     job.team.parts(job.recipe.batch_size, job.recipe.accumulation)
+    if job.arguments.trajectory and job.team.ranks.size > 1:
+        raise InputError(
+            "--trajectory is for one process: train without it, then give the same command without torchrun"
+        )
     with ExitStack() as held:
         with job.team.ranks.together():
             if job.team.leads:
@@ -127,6 +132,8 @@ def _train_and_evaluate(job: Job, command: str) -> None:
         pace = _pace(job)
         held.enter_context(at_pace(pace))
         checkpoint = _train(job, _begun(job, pace), pace)
+        if job.arguments.trajectory:
+            _finish_trajectory(job)
         if not job.arguments.no_evaluate:
             _evaluate(job, checkpoint, command)
 
@@ -191,7 +198,7 @@ def _train(job: Job, begun: Checkpoint, pace: Pace) -> Checkpoint:
             write(step, rate(checkpoint))
 
     first_step = begun.state.step
-    watcher = Watcher(on_step)
+    watcher = Watcher(on_step, _evaluator(job) if job.arguments.trajectory else None)
     with bar("training", total=1, stream=sys.stderr) as shown, scalars(job.folder, first_step=first_step) as write:
         checkpoint = continue_training(
             job.folder, begun, job.images, job.length, watcher=watcher, team=job.team, compiled=pace.compiled
@@ -199,6 +206,29 @@ def _train(job: Job, begun: Checkpoint, pace: Pace) -> Checkpoint:
     speed = f"{rate(checkpoint):,.0f} images/s" if checkpoint.state.step > first_step else "trained before"
     write_text(f"{job.folder}: {checkpoint.state.step:,} steps, {speed}{_peak_memory()}\n", sys.stdout)
     return checkpoint
+
+
+def _evaluator(job: Job) -> Callable[[Checkpoint], None]:
+    """What evaluates a checkpoint once it is kept; the training set is prepared once."""
+    from reference_models.trajectory.measure import evaluate_missing, reference_of
+
+    reference = reference_of(job.folder, data_dir=job.arguments.data_dir)
+
+    def evaluate_kept(checkpoint: Checkpoint) -> None:
+        del checkpoint  # its averages lie in the folder
+        evaluate_missing(job.folder, num_samples=job.arguments.num_samples, reference=reference)
+
+    return evaluate_kept
+
+
+def _finish_trajectory(job: Job) -> None:
+    """Evaluate the checkpoints that have no report yet, and write what all of them say together."""
+    from memgen_eval.render.table import write_text
+    from reference_models.trajectory.measure import PAGE, SUMMARY, evaluate_missing, finish
+
+    evaluate_missing(job.folder, data_dir=job.arguments.data_dir, num_samples=job.arguments.num_samples)
+    finish(job.folder)
+    write_text("".join(f"{job.folder / name}\n" for name in (SUMMARY, PAGE)), sys.stdout)
 
 
 def _peak_memory() -> str:

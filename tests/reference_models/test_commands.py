@@ -20,8 +20,9 @@ from reference_models import bars, sample_cli, train_cli
 from reference_models.bars import bar
 from reference_models.precond import Preconditioned
 from reference_models.sample import METHODS, draw, sampler_of
-from reference_models.training.checkpoints import load_state, load_trained, states
+from reference_models.training.checkpoints import checkpoints, load_state, load_trained, states
 from reference_models.training.folder import alone_in
+from reference_models.trajectory import measure
 
 TRAIN = ("--data", "digits", "--num-images", "20", "--batch-size", "8")
 
@@ -283,3 +284,25 @@ def test_a_log_gets_a_line_for_each_fifth_of_the_work(monkeypatch: pytest.Monkey
         "training: 80% done, step 80, 30 s left",
     ]
     assert stream.getvalue().splitlines() == [*lines, "training: 100% done"]
+
+
+def test_every_kept_checkpoint_is_evaluated(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the training goes on, with the training set prepared once; then those without a report; then all together."""
+    told: list[tuple[str, object, int]] = []
+    folder = tmp_path / "a"
+
+    def evaluated(run: Path, *, num_samples: int, data_dir: object = None, reference: object = None) -> list[int]:
+        assert run == folder and num_samples == 32
+        told.append(("evaluated", reference, max(checkpoints(run))))
+        return []
+
+    monkeypatch.setattr(measure, "reference_of", lambda run, *, data_dir: "prepared")
+    monkeypatch.setattr(measure, "evaluate_missing", evaluated)
+    monkeypatch.setattr(measure, "finish", lambda run: told.append(("finished", run, 0)))
+    small = ("--preset", "tiny", "--width", 8, "--num-samples", 32, "--steps", 65, "--no-evaluate", "--trajectory")
+    assert train(*TRAIN, *small, "--out", folder) == 0
+    expected = [("evaluated", "prepared", 64), ("evaluated", "prepared", 65), ("evaluated", None, 65)]
+    assert told == [*expected, ("finished", folder, 0)]
+    told.clear()
+    assert train(*TRAIN, *small, "--out", folder) == 0  # nothing is left to be trained
+    assert told == [expected[-1], ("finished", folder, 0)]

@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -16,6 +17,7 @@ import torch.distributed as dist
 from memgen_eval import InputError
 from memgen_eval.distributed import Ranks
 from reference_models import train_cli
+from reference_models.training import parallel
 from reference_models.training.checkpoints import load_state, states
 from reference_models.training.folder import alone_in
 from reference_models.training.parallel import Team
@@ -87,6 +89,14 @@ def test_both_ranks_end_where_one_cannot_begin(
     with alone_in(tmp_path / "a"):
         assert on_two_ranks(monkeypatch, "--out", tmp_path / "a", "--steps", 1) == (2, 2, "")
     assert "another memgen-train is at work there" in capsys.readouterr().err
+
+
+def test_a_trajectory_is_for_one_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(parallel, "joined_team", lambda: nullcontext(Team(Ranks(0, 2))))
+    assert train_cli.main([*COMMAND, "--out", str(tmp_path / "a"), "--trajectory"]) == 2
+    assert "then give the same command without torchrun" in capsys.readouterr().err and not (tmp_path / "a").exists()
 
 
 @pytest.mark.parametrize(("batch_size", "accumulation"), [(24, 1), (24, 3), (8, 2)])
