@@ -1,0 +1,123 @@
+"""Steps of training beside diffusers' UNet2DModel of the same widths, layers, attention and batch: float32, Adam."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import OURS
+from benchmarks.machine import Peaks
+from benchmarks.stopwatch import Stopwatch
+from reference_models.precond import Preconditioned, training_loss
+from reference_models.presets import PRESETS
+from reference_models.unet import UNet, UNetConfig
+
+TURNS = range(3)
+PEER = "diffusers UNet2DModel"
+SHAPES = {"digits": (1, 8, 8), "small": (3, 32, 32)}
+NUM_STEPS = {"digits": 10, "small": 1}  # of a turn
+
+
+class Peer(nn.Module):
+    """UNet2DModel of a configuration; it has a block a level more on the way up, and convolutions between levels."""
+
+    def __init__(self, config: UNetConfig) -> None:
+        from diffusers.models.unets.unet_2d import UNet2DModel
+
+        super().__init__()
+        sides = [config.image_shape[1] >> level for level in range(len(config.multipliers))]
+        attends = [side in config.attention_sides for side in sides]
+        self.network: nn.Module = UNet2DModel(
+            sample_size=config.image_shape[1],
+            in_channels=config.image_shape[0],
+            out_channels=config.image_shape[0],
+            layers_per_block=config.num_blocks,
+            block_out_channels=tuple(config.channels * multiplier for multiplier in config.multipliers),
+            down_block_types=tuple("AttnDownBlock2D" if attend else "DownBlock2D" for attend in attends),
+            up_block_types=tuple("AttnUpBlock2D" if attend else "UpBlock2D" for attend in reversed(attends)),
+            norm_num_groups=8,
+            attention_head_dim=64,
+            resnet_time_scale_shift="scale_shift",
+        )
+
+    def forward(self, x: Tensor, noise: Tensor) -> Tensor:
+        """From images (B, C, H, W) and noise (B,) to (B, C, H, W)."""
+        out: Tensor = self.network(x, noise).sample
+        return out
+
+
+METHODS: dict[str, tuple[Callable[[UNetConfig], nn.Module], torch.memory_format]] = {
+    OURS: (UNet, torch.channels_last),
+    PEER: (Peer, torch.contiguous_format),  # with channels last it is slower, by a tenth
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Training:
+    """A model in training on one batch: the same for all methods."""
+
+    case: str
+    step: Callable[[], float]  # to the loss before it
+    first_loss: float
+    num_operations: float  # of a step, those of products and convolutions
+
+    def run(self) -> float:
+        """The loss before the last of a turn's steps."""
+        losses = [self.step() for _ in range(NUM_STEPS[self.case])]
+        return losses[-1]
+
+
+def training(case: str, method: str) -> Training:
+    """A new model, and its operations counted in a step."""
+    make, layout = METHODS[method]
+    torch.manual_seed(0)
+    preset, shape = PRESETS[case], SHAPES[case]
+    model = Preconditioned(make(preset.unet(shape)), sigma_data=0.5).to(memory_format=layout)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    x0, eps = (torch.randn(preset.batch_size, *shape).to(memory_format=layout) for _ in range(2))
+    z = torch.randn(preset.batch_size)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        loss = training_loss(model, (x0 / 2).clamp(-1, 1), eps=eps, z=z)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.item()
+
+    with FlopCounterMode(display=False) as counter:
+        first_loss = step()
+    return Training(case, step, first_loss, counter.get_total_flops())
+
+
+@pytest.fixture(scope="module")
+def trainings() -> dict[tuple[str, str], Training]:
+    """By case and method: one goes on from turn to turn."""
+    return {}
+
+
+@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("case", SHAPES)
+def test_steps(
+    case: str,
+    turn: int,
+    method: str,
+    peaks: Peaks,
+    stopwatch: Stopwatch,
+    trainings: dict[tuple[str, str], Training],
+) -> None:
+    """The floor counts the products and convolutions of the method's own steps."""
+    if method != OURS:
+        pytest.importorskip("diffusers")
+    if (case, method) not in trainings:
+        trainings[case, method] = training(case, method)
+    model, preset, number = trainings[case, method], PRESETS[case], NUM_STEPS[case]
+    title = f"training, {case}: {number} steps on {preset.batch_size} images"
+    loss = stopwatch(model.run, case=title, method=method, floor=number * model.num_operations / peaks.float32)
+    assert loss < model.first_loss  # of the one batch that it learns
+    stopwatch.note(answer=f"it learns; {model.num_operations / 1e9:.1f} Gop a step")
