@@ -1,7 +1,8 @@
 """What a finished study says about published findings: the figures that they rest on, as lines of JSON.
 
 ``python -m benchmarks.reproductions STUDY OUTPUT.jsonl`` reads the reports that ``memgen-study ... --out STUDY`` left.
-The first line holds command, processor, versions and date; each other line a run at a checkpoint.
+The first line holds command, processor, versions and date, the second what the study found, each other line a run at a
+checkpoint.
 """
 
 from __future__ import annotations
@@ -37,15 +38,22 @@ FIGURES = (
     "denoiser.test_memorization_index",
     "gaussian.nmse",
 )
+ONSETS = ("onset_loss", "onset_copy", "peak_step", "early_stopping")
 PACKAGES = ("numpy", "torch", "scipy")
 DIGITS = 6  # significant ones of a figure
 
 
-def rows(study: Path) -> Iterator[dict[str, Any]]:
+def findings(study: dict[str, Any]) -> dict[str, Any]:
+    """What the study found: fits, collapses, halves, and the onsets of each run."""
+    found = {part: study[part] for part in ("fits", "collapses", "halves")}
+    onsets = {run["name"]: {name: run["onsets"][name] for name in ONSETS} for run in study["runs"]}
+    return {**found, "onsets": onsets, "commands": [run["command"] for run in study["runs"]]}
+
+
+def rows(folder: Path, study: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield each run at each checkpoint: its name, its factors, the step, and the figures."""
-    runs = json.loads((study / "study.json").read_text(encoding="utf-8"))["runs"]
-    for run in runs:
-        found = (study / "runs" / run["name"] / "trajectory").glob("step-*.json")
+    for run in study["runs"]:
+        found = (folder / "runs" / run["name"] / "trajectory").glob("step-*.json")
         steps = {int(match[1]): path for path in found if (match := re.search(r"(\d+)\.json$", path.name))}
         for step, path in sorted(steps.items()):
             yield {"run": run["name"], "factors": run["factors"], "step": step, **figures_of(Report.load(path))}
@@ -89,7 +97,8 @@ def main() -> None:
     parser.add_argument("output", type=Path)
     parser.add_argument("--command", required=True, help="how the study was made")
     chosen = parser.parse_args()
-    lines = [header(chosen.command), *rows(chosen.study)]
+    study = json.loads((chosen.study / "study.json").read_text(encoding="utf-8"))
+    lines = [header(chosen.command), findings(study), *rows(chosen.study, study)]
     chosen.output.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
 
 
