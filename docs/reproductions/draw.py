@@ -83,13 +83,13 @@ def table(head: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
 
 def number(value: float | None, digits: int = 2) -> str:
     """A number for a table; a dash where there is none."""
-    return "–" if value is None or math.isnan(value) else f"{value:.{digits}f}"
+    return "-" if value is None or math.isnan(value) else f"{value:.{digits}f}"
 
 
 def interval(figure: Row, digits: int = 2) -> str:
     """A value with its interval; the reason where it has no value."""
     if figure["value"] is None:
-        return figure["notes"][0] if figure["notes"] else "–"
+        return figure["notes"][0] if figure["notes"] else "-"
     bounds = "" if figure["low"] is None else f" ({number(figure['low'], digits)} to {number(figure['high'], digits)})"
     return number(figure["value"], digits) + bounds
 
@@ -101,7 +101,7 @@ def slopes(studies: Mapping[str, Study]) -> str:
         for fit in study.found["fits"]:
             if fit["factor"] == "num_images":
                 source = fit["published"]
-                said = "–" if source is None else f"{source['exponent']:g} ({source['source']})"
+                said = "-" if source is None else f"{source['exponent']:g} ({source['source']})"
                 rows.append((STUDIES[name], ONSETS[fit["onset"]], interval(fit["exponent"]), said))
     return table(("images", "onset", "exponent of n, 95 %", "published"), rows)
 
@@ -116,7 +116,7 @@ def precedence(studies: Mapping[str, Study]) -> str:
             pairs = [(a, b) for a, b in zip(*steps.values(), strict=True) if a is not None and b is not None]
             ratios = [b / a for a, b in pairs]
             told = [" ".join("none" if step is None else f"{step:,.0f}" for step in found) for found in steps.values()]
-            factor = "–" if not ratios else number(float(np.exp(np.mean(np.log(ratios)))), 1)
+            factor = "-" if not ratios else number(float(np.exp(np.mean(np.log(ratios)))), 1)
             rows.append((STUDIES[name], f"{size:,}", *told, factor))
     return table(("images", "n", *(f"{words}, step" for words in ONSETS.values()), "factor"), rows)
 
@@ -129,7 +129,7 @@ def equal_size_gaps(studies: Mapping[str, Study]) -> str:
             cells = []
             for part in ("before", "after"):
                 found = [_gap(study, run, part) for run in study.run_names(size)]
-                cells.append(" ".join(gap for gap in found if gap) or "–")
+                cells.append(" ".join(gap for gap in found if gap) or "-")
             rows.append((STUDIES[name], f"{size:,}", *cells))
     return table(("images", "n", "last checkpoint before copies", "last checkpoint"), rows)
 
@@ -223,7 +223,7 @@ def draw_optimal(studies: Mapping[str, Study]) -> Any:
 
 
 def _regimes(study: Study) -> list[tuple[Row, str, str]]:
-    """A checkpoint that memorizes, the last one of the smallest set, and one that does not: the largest set's before."""
+    """The last checkpoint of the smallest set, which memorizes, and one of the largest set before copies appear."""
     few, many = study.run_names(study.sizes[0])[0], study.run_names(study.sizes[-1])[0]
     before, onset, last = onset_step(study, many, "onset_copy")
     until = before if onset is not None else (last or math.inf)

@@ -89,11 +89,12 @@ class Onsets:
         The step from which fidelity no longer improves beyond its interval; its interval reaches from the checkpoint
         before.
     peak_step, peak_fidelity : Estimate
-        Where fidelity is best before copies appear, and what it is there.
+        Where fidelity is best before copies of any kind appear, and what it is there.
     fidelity : str
         The path of the figure of fidelity: low is good.
     early_stopping : EarlyStopping
-        From the plateau, or from the peak where the plateau comes later, to the last checkpoint before copies appear.
+        From the plateau, or from the peak where the plateau comes later, to the last checkpoint before copies appear,
+        by the 1/3 rule or by one of the verdict's rules for altered copies.
     """
 
     steps: tuple[float, ...]
@@ -144,8 +145,8 @@ def onsets(reports: Sequence[Report], steps: Sequence[float], *, seed: int = 0) 
     read = readings_of(reports, steps)
     copies, place = _copies(read, seed=seed)
     per_doubling, per_step = _rates(read, place, seed=seed)
-    settled = _plateau(read)
-    peak = _peak(read, place)
+    settled, end = _plateau(read), _first_judged(read, place)
+    peak = _peak(read, end)
     return Onsets(
         steps=tuple(read.steps.tolist()),
         onset_loss=_loss(read, seed=seed),
@@ -156,7 +157,7 @@ def onsets(reports: Sequence[Report], steps: Sequence[float], *, seed: int = 0) 
         peak_step=peak[0],
         peak_fidelity=peak[1],
         fidelity=read.fidelity_path,
-        early_stopping=_window(read, settled, peak[0], place),
+        early_stopping=_window(read, settled, peak[0], end, copied=place),
     )
 
 
@@ -178,6 +179,17 @@ def _copies(read: Readings, *, seed: int) -> tuple[Onset, int | None]:
     place, resampled = first_copies(tallies), resampled_first_copies(tallies, seed=seed)
     onset = _onset(read.steps, place, resampled, copies_seen(tallies), what=OF_SAMPLES)
     return replace(onset, step=replace(onset.step, count=int(tallies.samples.min()))), place
+
+
+def _first_judged(read: Readings, place: int | None) -> int | None:
+    """The checkpoint at which copies of any kind appear: that of the onset, or an earlier one that the verdict names.
+
+    The rules for altered copies see some before the 1/3 rule does; like it, they count from two checkpoints on.
+    """
+    if place is None:
+        return None
+    twice = np.flatnonzero(read.judged[:-1] & read.judged[1:])
+    return min(place, int(twice[0])) if len(twice) else place
 
 
 def _onset(steps: Floats, place: int, resampled: _Counts, seen: Bools, *, what: str) -> Onset:
@@ -268,13 +280,15 @@ def _peak(read: Readings, place: int | None) -> tuple[Estimate, Estimate]:
     return step, Estimate(value, low, high, "95 %, of this checkpoint", fidelity.count, notes)
 
 
-def _window(read: Readings, settled: Estimate, peak: Estimate, place: int | None) -> EarlyStopping:
-    """From the plateau or the peak, whichever is earlier, to the last checkpoint before copies appear."""
-    if place is None or peak.value is None:
-        return EarlyStopping(None, None, (str(read.tallies) if place is None else peak.notes[0],))
-    last = float(read.steps[place - 1])
+def _window(read: Readings, settled: Estimate, peak: Estimate, end: int | None, *, copied: int | None) -> EarlyStopping:
+    """From the plateau or the peak, whichever is earlier, to the last checkpoint before copies of any kind appear."""
+    if end is None or peak.value is None:
+        return EarlyStopping(None, None, (str(read.tallies) if end is None else peak.notes[0],))
+    last = float(read.steps[end - 1])
     first = peak.value if settled.value is None else min(settled.value, peak.value)
-    notes = ("no copies within the run: it may end later",) if place == len(read.steps) else ()
+    notes = ("no copies within the run: it may end later",) if end == len(read.steps) else ()
+    if end != copied:
+        notes = (*notes, f"altered copies from step {read.steps[end]:,g} on, before those of the 1/3 rule")
     if settled.value is None or settled.value > last:
         notes = (*notes, "quality still improves where it ends")
     return EarlyStopping(first, last, notes)

@@ -67,6 +67,8 @@ class Readings:
         the figure of fidelity: each in every report, or why it is not.
     fidelity_path : str
         Which figure of fidelity it is.
+    judged : bool, (K,)
+        Where the verdict is that there are copies: by the 1/3 rule, or by those for altered copies.
     """
 
     steps: Floats
@@ -75,6 +77,7 @@ class Readings:
     gap: Tracked | str
     fidelity: Tracked | str
     fidelity_path: str
+    judged: NDArray[np.bool_]
 
 
 def readings_of(reports: Sequence[Report], steps: Sequence[float]) -> Readings:
@@ -87,7 +90,8 @@ def readings_of(reports: Sequence[Report], steps: Sequence[float]) -> Readings:
     found = {path: _measured(reports, places, path) for path in FIDELITY}
     path = next((path for path in FIDELITY if isinstance(found[path], Tracked)), FIDELITY[0])
     ratio, gap = (_measured(reports, places, name) for name in ("memorization.ratio", MEAN_GAP))
-    return Readings(places, _tallies(reports, places), ratio, gap, found[path], path)
+    judged = np.array([report.verdict is not None and report.verdict.label == "copies" for report in reports])
+    return Readings(places, _tallies(reports, places), ratio, gap, found[path], path, judged)
 
 
 def _checked_steps(reports: Sequence[Report], steps: Sequence[float]) -> Floats:

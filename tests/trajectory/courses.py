@@ -32,7 +32,7 @@ def estimate(value: float, half: float, count: int) -> Estimate:
 def report_of(
     *, copies: int, flagged_unseen: int, gap: float, swd: float, num_samples: int = NUM_SAMPLES, se: float = SE
 ) -> Report:
-    """A report with these counts of the 1/3 rule, this mean gap and this fidelity."""
+    """A report with these counts of the 1/3 rule, this mean gap and this fidelity; its verdict names no copies."""
     verdict, memorization, denoiser, fidelity = (
         TEMPLATE.verdict,
         TEMPLATE.memorization,
@@ -43,7 +43,7 @@ def report_of(
     rule = RuleFinding("ratio", copies, num_samples, flagged_unseen, NUM_UNSEEN, 0.5, 0.5)
     return replace(
         TEMPLATE,
-        verdict=replace(verdict, evidence=replace(verdict.evidence, rules=(rule,))),
+        verdict=replace(verdict, label="no copying found", evidence=replace(verdict.evidence, rules=(rule,))),
         memorization=replace(memorization, ratio=estimate(copies / num_samples, 0.01, num_samples)),
         denoiser=replace(denoiser, mean_generalization_gap=estimate(gap, 1.96 * se, 128)),
         fidelity=replace(fidelity, test_swd=estimate(swd, 0.002, 300)),

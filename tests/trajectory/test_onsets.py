@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from scipy.stats import binom, fisher_exact, norm
 
 from memgen_eval import InputError, onsets
-from memgen_eval.results import Estimate
+from memgen_eval.report import Report
+from memgen_eval.results import Estimate, Label
 from memgen_eval.trajectory.crossings import (
     COPYING_P_VALUE,
     copies_seen,
@@ -181,6 +182,26 @@ def test_no_onset_within_the_run_is_a_bound() -> None:
     late = np.append(np.zeros(K - 1), 0.5)
     onset = onsets(of_law(share=late, gap=np.zeros(K), swd=SWD), STEPS.tolist()).onset_copy
     assert onset.step.low == onset.before == STEPS[-2] and "no later one confirms" in onset.step.notes[1]
+
+
+def judged(report: Report, label: Label) -> Report:
+    assert report.verdict is not None
+    return replace(report, verdict=replace(report.verdict, label=label))
+
+
+def test_the_time_to_stop_ends_before_altered_copies() -> None:
+    """The rules for altered copies see them before the 1/3 rule does, and the verdict names them."""
+    reports = of_law(share=rising(STEPS, onset=ONSET_COPY), gap=GROWING, swd=SWD)
+    onset = STEPS.tolist().index(onsets(reports, STEPS.tolist()).onset_copy.step.value)
+    for first, alone in ((onset - 3, False), (onset - 3, True)):
+        labels: list[Label] = ["no copying found" if k < first else "copies" for k in range(K)]
+        if alone:  # one checkpoint that no other confirms
+            labels[first + 1 : onset] = ["undecided"] * (onset - first - 1)
+        found = onsets([judged(*pair) for pair in zip(reports, labels, strict=True)], STEPS.tolist())
+        assert found.onset_copy.step.value == STEPS[onset]
+        assert found.early_stopping.last == STEPS[onset - 1 if alone else first - 1]
+        assert ("altered copies from step" in " ".join(found.early_stopping.notes)) != alone
+        assert found.peak_step.value is not None and found.peak_step.value <= found.early_stopping.last
 
 
 def test_copies_from_the_beginning() -> None:
