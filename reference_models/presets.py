@@ -51,7 +51,7 @@ class Preset:
 
 PRESETS = {
     "tiny": Preset(16, (1, 2), 1, (4,), batch_size=128, learning_rate=2e-3, num_steps=3000),
-    "digits": Preset(32, (1, 2), 1, (4,), batch_size=128, learning_rate=2e-3, num_steps=1800),
+    "digits": Preset(32, (1, 2), 1, (4,), batch_size=128, learning_rate=2e-3, num_steps=1500),
     "small": Preset(32, (1, 2, 4), 1, (8,), batch_size=64, learning_rate=1e-3, num_steps=3000),
     "3m": Preset(32, (1, 2, 4), 2, (16, 8), batch_size=16, learning_rate=1e-4, num_steps=100_000),
     "8m": Preset(80, (1, 2, 2), 2, (16, 8), batch_size=16, learning_rate=1e-4, num_steps=100_000),
