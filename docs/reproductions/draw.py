@@ -1,7 +1,7 @@
 """The pictures and tables of the reproductions, from the committed lines of JSON.
 
-``python docs/reproductions/draw.py`` reads ``raw/*.jsonl``, which ``python -m benchmarks.reproductions`` wrote, and
-writes ``pictures/*.svg`` and ``tables/*.md``. The same lines give the same bytes.
+``python docs/reproductions/draw.py`` reads ``raw/*.jsonl``, which ``python -m benchmarks.reproductions`` wrote, draws
+``pictures/*.svg`` and writes the tables of ``index.md`` between their marks. The same lines give the same bytes.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 FOLDER = Path(__file__).parent
 STUDIES = {"digits": "digits, 8 x 8", "cifar10": "CIFAR-10, 16 x 16 grey"}
 ONSETS = {"onset_loss": "test loss leaves training loss", "onset_copy": "copies appear"}
-MIDDLE_SIGMA = 0.5  # where a model of digits or small images differs most from the Gaussian one
+MIDDLE_SIGMA = 0.8  # where a model of digits or small images differs most from the Gaussian one
 STYLE = {"svg.fonttype": "none", "svg.hashsalt": "reproductions", "font.size": 9, "axes.grid": True, "grid.alpha": 0.4}
 MARKERS = ("o", "s", "^", "D", "v", "P")
 Row = Mapping[str, Any]
@@ -122,27 +122,23 @@ def precedence(studies: Mapping[str, Study]) -> str:
 
 
 def equal_size_gaps(studies: Mapping[str, Study]) -> str:
-    """The train-minus-test gap before copies appear and at the end of each run."""
+    """The train-minus-test gap at the beginning of each run, before copies appear, and at its end."""
     rows = []
     for name, study in studies.items():
         for size in study.sizes:
             cells = []
-            for part in ("before", "after"):
+            for part in ("first", "before", "last"):
                 found = [_gap(study, run, part) for run in study.run_names(size)]
                 cells.append(" ".join(gap for gap in found if gap) or "-")
             rows.append((STUDIES[name], f"{size:,}", *cells))
-    return table(("images", "n", "last checkpoint before copies", "last checkpoint"), rows)
+    return table(("images", "n", "first checkpoint", "last one before copies", "last one"), rows)
 
 
 def _gap(study: Study, run: str, part: str) -> str:
     steps, figures = study.course(run, "fidelity.gap_swd")
-    before, onset, _ = onset_step(study, run, "onset_copy")
-    if part == "before":
-        if onset is None or before not in steps:
-            return ""
-        value, low, high = figures[steps.index(int(before))]
-    else:
-        value, low, high = figures[-1]
+    before = onset_step(study, run, "onset_copy")[0]
+    place = {"first": 0, "before": steps.index(int(before)), "last": -1}[part]
+    value, low, high = figures[place]
     mark = "*" if high < 0 or low > 0 else ""
     return f"{value:+.3f}{mark}"
 
@@ -210,7 +206,7 @@ def draw_course(
 
 
 def draw_optimal(studies: Mapping[str, Study]) -> Any:
-    """The gap to D* by noise level, of the last checkpoint of the smallest set and of one before any copying."""
+    """The gap to D* by noise level, of one training before it copies and at its end."""
     figure, grid = _panels(len(studies), "sigma", "gap to D*, per value")
     for axes, (name, study) in zip(grid, studies.items(), strict=True):
         for row, told, line in _regimes(study):
@@ -223,16 +219,12 @@ def draw_optimal(studies: Mapping[str, Study]) -> Any:
 
 
 def _regimes(study: Study) -> list[tuple[Row, str, str]]:
-    """The last checkpoint of the smallest set, which memorizes, and one of the largest set before copies appear."""
-    few, many = study.run_names(study.sizes[0])[0], study.run_names(study.sizes[-1])[0]
-    before, onset, last = onset_step(study, many, "onset_copy")
-    until = before if onset is not None else (last or math.inf)
-    copying = [row for row in study.rows if row["run"] == few][-1]
-    new = [row for row in study.rows if row["run"] == many and row["step"] <= until][-1]
-    return [
-        (row, f"n = {row['factors']['num_images']:,}, step {row['step']:,}", line)
-        for row, line in ((copying, "o-"), (new, "s--"))
-    ]
+    """One run twice: where the test loss leaves the training loss, and at its end."""
+    size = study.sizes[1]
+    run = study.run_names(size)[0]
+    rows = [row for row in study.rows if row["run"] == run]
+    early = next(row for row in rows if row["step"] == onset_step(study, run, "onset_loss")[1])
+    return [(row, f"n = {size:,}, step {row['step']:,}", line) for row, line in ((early, "s--"), (rows[-1], "o-"))]
 
 
 def _panels(count: int, x: str, y: str) -> tuple[Any, list[Any]]:
@@ -266,15 +258,22 @@ def pictures(raw: Path) -> dict[str, Callable[[], Any]]:
     }
 
 
+def with_tables(page: str, made: Mapping[str, str]) -> str:
+    """The page with these tables, each after its mark and before the next mark."""
+    for name, text in made.items():
+        begin, end = f"<!-- table {name} -->\n", f"<!-- end of table {name} -->"
+        before, _, rest = page.partition(begin)
+        page = f"{before}{begin}\n{text}\n{end}{rest.partition(end)[2]}"
+    return page
+
+
 def main() -> None:
-    """Write all of them."""
+    """Draw the pictures, and write the tables."""
     import matplotlib as mpl
 
-    raw = FOLDER / "raw"
-    for part in ("tables", "pictures"):
-        (FOLDER / part).mkdir(exist_ok=True)
-    for name, text in tables(raw).items():
-        (FOLDER / "tables" / f"{name}.md").write_text(text, encoding="utf-8")
+    raw, page = FOLDER / "raw", FOLDER / "index.md"
+    page.write_text(with_tables(page.read_text(encoding="utf-8"), tables(raw)), encoding="utf-8")
+    (FOLDER / "pictures").mkdir(exist_ok=True)
     with mpl.rc_context(STYLE):
         for name, draw in pictures(raw).items():
             place = FOLDER / "pictures" / f"{name}.svg"

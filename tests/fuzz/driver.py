@@ -18,7 +18,7 @@ from typing import Any, NoReturn
 from memgen_eval import InputError
 
 MOST_SECONDS, MOST_MEMORY = 2.0, 300  # MiB above the start
-HUNG = 20  # seconds
+HUNG, PATIENCE = 20, 30  # seconds of the processor, and how many times as many on the clock
 FEW_FAULTS = 100  # even of huge pages, of 2 MiB, fewer are no finding
 LONGEST_MESSAGE = 2000  # characters
 DIGITS, OURS = re.compile(r"\d+"), re.compile(r"memgen_eval/|reference_models/")
@@ -130,13 +130,17 @@ def _alarm() -> Iterator[None]:
     def ring(number: int, frame: object) -> NoReturn:
         raise Hung(f"no answer in {HUNG} s")
 
-    before = signal.signal(signal.SIGALRM, ring)
-    signal.alarm(HUNG)
+    signals = (signal.SIGPROF, signal.SIGALRM)
+    before = [signal.signal(number, ring) for number in signals]
+    signal.setitimer(signal.ITIMER_PROF, HUNG)  # of processor time: a busy machine hangs nobody
+    signal.alarm(PATIENCE * HUNG)  # for what waits without computing
     try:
         yield
     finally:
+        signal.setitimer(signal.ITIMER_PROF, 0)
         signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
+        for number, handler in zip(signals, before, strict=True):
+            signal.signal(number, handler)
 
 
 def rewound() -> int:
