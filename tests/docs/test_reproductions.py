@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import sys
 from types import ModuleType
 from typing import Any
@@ -13,8 +12,8 @@ import pytest
 
 from benchmarks.reproductions import figures_of
 from docs.pages import ROOT
-from memgen_eval.report import Report
 from reference_models.study.sweep import read_sweep
+from trajectory.courses import TEMPLATE
 
 FOLDER = ROOT / "docs" / "reproductions"
 RAW = FOLDER / "raw"
@@ -85,8 +84,7 @@ def test_the_distance_from_the_gaussian_model_falls_and_rises(studies: dict[str,
 
 
 def test_lines_hold_what_a_report_holds() -> None:
-    path = ROOT / "tests" / "frozen" / "denoiser.json"
-    row, families = figures_of(Report.load(path)), json.loads(path.read_text(encoding="utf-8"))
+    row, families = figures_of(TEMPLATE), TEMPLATE.to_dict()
     for name, parts in row.items():
         if name != "sigma":
             family, figure = name.split(".")
