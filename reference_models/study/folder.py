@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from memgen_eval.errors import InputError, reading
 from memgen_eval.shell import locked, remove_leftovers, write_whole
 from reference_models.study.sweep import PlannedRun, Sweep
+from reference_models.training.folder import alone_in
 
 FORMAT = "memgen study, version 1"
 PLAN, RUNS, LOG, FINISHED = "plan.json", "runs", "run.log", "finished.json"
@@ -19,26 +20,9 @@ LARGEST_PLAN, LONGEST_LINE = 2**26, 2000  # bytes
 SILENT = "it said nothing"
 
 
-@contextmanager
-def alone_in_study(folder: Path) -> Iterator[None]:
-    """Keep other studies out of a folder, which is made if need be.
-
-    Raises
-    ------
-    InputError
-        If another process has a study at work there, or there is no such place.
-    """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        descriptor = os.open(folder, os.O_RDONLY)
-    except OSError as error:
-        raise InputError(f"{folder}: no study can be kept there ({error.strerror}); give another --out") from None
-    try:
-        if locked(descriptor) is False:
-            raise InputError(f"{folder}: another memgen-study is at work there; let it end, or give another --out")
-        yield
-    finally:
-        os.close(descriptor)
+def alone_in_study(folder: Path) -> AbstractContextManager[None]:
+    """Keep other studies out of a folder, which is made if need be. Raises InputError as `alone_in` does."""
+    return alone_in(folder, program="memgen-study", kept="study")
 
 
 def start_study(folder: Path, sweep: Sweep) -> list[PlannedRun]:

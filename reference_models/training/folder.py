@@ -24,22 +24,22 @@ LARGEST_RUN = 2**20  # bytes of a run.json, which has two thousand
 
 
 @contextmanager
-def alone_in(folder: Path) -> Iterator[None]:
-    """Keep other trainings out of a folder, which is made if need be.
+def alone_in(folder: Path, *, program: str = "memgen-train", kept: str = "run") -> Iterator[None]:
+    """Keep other processes of a program out of a folder, which is made if need be; `kept` is what lies in it.
 
     Raises
     ------
     InputError
-        If another process trains there, or there is no such place.
+        If another process of the program is at work there, or there is no such place.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         descriptor = os.open(folder, os.O_RDONLY)
     except OSError as error:
-        raise InputError(f"{folder}: no run can be kept there ({error.strerror}); give another --out") from None
+        raise InputError(f"{folder}: no {kept} can be kept there ({error.strerror}); give another --out") from None
     try:
         if locked(descriptor) is False:
-            raise InputError(f"{folder}: another memgen-train is at work there; let it end, or give another --out")
+            raise InputError(f"{folder}: another {program} is at work there; let it end, or give another --out")
         yield
     finally:
         os.close(descriptor)

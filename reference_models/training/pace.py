@@ -19,8 +19,8 @@ LEAST_ROUNDS, SECONDS = 3, 0.4  # of a race: each contender's steps, and how lon
 WORTH_MORE_THREADS = 1.2  # times as fast: a second thread that gains less waits for the first most of the time
 WORTH_A_CHANGE = 1.05  # times as fast: less is within the noise of a busy machine
 SHORT = 50  # steps that repay no measuring
-# Seconds of training that repay trying the compiler. On a CPU it took 100 seconds and gained 3 %: the convolutions run at
-# the processor's rate as they are. On GPUs nothing was measured.
+# Seconds of training that repay trying the compiler. On a CPU it took 100 seconds and gained 3 %: the convolutions run
+# at the processor's rate as they are. On GPUs nothing was measured.
 LONG = {"cpu": 36_000.0, "cuda": 900.0}
 
 Contender = TypeVar("Contender")
