@@ -26,8 +26,7 @@ from memgen_eval.features.published import SSCD_THRESHOLD, open_features
 from memgen_eval.metrics.statistics import proportion
 from memgen_eval.neighbours.search import nearest_neighbours
 
-NUM_TRAIN = (2_048, 4_096, 8_192, 16_384)
-NUM_COPIED_FROM = 4_096
+NUM_TRAIN = (2_048, 4_096)
 NUM_TEST = 600
 NUM_COPIES = 12  # of 600 samples
 KINDS = {"exact": slice(0, 6), "shifted": slice(6, 9), "brightened": slice(9, 12)}
@@ -134,7 +133,7 @@ def main(folder: str, output: str) -> None:
         "versions": versions(),
         "num_baseline": NUM_TEST,
         "unseen": unseen(train[: NUM_TRAIN[-1]], test),
-        "copies": copies_found(train[:NUM_COPIED_FROM], test),
+        "copies": copies_found(train[: NUM_TRAIN[-1]], test),
     }
     results["seconds"] = round(time.perf_counter() - start, 1)
     Path(output).write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
