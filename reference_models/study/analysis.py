@@ -18,6 +18,8 @@ from reference_models.study.sweep import LENGTHS, Value
 Floats = NDArray[np.float64]
 REPLICATES = ("seed", "half")  # factors that should not matter: their runs are repetitions of each other
 NEARLY = 1.01
+LARGEST_SCATTER = 10.0  # of log onsets, a factor of 20,000: beyond it, runs that ended too early bound nothing
+UNSEEN = "too many runs ended before their onset to bound it"
 TIME_POWERS = {"num_images": -1.0, "batch_size": 1.0, "lr": 1.0}  # T = step * (n_min / n) * (B / B_min) * (lr / lr_min)
 
 
@@ -165,9 +167,11 @@ def collapse(outcomes: Sequence[Outcome], onset: OnsetName) -> Collapse | None:
     untold = low[:2] <= NEARLY * least_scatter(onsets)
     low = np.where([*untold, untold[1]], 0.0, low)
     method = f"bootstrap over runs, {NUM_RESAMPLES:,} resamples, 95 %"
+    unbounded = (high[:2] > LARGEST_SCATTER).tolist()
+    open_end = [*unbounded, any(unbounded)]
     in_steps, in_time, share = (
-        Estimate(value, first, last, method, len(onsets))
-        for value, first, last in zip(values.tolist(), low.tolist(), high.tolist(), strict=True)
+        Estimate(value, first, None if is_open else last, method, len(onsets), notes=(UNSEEN,) * is_open)
+        for value, first, last, is_open in zip(values.tolist(), low.tolist(), high.tolist(), open_end, strict=True)
     )
     return Collapse(onset, in_steps, in_time, share)
 

@@ -101,6 +101,19 @@ def test_a_collapse_as_fine_as_the_checkpoints_may_be_complete() -> None:
     assert found.in_steps.low is not None and found.in_steps.low > 0.1
 
 
+def test_runs_that_show_only_on_which_side_they_lie_leave_the_scatter_open() -> None:
+    """Onsets before the first checkpoint, and after the last one."""
+    made = outcomes({"num_images": (50, 100), "seed": (0, 1, 2)}, {}, first=500, scatter=0.1)
+    early = Onset(Estimate(64.0, 0.0, 64.0), None, 81.0)
+    late = Onset(Estimate(None, low=1000.0, notes=("no onset within the run",)), 1000.0, None)
+    sides = [early] * 3 + [late] * 3
+    cut = [replace(one, onsets=replace(one.onsets, onset_copy=side)) for one, side in zip(made, sides, strict=True)]
+    found = collapse(cut, "onset_copy")
+    assert found is not None and found.in_steps.high is None and found.share.high is None
+    assert found.in_steps.value is not None and math.isfinite(found.in_steps.value)
+    assert found.in_steps.notes == ("too many runs ended before their onset to bound it",)
+
+
 def test_normalised_time_does_not_collapse_another_law() -> None:
     made = outcomes({"num_images": (50, 100, 200, 400), "seed": (0, 1)}, {}, first=700, scatter=0.1)
     found = collapse(made, "onset_copy")
