@@ -258,7 +258,8 @@ def _dataclass_from_json(kind: type, value: Any, where: str) -> Any:
     hints = typing.get_type_hints(kind)
     known = [f for f in fields(kind) if f.name not in HIDDEN]
     unknown = sorted(set(value) - {f.name for f in known})
-    _expect(not unknown, where, f"no field {', '.join(unknown):.{LONGEST_VALUE}}")
+    named = ", ".join(name if name.isidentifier() else repr(name) for name in unknown)
+    _expect(not unknown, where, f"no field {named:.{LONGEST_VALUE}}")
     missing = sorted({f.name for f in known} - set(value))
     _expect(not missing, where, f"a field {', '.join(missing)}")
     return kind(**{name: from_json(hints[name], item, f"{where}.{name}") for name, item in value.items()})
