@@ -374,8 +374,7 @@ def test_all_fail_alike(tmp_path: Path) -> None:
     )
     kept = "1 kept results on rank 1 and 0 kept results on rank 0"
     assert first[4] == f"InputError: reference differs between ranks, {kept}: {every}"
-    given = r"x, float32 \(64, 3, 8, 8\) on cpu, and float32 \(64,\) on cpu"
-    assert re.fullmatch(rf"InputError: rank 1: denoiser failed on {given}: MemoryError: too small", first[5])
+    assert first[5] == "RuntimeError: rank 1: MemoryError: too small"
     assert re.fullmatch(rf"RankError: ranks hold rows of different kinds, .*: {every}", first[6])
     assert first[7] == f"RankError: ranks have come to different steps (the end, rows): {every}"
     assert first[8] == "RuntimeError: rank 1: ZeroDivisionError: integer division or modulo by zero"
