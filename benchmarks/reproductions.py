@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -19,6 +18,7 @@ from typing import Any
 from benchmarks.machine import num_threads, processor
 from memgen_eval import Report, __version__
 from memgen_eval.results import Curve
+from reference_models.study.outcomes import reports_in
 
 FIGURES = (
     "memorization.ratio",
@@ -53,10 +53,8 @@ def findings(study: dict[str, Any]) -> dict[str, Any]:
 def rows(folder: Path, study: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Yield each run at each checkpoint: its name, its factors, the step, and the figures."""
     for run in study["runs"]:
-        found = (folder / "runs" / run["name"] / "trajectory").glob("step-*.json")
-        steps = {int(match[1]): path for path in found if (match := re.search(r"(\d+)\.json$", path.name))}
-        for step, path in sorted(steps.items()):
-            yield {"run": run["name"], "factors": run["factors"], "step": step, **figures_of(Report.load(path))}
+        for step, report in reports_in(folder / "runs" / run["name"] / "trajectory").items():
+            yield {"run": run["name"], "factors": run["factors"], "step": step, **figures_of(report)}
 
 
 def figures_of(report: Report) -> dict[str, Any]:

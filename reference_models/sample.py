@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import io
+import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -78,6 +80,14 @@ def sampler_of(
         schedule=chosen.schedule,
         batch_size=BLOCK,
     )
+
+
+@contextmanager
+def quiet_clipping() -> Iterator[None]:
+    """Evaluate our own samples without a warning: their range is known, and the report's notes say what was clipped."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=r"samples \(.*clipped to")
+        yield
 
 
 def draw(sampler: Sampler, num_samples: int) -> Iterator[NDArray[np.uint8]]:

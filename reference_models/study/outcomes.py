@@ -88,7 +88,7 @@ def outcome_of(folder: Path, run: PlannedRun, *, source: Source) -> Outcome:
     InputError
         If its reports are missing or cannot be read.
     """
-    found = _reports(run_folder(folder, run) / "trajectory")
+    found = reports_in(run_folder(folder, run) / "trajectory")
     steps, reports = list(found), list(found.values())
     return Outcome(run, _command(run, source), onsets(reports, steps), _course(steps, reports))
 
@@ -99,7 +99,7 @@ def _command(run: PlannedRun, source: Source) -> str:
     return shlex.join([train_cli.PROGRAM, *command_of(run, out=Path(RUNS) / run.name, source=inside)])
 
 
-def _reports(place: Path) -> dict[int, Report]:
+def reports_in(place: Path) -> dict[int, Report]:
     """The report of each checkpoint by its step, ascending."""
     found = {int(match[1]): path for path in place.glob("*") if (match := REPORT_NAME.fullmatch(path.name))}
     if not found:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import time
-import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ import torch
 from memgen_eval import Images, evaluate
 from memgen_eval.compute.resources import processor_name
 from memgen_eval.errors import InputError
-from reference_models.sample import BLOCK, sampler_of
+from reference_models.sample import BLOCK, quiet_clipping, sampler_of
 from reference_models.training.checkpoints import Checkpoint, Trained, is_kept, save_averages, save_state, states
 from reference_models.training.folder import KeptPace, keep_pace, kept_pace
 from reference_models.training.pace import Pace, at_pace, choose_pace
@@ -182,9 +181,7 @@ def evaluate_model(
     """
     recipe, denoiser = trained.recipe, trained.denoiser
     test = recipe.selection.test(data_dir)
-    with warnings.catch_warnings():
-        # The range of our own samples is known, and the share beyond it stands in the report's notes.
-        warnings.filterwarnings("ignore", message=r"samples \(.*clipped to")
+    with quiet_clipping():
         return evaluate(
             sampler_of(denoiser, recipe.unet.image_shape, seed=recipe.seed),
             train=Images(images.array(), names=images.names),

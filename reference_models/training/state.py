@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from reference_models.precond import Preconditioned, training_loss
 from reference_models.recipes import Recipe
+from reference_models.training.pace import layouts
 from reference_models.unet import UNet
 
 
@@ -59,7 +60,7 @@ def new_state(recipe: Recipe, *, device: torch.device | str = "cpu", channels_la
         average.load_state_dict(model.state_dict())
         average.requires_grad_(False).eval()
     for part in (model, *averages):
-        part.to(device).to(memory_format=torch.channels_last if channels_last else torch.contiguous_format)
+        part.to(device).to(memory_format=layouts(channels_last))
     return TrainingState(model, averages, torch.optim.Adam(model.parameters(), lr=recipe.learning_rate, fused=True), [])
 
 

@@ -7,7 +7,6 @@ training image nearest to each. The same call goes on after a kill.
 from __future__ import annotations
 
 import io
-import warnings
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -27,7 +26,7 @@ from memgen_eval.report import dumps, to_json
 from memgen_eval.shell import write_whole
 from reference_models.precond import training_sigma
 from reference_models.recipes import Recipe
-from reference_models.sample import BLOCK, sampler_of
+from reference_models.sample import BLOCK, quiet_clipping, sampler_of
 from reference_models.training.checkpoints import Trained, checkpoints, load_trained
 from reference_models.training.folder import read_recipe
 
@@ -114,9 +113,7 @@ def reference_of(folder: Path, *, data_dir: str | Path | None = None) -> Referen
 
 def _evaluated(trained: Trained, reference: Reference, num_samples: int) -> Report:
     recipe, denoiser = trained.recipe, trained.denoiser
-    with warnings.catch_warnings():
-        # The range of our own samples is known, and the share beyond it stands in the report's notes.
-        warnings.filterwarnings("ignore", message=r"samples \(.*clipped to")
+    with quiet_clipping():
         return evaluate(
             sampler_of(denoiser, recipe.unet.image_shape, seed=recipe.seed, num_steps=NUM_STEPS),
             train=reference,
