@@ -19,7 +19,7 @@ import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
 from memgen_eval.compute.products import NUMKONG, NUMPY, PRODUCTS, Products, installed
-from memgen_eval.compute.resources import TILE_BYTES, is_forked, num_threads, start_workers
+from memgen_eval.compute.resources import is_forked, num_threads, start_workers
 from memgen_eval.errors import InputError
 
 EngineName = Literal["auto", "numkong", "torch", "faiss", "numpy", "cuda"]
@@ -29,10 +29,11 @@ WORTH_A_GPU = 2e11  # operations below which starting CUDA costs more than it sa
 ENGINE_VARIABLE = "MEMGEN_ENGINE"
 _DRIVERS = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")  # NVIDIA's, that of Windows seen from WSL, AMD's
 _PROBE_QUERIES, _PROBE_REFERENCES = 512, 4096  # the shapes of a search: which library is faster depends on them
-_PROBE_WIDTH = 4096  # the widest rows that are measured
+_PROBE_BYTES = 4 * 2**20  # of a tile of the probe, a third of one of a search
+_PROBE_WIDTHS = (64, 256, 1024, 4096)  # those that are measured: one stands for all above the one before it
 _PIECE_QUERIES, _PIECE_REFERENCES = 32, 512  # a piece of the probe, which rules out libraries that are
 _HOPELESS = 8  # times slower than the fastest
-_PROBE_TURNS, _PROBE_SECONDS = 5, 0.1  # the probe ends when it reaches either
+_PROBE_TURNS, _PROBE_SECONDS = 5, 0.03  # the probe ends when it reaches either
 _logger = logging.getLogger("memgen_eval.neighbours")
 
 
@@ -145,7 +146,7 @@ def _is_right(products: Products, queries: NDArray[Any], references: NDArray[Any
 
 
 def _automatic(work: float, width: int) -> Products:
-    width = min(1 << (width - 1).bit_length(), _PROBE_WIDTH)  # a power of two, so that few widths are measured
+    width = next((wider for wider in _PROBE_WIDTHS if wider >= width), _PROBE_WIDTHS[-1])
     if not installed("numkong") or not is_exact(NUMKONG):
         return NUMPY if work < SMALL_WORK or is_forked() else _fastest(("numpy", "torch"), width)
     if work < SMALL_WORK or is_forked() or ("torch" not in sys.modules and work < _WORTH_IMPORTING_TORCH):
@@ -162,7 +163,7 @@ def _fastest(names: tuple[str, ...], width: int) -> Products:
         usable = [products for products in usable if seconds[products.name] < _HOPELESS * min(seconds.values())]
     if len(usable) == 1:
         return usable[0]
-    seconds = _seconds(usable, width, _PROBE_QUERIES, min(_PROBE_REFERENCES, TILE_BYTES // width))
+    seconds = _seconds(usable, width, _PROBE_QUERIES, min(_PROBE_REFERENCES, _PROBE_BYTES // width))
     _logger.debug("seconds per probe of width %d: %s", width, seconds)
     return min(usable, key=lambda products: seconds[products.name])
 

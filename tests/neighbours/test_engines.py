@@ -85,7 +85,8 @@ def test_fastest_is_taken_for_large_work_only(monkeypatch: pytest.MonkeyPatch) -
     assert chosen(1e13) is TORCH
     seconds["numkong"] = 0.5
     assert chosen(1e13, 10**6) is NUMKONG
-    assert sorted(set(widths)) == [512, 4096]  # a power of two, and no row is longer in a probe
+    assert chosen(1e13, 768) is NUMKONG
+    assert sorted(set(widths)) == [1024, 4096]  # one probe for similar widths, and no row is longer in one
     monkeypatch.delitem(sys.modules, "torch")
     seconds["numkong"] = 2.0
     assert chosen(1e11) is NUMKONG  # not worth importing torch
