@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.altered.standardized import standardized
 from memgen_eval.compute.resources import blocks
 from memgen_eval.copying.baseline import Baseline, Scale, draw_rows, duplicate_tolerance, near_in_train
 from memgen_eval.copying.copy_rules import Copying, CopyRules
@@ -16,7 +17,6 @@ from memgen_eval.copying.evened import EvenTrain, even_out
 from memgen_eval.copying.kinds import NUM_DRAWN, coarse_rows, kinds_of_images
 from memgen_eval.copying.memorization import copying, is_fair, measure_memorization, search
 from memgen_eval.copying.rules import Rated
-from memgen_eval.copying.standardized import standardized
 from memgen_eval.copying.witnesses import (
     Control,
     Witness,

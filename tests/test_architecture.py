@@ -43,7 +43,8 @@ UPSTREAM: dict[str, set[str]] = {
     "diffusion": {"compute", "distributed", "runtime"},
     "adapters": {"diffusion", "runtime"},
     "metrics": {"compute", "diffusion", "neighbours"},
-    "copying": {"compute", "metrics", "neighbours"},
+    "altered": {"compute"},
+    "copying": {"altered", "compute", "metrics", "neighbours"},
     "fidelity": {"compute", "diffusion", "distributed", "metrics", "neighbours"},
     "spectra": {"diffusion", "metrics", "runtime"},
     "resemblance": {"compute", "copying", "data", "metrics", "neighbours"},
@@ -68,7 +69,7 @@ UPSTREAM: dict[str, set[str]] = {
     },
     "embedding": STAGES | {"compute", "distributed", "options", "reference", "runtime"},
     "keeping": STAGES | {"compute", "distributed", "options", "reference", "render", "report", "runtime", "shell"},
-    "controls": STAGES | {"compute", "reference"},
+    "controls": STAGES | {"altered", "compute", "reference"},
     "evaluation": STAGES
     | {"adapters", "build_report", "compute", "controls", "distributed", "options", "reference", "report"}
     | {"embedding", "keeping", "resemblance", "runtime"},
@@ -103,8 +104,8 @@ WHEN_CALLED = {
 }  # Report.save, its page, its changes: the one way back, inside functions only
 
 NO_TORCH = {"errors", "results", "report", "gates", "comparison", "metrics", "copying", "render", "terminal"}
-NO_TORCH |= {"trajectory"}
-NO_FILES = {"copying", "fidelity", "metrics"}
+NO_TORCH |= {"altered", "trajectory"}
+NO_FILES = {"altered", "copying", "fidelity", "metrics"}
 FILES = {"glob", "io", "os", "pathlib", "shutil", "tempfile", "zipfile", "PIL", "safetensors"}
 FACTORIES = {"torch.tensor", "torch.as_tensor", "torch.empty", "torch.zeros", "torch.ones", "torch.full"}
 FACTORIES |= {"torch.arange", "torch.linspace", "torch.eye", "torch.rand", "torch.randn"}
@@ -118,6 +119,7 @@ FILES_AT_THE_TOP, FILES_OF_A_FOLDER, FLOORS = 15, 12, 10  # of files without `__
 SHARED_NAMES = {
     "Arrays",
     "Bools",
+    "Doubles",
     "Floats",
     "Pixels",
     "Rows",

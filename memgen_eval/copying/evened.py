@@ -10,18 +10,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from memgen_eval.altered.alignment import FEWEST_SIDE, NUM_CANDIDATES, Aligned, align
+from memgen_eval.altered.standardized import lacks_contrast, standardized
 from memgen_eval.compute.kept import Arrays
 from memgen_eval.compute.resources import blocks
-from memgen_eval.copying.alignment import FEWEST_SIDE, NUM_CANDIDATES, Aligned, align
 from memgen_eval.copying.rules import Rated
-from memgen_eval.copying.standardized import lacks_contrast, standardized
 from memgen_eval.metrics.ratios import distance_ratios
 from memgen_eval.neighbours.distances import pair_distances
 from memgen_eval.neighbours.duplicates import without_duplicates
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.topk import Neighbours
 
-EVENED_AT_ONCE, ALIGNED_AT_ONCE = 1024, 2048  # images
+EVENED_AT_ONCE, ALIGNED_AT_ONCE = 1024, 10_240  # images
 
 Bools = NDArray[np.bool_]
 Rows = NDArray[np.int64]

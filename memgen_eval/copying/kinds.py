@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.copying.standardized import averaged, coarse_side
+from memgen_eval.altered.standardized import averaged, coarse_side
 from memgen_eval.metrics.data_copying import Partition, partition
 
 NUM_KINDS = 30  # with three, a set of one kind of image was called copies

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.copying.alignment import FEWEST_SIDE, altered_match
+from memgen_eval.altered.alignment import FEWEST_SIDE
+from memgen_eval.altered.matches import altered_match
 from memgen_eval.copying.baseline import Baseline
 from memgen_eval.copying.calibration import FEW_UNSEEN, MIN_BASELINE, Calibration, calibrate, shares_below
 from memgen_eval.copying.copy_rules import Copying, Tally, copied

@@ -1,0 +1,1 @@
+"""Copies that were altered: images evened out, turned, scaled and shifted, compared with training images."""
