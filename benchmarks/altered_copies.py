@@ -97,7 +97,8 @@ def some(witness: Witness, rows: NDArray[np.int64]) -> Witness:
     plain, nearest = taken(known.plain, rows), taken(known.nearest, rows)
     distinct, closest = taken(known.distinct, rows), taken(known.closest, rows)
     aligned = None if evened.aligned is None else evened.aligned[rows]
-    found = Copying(plain, nearest, distinct, closest, known.near_identical[rows], known.repeats[rows])
+    near = None if known.relatively_near is None else known.relatively_near[rows]
+    found = Copying(plain, nearest, distinct, closest, known.near_identical[rows], known.repeats[rows], near)
     return Witness(found, Evened(evened.standardized[rows], aligned, None), witness.kinds[rows])
 
 
@@ -113,6 +114,7 @@ def first_of(control: Control, number: int) -> Control:
 def both(first: Witness, second: Witness) -> Witness:
     """One set after the other."""
     one, other = first.copying, second.copying
+    assert one.relatively_near is not None and other.relatively_near is not None
     found = Copying(
         plain=stacked(one.plain, other.plain),
         nearest=stacked(one.nearest, other.nearest),
@@ -120,6 +122,7 @@ def both(first: Witness, second: Witness) -> Witness:
         closest=stacked(one.closest, other.closest),
         near_identical=np.concatenate([one.near_identical, other.near_identical]),
         repeats=np.concatenate([one.repeats, other.repeats]),
+        relatively_near=np.concatenate([one.relatively_near, other.relatively_near]),
     )
     of_first, of_second = first.evened, second.evened
     assert of_first.aligned is not None and of_second.aligned is not None

@@ -1,4 +1,4 @@
-"""Two processes of one thread each beside one of one thread: a single search, and an evaluation's; the same answers.
+"""Two processes of one thread each beside one of one thread, for few neighbours and for many; the same answers.
 
 All turns are answered by the same workers, which have read the images and chosen an engine before.
 """
@@ -24,8 +24,6 @@ from numpy.typing import NDArray
 from benchmarks import OURS
 from benchmarks.stopwatch import Stopwatch
 from memgen_eval import nearest_neighbours
-from memgen_eval.copying.copy_rules import CARLINI_NEIGHBOURS, CopyRules
-from memgen_eval.copying.memorization import copying, search
 from memgen_eval.data.datasets import load_named
 from memgen_eval.distributed import Ranks, joined, on_every_rank
 from memgen_eval.neighbours.index import Index
@@ -33,7 +31,7 @@ from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.topk import Neighbours
 
 ROOT = Path(__file__).parent.parent
-NUM_QUERIES, NUM_TRAIN, FEW, MANY = 10_000, 50_000, 5, CARLINI_NEIGHBOURS + 1
+NUM_QUERIES, NUM_TRAIN, FEW, MANY = 10_000, 50_000, 5, 51
 SINGLE = f"two processes, one thread each: {NUM_QUERIES:,} x {NUM_TRAIN:,}, k = {FEW}"
 BOTH = f"two processes, one thread each: {NUM_QUERIES:,} x {NUM_TRAIN:,}, k = {MANY}, both orientations"
 BUDGET = "512MiB"
@@ -58,9 +56,9 @@ def single(queries: Pixels, references: References, ranks: Ranks) -> Neighbours:
 
 
 def both(queries: Pixels, references: References, ranks: Ranks) -> Neighbours:
-    """What an evaluation looks for among the neighbours of its samples."""
+    """Many, one orientation after the other."""
     index = Index(references, BUDGET, ranks)
-    return copying(search(queries, index), index, CopyRules(threshold=1 / 3, tolerance=0, flip=True)).nearest
+    return index.both_orientations(index.search(queries, MANY))
 
 
 SEARCHES = {SINGLE: single, BOTH: both}

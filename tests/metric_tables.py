@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.ndimage import gaussian_filter
 
-from memgen_eval.copying.copy_rules import Copying
+from memgen_eval.copying.copy_rules import Copying, relatively_near
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Estimate
 
@@ -41,7 +41,8 @@ def copying(neighbours: Neighbours, *, tolerance: float = 0.0) -> Copying:
     """What the memorization family knows of a set, without mirrored copies and without duplicates in train."""
     near = neighbours.squared_distances[:, 0] <= tolerance**2
     first_two = Neighbours(neighbours.squared_distances[:, :2], neighbours.indices[:, :2])
-    return Copying(neighbours, neighbours, first_two, neighbours, near, np.zeros(len(near), dtype=bool))
+    repeats = np.zeros(len(near), dtype=bool)
+    return Copying(neighbours, neighbours, first_two, neighbours, near, repeats, relatively_near(neighbours))
 
 
 def known(estimate: Estimate) -> tuple[float, float, float]:

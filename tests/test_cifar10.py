@@ -15,7 +15,7 @@ from checking import evaluated
 from conftest import Cifar10, Pixels
 from memgen_eval import Reference, Report, Verdict
 from memgen_eval.copying.calibration import calibrate
-from memgen_eval.copying.copy_rules import CopyRules, Tally, copied, relatively_near
+from memgen_eval.copying.copy_rules import CopyRules, Tally, copied
 from memgen_eval.copying.memorization import copying, search
 from memgen_eval.copying.verdict import Counted, judge
 from memgen_eval.data.sources import load_images
@@ -201,7 +201,7 @@ def flags(cifar10: Cifar10, report: Report, data_dir: Path) -> Flags:
     def counted(one: Any) -> Counted:
         grey_levels = one.closest.distances[:, 0] / np.sqrt(3072)
         flagged, undefined = copied(one.distinct, threshold=1 / 3), undefined_ratios(one.distinct)
-        return Counted(flagged, one.near_identical, grey_levels, undefined, relatively_near(one.nearest))
+        return Counted(flagged, one.near_identical, grey_levels, undefined, one.relatively_near)
 
     left_out, test = known(held.images, held.excluded), known(cifar10.test)
     noisier = np.rint(originals[:500] + generator.normal(0, 20, (500, 3, 32, 32))).clip(0, 255).astype(np.uint8)

@@ -25,6 +25,7 @@ from memgen_eval.results import Axis, Curve, Estimate
 
 CARLINI_ALPHA = 0.5
 CARLINI_NEIGHBOURS = 50
+MEAN_ROUNDING = 1e-12  # of a mean of 50 distances, relative, and more
 CURVE_THRESHOLDS = tuple(j / 30 for j in range(1, 30))  # holds 1/3
 CALIBRATED_RATE = 0.001  # of unseen images pass a calibrated threshold
 MOST_LISTED = 100  # samples that a note names
@@ -81,6 +82,8 @@ class Copying:
         Within the duplicate tolerance of a training image, in either orientation.
     repeats : bool, (N,)
         Showing the picture of an earlier image of the set.
+    relatively_near : bool, (N,), or None
+        By `nearest`; see `relatively_near`.
     """
 
     plain: Neighbours
@@ -89,6 +92,7 @@ class Copying:
     closest: Neighbours
     near_identical: Bools
     repeats: Bools
+    relatively_near: Bools | None
 
     def __len__(self) -> int:
         return len(self.nearest)
@@ -166,28 +170,44 @@ def ratio_curve(neighbours: Neighbours, *, repeats: Bools | None = None) -> Curv
     )
 
 
-def carlini_ratio(neighbours: Neighbours, *, repeats: Bools | None = None) -> Estimate:
-    """Share of samples nearer to one training image than half the mean distance to the nearest 50.
+def carlini_ratio(near: Bools | None, *, repeats: Bools | None = None) -> Estimate:
+    """Share of samples nearer to one training image than half the mean distance to the nearest 50: `relatively_near`.
 
-    ``d_1 / (0.5 * mean(d_1, ..., d_50)) <= 1``. Less hurt by duplicates in the training set than the ratio of the
-    first two. Undefined for fewer than 51 training images.
+    Less hurt by duplicates in the training set than the ratio of the first two. Undefined for fewer than 51 training
+    images.
+    """
+    if near is None:
+        return Estimate.undefined(f"needs more than {CARLINI_NEIGHBOURS} training images")
+    return proportion(near, repeats=repeats)
+
+
+def relatively_near(neighbours: Neighbours) -> Bools | None:
+    """The images with ``d_1 / (0.5 * mean(d_1, ..., d_50)) <= 1``, (N,); None where there are no 51 training images.
 
     References
     ----------
     .. [1] Carlini et al., "Extracting Training Data from Diffusion Models", USENIX Security 2023, section 5.
     """
     if neighbours.indices.shape[1] <= CARLINI_NEIGHBOURS:
-        return Estimate.undefined(f"needs more than {CARLINI_NEIGHBOURS} training images")
-    return proportion(relatively_near(neighbours), repeats=repeats)
-
-
-def relatively_near(neighbours: Neighbours) -> Bools:
-    """The images that `carlini_ratio` counts, (N,); none where there are no 51 training images."""
+        return None
     distances = neighbours.distances[:, :CARLINI_NEIGHBOURS]  # (N, 50)
-    if neighbours.indices.shape[1] <= CARLINI_NEIGHBOURS:
-        return np.zeros(len(neighbours), dtype=bool)
     near: Bools = distances[:, 0] <= CARLINI_ALPHA * distances.mean(axis=1)
     return near
+
+
+def surely_or_perhaps_near(neighbours: Neighbours, farthest: Floats) -> tuple[Bools, Bools]:
+    """The images that `relatively_near` counts for certain, and those that it may count, (N,) each.
+
+    Of `neighbours`, (N, K <= 50), no distance beyond the K-th is known: it is at least the K-th, and the j-th of all is
+    at most column j of `farthest`, (N, 50). The margin covers the rounding of a mean.
+    """
+    known, others = neighbours.distances, CARLINI_NEIGHBOURS - neighbours.indices.shape[1]
+    least = np.concatenate([known, np.repeat(known[:, -1:], others, axis=1)], axis=1).mean(axis=1)
+    most = np.concatenate([known, farthest[:, CARLINI_NEIGHBOURS - others :]], axis=1).mean(axis=1)
+    surely, perhaps = (
+        known[:, 0] <= CARLINI_ALPHA * mean for mean in (least * (1 - MEAN_ROUNDING), most * (1 + MEAN_ROUNDING))
+    )
+    return surely, perhaps
 
 
 def largest_patch_distances(first: NDArray[Any], second: NDArray[Any]) -> NDArray[np.float64]:

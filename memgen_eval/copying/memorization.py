@@ -25,6 +25,7 @@ from memgen_eval.copying.copy_rules import (
     ratio_curve,
     relatively_near,
     repeated,
+    surely_or_perhaps_near,
 )
 from memgen_eval.copying.verdict import Counted, detectable_ratio, judge, largest_compatible_ratio, unfair
 from memgen_eval.metrics.ratios import distance_ratios, undefined_ratios
@@ -35,6 +36,8 @@ from memgen_eval.neighbours.search import mirrored
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Estimate, Match, Memorization, RuleFinding, Verdict
 
+FEW_NEIGHBOURS = 5
+BOUNDING_IMAGES, BOUNDING_BYTES = 1_000, 2**26  # training images whose distances bound those of the nearest 50
 MAX_COPIES = 10_000
 NUM_CLOSEST = 32
 PAIR_VALUES = 2**20  # of the images whose patches are compared at once, in float64
@@ -48,8 +51,8 @@ Rows = NDArray[np.int64]
 
 
 def search(images: NDArray[Any], index: Index, *, excluded: Rows | None = None) -> Neighbours:
-    """Training neighbours of images (N, C, H, W) in the orientation given, enough of them for every figure."""
-    return index.search(images, min(CARLINI_NEIGHBOURS + 1, len(index) - (excluded is not None)), exclude=excluded)
+    """The few nearest training images of images (N, C, H, W), in the orientation given; `copying` looks wider."""
+    return index.search(images, min(FEW_NEIGHBOURS, len(index) - (excluded is not None)), exclude=excluded)
 
 
 def copying(
@@ -60,6 +63,8 @@ def copying(
     `repeats` (N,) marks those that show the picture of an earlier one of them; none if it is left out. With `apart`
     training images that duplicate an image left out of train are left out with it.
     """
+    if apart:
+        plain = _wide(plain, index, flip=False)
     closest = index.both_orientations(plain)
     if apart:
         closest, plain = (without_duplicates(table, tolerance=rules.tolerance) for table in (closest, plain))
@@ -71,7 +76,32 @@ def copying(
         closest=closest,
         near_identical=closest.squared_distances[:, 0] <= rules.tolerance**2,
         repeats=np.zeros(len(plain), dtype=bool) if repeats is None else repeats,
+        relatively_near=relatively_near(nearest) if apart else _relatively_near(nearest, index, flip=rules.flip),
     )
+
+
+def _wide(table: Neighbours, index: Index, *, flip: bool) -> Neighbours:
+    """The same images with the nearest 51, or all there are."""
+    k = min(CARLINI_NEIGHBOURS + 1, len(index) - (table.excluded is not None))
+    return index.search(np.asarray(table.queries), k, exclude=table.excluded, flip=flip)
+
+
+def _relatively_near(nearest: Neighbours, index: Index, *, flip: bool) -> Bools | None:
+    """`relatively_near` of images of which few neighbours are known: 51 are looked for where bounds do not decide.
+
+    The nearest 50 of some training images are no nearer than those of all; beside one left out the nearest is dropped.
+    """
+    left_out = int(nearest.excluded is not None)
+    if len(index) - left_out <= CARLINI_NEIGHBOURS:
+        return None
+    least = CARLINI_NEIGHBOURS + left_out
+    size = min(len(index), max(least, min(BOUNDING_IMAGES, BOUNDING_BYTES // index.rows[:1].nbytes)))
+    some = index.among(index.rows[np.linspace(0, len(index) - 1, size).astype(np.int64)])
+    farthest = some.search(np.asarray(nearest.queries), least).distances[:, left_out:]
+    near, perhaps = surely_or_perhaps_near(nearest, farthest)
+    open_rows = np.flatnonzero(perhaps & ~near)
+    near[open_rows] = relatively_near(_wide(nearest[open_rows], index, flip=flip))
+    return near
 
 
 def patch_share(known: Copying, index: Index, rules: CopyRules) -> Estimate:
@@ -83,7 +113,7 @@ def patch_share(known: Copying, index: Index, rules: CopyRules) -> Estimate:
         return Estimate.undefined(NO_TOLERANCE)
     own, train = known.nearest[index.ranks.shard(len(known))], index.rows
     assert own.queries is not None
-    rows, indices = neighbours_within(own, train, radius=rules.tolerance, engine=index.engine)
+    rows, indices = neighbours_within(own, index.references, radius=rules.tolerance, engine=index.engine)
     num_values = int(np.prod(train.shape[1:]))
     grey = rules.tolerance / np.sqrt(num_values)
     hits = np.zeros(len(own), dtype=bool)
@@ -169,7 +199,7 @@ def measure_memorization(
         ratio=memorization_ratio(samples.distinct, threshold=rules.threshold, repeats=repeats),
         plain_ratio=_plain_ratio(samples, rules.threshold),
         ratio_curve=ratio_curve(samples.distinct, repeats=repeats),
-        carlini=carlini_ratio(samples.nearest, repeats=repeats),
+        carlini=carlini_ratio(samples.relatively_near, repeats=repeats),
         carlini_absolute=_absolute(samples, rules.tolerance, scale),
         num_distinct_copied=count_estimate(
             distinct, count=len(flagged_matches), notes=cut if len(flagged_matches) > MAX_COPIES else ()
@@ -266,8 +296,8 @@ def _counted(known: Copying, rules: CopyRules, scale: Scale) -> Counted:
     """What the verdict counts of a set."""
     flagged = copied(known.distinct, threshold=rules.threshold)
     grey_levels = known.closest.distances[:, 0] * scale.grey
-    undefined, near = undefined_ratios(known.distinct), relatively_near(known.nearest)
-    return Counted(flagged, known.near_identical, grey_levels, undefined, near)
+    near = np.zeros(len(known), dtype=bool) if known.relatively_near is None else known.relatively_near
+    return Counted(flagged, known.near_identical, grey_levels, undefined_ratios(known.distinct), near)
 
 
 def judged(samples: Copying, baseline: Baseline | None, rules: CopyRules, scale: Scale, **given: Any) -> Verdict:
@@ -310,7 +340,7 @@ def _with_control(family: Memorization, baseline: Baseline, threshold: float, sc
         test_ratio=replace(ratio, notes=ratio.notes + notes),
         excess=proportion_difference(family.ratio, ratio),
         test_ratio_curve=ratio_curve(known.distinct),
-        test_carlini=carlini_ratio(known.nearest),
+        test_carlini=carlini_ratio(known.relatively_near),
         test_num_near_identical=count_estimate(num_near, count=len(known), notes=notes),
         test_closest=tuple(matches[i] for i in _by_closeness(matches)[:NUM_CLOSEST]),
     )

@@ -12,9 +12,10 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import EngineName
 from memgen_eval.compute.resources import blocks
-from memgen_eval.compute.rows import as_array, check_pair, dimension, largest_of
+from memgen_eval.compute.rows import check_pair, dimension, largest_of
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours.distances import block_distances, pair_distances
+from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.neighbours.topk import Neighbours, Rows
 
@@ -90,7 +91,7 @@ def distinct_neighbours(
     ----------
     neighbours : Neighbours, (N, K >= 1)
         Training neighbours of each query, nearest first.
-    references : uint8 or float, (M, ...)
+    references : uint8 or float, (M, ...), or References
         Those that were searched.
     tolerance : float
         In the units of ``neighbours.distances``, finite, not negative. 0 merges exact duplicates only.
@@ -113,12 +114,12 @@ def distinct_neighbours(
     Queries whose K neighbours all duplicate the first are searched again with 64 neighbours; those still open are
     compared with every reference, in blocks, the duplicates of their first neighbour left out.
     """
-    references = _same_references(neighbours, references)
-    limit = _squared(tolerance, neighbours, name="tolerance")
+    searched = _same_references(neighbours, references)
+    limit, references = _squared(tolerance, neighbours, name="tolerance"), searched.rows
     second = SecondNeighbours(neighbours, references, limit)
     open_rows = second.settle(neighbours, np.arange(len(neighbours)))
     if len(open_rows) and _is_worth_widening(neighbours, references):
-        open_rows = second.settle(_wider(_searchable(neighbours)[open_rows], references, engine), open_rows)
+        open_rows = second.settle(_wider(_searchable(neighbours)[open_rows], searched, engine), open_rows)
     if len(open_rows) and neighbours.indices.shape[1] < _available(neighbours, references):
         open_rows = second.exhaust(_searchable(neighbours)[open_rows], open_rows)
     first = neighbours.squared_distances[open_rows, 0]
@@ -141,7 +142,7 @@ def neighbours_within(
     ----------
     neighbours : Neighbours, (N, K)
         Training neighbours of each query, nearest first.
-    references : uint8 or float, (M, ...)
+    references : uint8 or float, (M, ...), or References
         Those that were searched.
     radius : float
         In the units of ``neighbours.distances``, finite, not negative.
@@ -160,13 +161,13 @@ def neighbours_within(
     -----
     Queries with all K neighbours within the radius are searched wider, at last against every reference.
     """
-    references = _same_references(neighbours, references)
-    limit = _squared(radius, neighbours, name="radius")
+    searched = _same_references(neighbours, references)
+    limit, references = _squared(radius, neighbours, name="radius"), searched.rows
     rows, columns = np.nonzero(neighbours.squared_distances < limit)
     pairs = [(rows, neighbours.indices[rows, columns])]
     open_rows = np.flatnonzero(neighbours.squared_distances[:, -1] < limit)
     if len(open_rows) and _is_worth_widening(neighbours, references):
-        table = _wider(_searchable(neighbours)[open_rows], references, engine)
+        table = _wider(_searchable(neighbours)[open_rows], searched, engine)
         rows, columns = np.nonzero(table.squared_distances < limit)
         pairs.append((open_rows[rows], table.indices[rows, columns]))
         open_rows = open_rows[table.squared_distances[:, -1] < limit]
@@ -196,8 +197,9 @@ def without_duplicates(table: Neighbours, *, tolerance: float) -> Neighbours:
     return replace(table, squared_distances=squared, indices=indices, flipped=flipped)
 
 
-def _same_references(neighbours: Neighbours, given: Any) -> NDArray[Any]:
-    references = as_array(given, "references")
+def _same_references(neighbours: Neighbours, given: Any) -> References:
+    searched = References.of(given)
+    references = searched.rows
     if neighbours.squared_distances.dtype == np.int64 and references.dtype != np.uint8:
         raise InputError(f"references hold {references.dtype}, neighbours are of uint8: give the references searched")
     if neighbours.indices.max(initial=-1) >= len(references):
@@ -207,7 +209,7 @@ def _same_references(neighbours: Neighbours, given: Any) -> NDArray[Any]:
         )
     if neighbours.queries is not None:
         check_pair(neighbours.queries, references, flip=neighbours.flipped is not None)
-    return references
+    return searched
 
 
 def _squared(distance: float, neighbours: Neighbours, *, name: str) -> float:
@@ -233,9 +235,9 @@ def _is_worth_widening(neighbours: Neighbours, references: NDArray[Any]) -> bool
     return num_columns < min(_WIDER // 2, _available(neighbours, references))
 
 
-def _wider(neighbours: Neighbours, references: NDArray[Any], engine: EngineName | None) -> Neighbours:
+def _wider(neighbours: Neighbours, references: References, engine: EngineName | None) -> Neighbours:
     """The same queries with 64 neighbours, or all there are."""
-    k = min(_WIDER, _available(neighbours, references))
+    k = min(_WIDER, _available(neighbours, references.rows))
     flip = neighbours.flipped is not None
     return nearest_neighbours(neighbours.queries, references, k, exclude=neighbours.excluded, flip=flip, engine=engine)
 

@@ -110,7 +110,7 @@ class Index:
         """`distinct_neighbours` of a table."""
         return self._of_each_rank(
             neighbours,
-            lambda own: distinct_neighbours(own, self.rows, tolerance=tolerance, engine=self.engine),
+            lambda own: distinct_neighbours(own, self.references, tolerance=tolerance, engine=self.engine),
             "distinct neighbours",
             tolerance,
         )

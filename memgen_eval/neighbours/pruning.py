@@ -13,14 +13,22 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.kept import checksum_of
-from memgen_eval.compute.products import Products
+from memgen_eval.compute.products import PRODUCTS, Products
 from memgen_eval.compute.resources import CHUNK_ROWS, TILE_BYTES, Workers, blocks, num_threads, start_workers
 from memgen_eval.compute.rows import as_array, dimension, read_rows
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.neighbours.bound import PAIR_BYTES, Bound, CodedTile, TooManyPairsError
 from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.neighbours.distances import distance_dtype
-from memgen_eval.neighbours.quantizers import CodeKind, Codes, Quantizer, encode, kind_of_code, sample_rows
+from memgen_eval.neighbours.quantizers import (
+    CodeKind,
+    Codes,
+    Quantizer,
+    are_few,
+    encode,
+    kind_of_code,
+    sample_rows,
+)
 from memgen_eval.neighbours.topk import TopK
 
 _MOST_TILE_ROWS = 4096
@@ -62,17 +70,24 @@ class PruningPlan:
 
 def plan_search(queries: NDArray[Any], references: NDArray[Any], k: int, resources: Resources) -> PruningPlan | None:
     """The plan for a search of this shape; None where codes would not pay, or not fit."""
-    kind, budget, num_queries = kind_of_code(queries, references, k), resources.budget, len(queries)
+    kind = kind_of_code(queries, references, k)
     if kind is None:
         return None
+    products = resources.engine.integers(2.0 * len(queries) * len(references) * kind.width, kind.width)
+    return _plan(kind, products, queries, references, k, resources.budget)
+
+
+def _plan(
+    kind: CodeKind, products: Products, queries: NDArray[Any], references: NDArray[Any], k: int, budget: int
+) -> PruningPlan | None:
+    """How to search with these codes; None where they do not fit."""
+    num_queries = len(queries)
     tile_rows = min(_MOST_TILE_ROWS, TILE_BYTES // kind.width, budget // 64 // max(kind.width, CHUNK_ROWS))
     query_bytes = dimension(queries) * queries.itemsize + kind.width + 96 * k
     resident_rows = min(num_queries, budget // 4 // query_bytes)
     if tile_rows < _FEWEST_TILE_ROWS or resident_rows < min(num_queries, _FEWEST_TILE_ROWS):
         return None
     most_initial = min(_MOST_INITIAL, budget // 8 // kind.width, int(_INITIAL_FRACTION * len(references)))
-    work = 2.0 * num_queries * len(references) * kind.width
-    products = resources.engine.integers(work, kind.width)
     num_pairs = budget // 8 // PAIR_BYTES
     return PruningPlan(kind, products, budget, tile_rows, max(k, most_initial), resident_rows, num_pairs)
 
@@ -85,7 +100,7 @@ def nearest_by_codes(
     Where `within` (N,) is given, only references of at most this squared distance are looked for: rows with fewer than
     K end in (largest, -1).
     """
-    plan = plan_search(queries, references.rows, k, resources)
+    plan = plan_search(queries, references.rows, k, resources) or references.plan_with_kept(queries, k, resources)
     if plan is None:
         return None
     squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references.rows))
@@ -206,6 +221,16 @@ class References:
         """Codes of the planned kind, or of a wider one, that were made before."""
         coded = self._kept.get(_key(plan))
         return coded if coded is not None and coded.kind.width >= plan.kind.width else None
+
+    def plan_with_kept(self, queries: NDArray[Any], k: int, resources: Resources) -> PruningPlan | None:
+        """How to search with codes that were made before, where making them would not pay; None without such codes."""
+        library, exact = resources.engine.library, distance_dtype(queries, self.rows) == np.int64
+        if not are_few(k, self.rows):
+            return None
+        for (whole, name), coded in self._kept.items():
+            if whole != exact and library in ("auto", name) and coded.tiles is not None:
+                return _plan(coded.kind, PRODUCTS[name], queries, self.rows, k, resources.budget)
+        return None
 
     def code(self, plan: PruningPlan, workers: Workers, ranks: Ranks = ALONE) -> CodedReferences | None:
         """Fit a quantizer, code all rows if the codes fit, and keep them; None where all rows are the same.

@@ -190,8 +190,7 @@ def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> Cod
     """The code for a search of this shape; None where the whole product is done before a code would have paid."""
     width = dimension(queries)
     work = 2.0 * len(queries) * len(references) * width
-    fewest = max(_FEWEST_ROWS, k * _REFERENCES_PER_NEIGHBOUR)
-    if width > SLICE or len(references) < fewest or len(queries) < _FEWEST_ROWS:
+    if width > SLICE or min(len(queries), len(references)) < _FEWEST_ROWS or not are_few(k, references):
         return None
     if queries.dtype == references.dtype == np.uint8:
         few = k <= _FEW_NEIGHBOURS
@@ -200,6 +199,11 @@ def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> Cod
             return None
         return CodeKind(num_directions + 1, num_directions)
     return None if work < _WHOLE_WORK or width < _FEWEST_VALUES else CodeKind(width)
+
+
+def are_few(k: int, references: NDArray[Any]) -> bool:
+    """Whether K neighbours are so few of the references that a bound can skip most of these."""
+    return k * _REFERENCES_PER_NEIGHBOUR <= len(references)
 
 
 def sample_rows(references: NDArray[Any], budget: int) -> NDArray[Any]:

@@ -77,7 +77,7 @@ def test_the_absolute_threshold_is_strict_and_in_report_units() -> None:
 def test_mirrored_copies_are_said_to_be() -> None:
     plain, nearest = table([[50, 60], [4, 90]]), table([[0, 60], [4, 90]])
     turned = Neighbours(nearest.squared_distances, nearest.indices, flipped=np.array([[True, False], [False, True]]))
-    family, _ = measure(Copying(plain, turned, turned, turned, np.array([True, True]), np.zeros(2, dtype=bool)))
+    family, _ = measure(Copying(plain, turned, turned, turned, np.array([True, True]), np.zeros(2, dtype=bool), None))
     assert [match.flipped for match in family.copies] == [True, False]
     assert family.ratio.value == 1 and family.plain_ratio.value == 0.5
 
@@ -114,7 +114,7 @@ def test_one_training_image() -> None:
     second: NDArray[np.int64] = np.array([2**63 - 1, 2**63 - 1, 50])
     lone = Neighbours(np.column_stack([column.squared_distances[:, 0], second]), np.array([[0, -1]] * 3))
     family, verdict = measure(
-        Copying(column, column, lone, column, np.array([True, True, False]), np.zeros(3, dtype=bool))
+        Copying(column, column, lone, column, np.array([True, True, False]), np.zeros(3, dtype=bool), None)
     )
     assert family.plain_ratio.value is None and family.plain_ratio.notes == ("needs two training images",)
     assert family.ratio.value == 2 / 3 and "1 images" in family.ratio.notes[0]

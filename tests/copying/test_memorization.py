@@ -4,25 +4,36 @@ from __future__ import annotations
 
 import math
 from fractions import Fraction
+from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given, strategies as st
+from numpy.typing import NDArray
 from scipy.stats import binomtest
 
 import oracles
 from memgen_eval import memorization_ratio
+from memgen_eval.copying import memorization
 from memgen_eval.copying.copy_rules import (
     CURVE_THRESHOLDS,
+    CopyRules,
     carlini_ratio,
     copied,
     largest_patch_distances,
     ratio_curve,
+    relatively_near,
     repeated,
+    surely_or_perhaps_near,
 )
+from memgen_eval.copying.memorization import search
 from memgen_eval.errors import InputError
 from memgen_eval.metrics.ratios import distance_ratios, ratio_below, undefined_ratios
-from metric_tables import brute_force, copying, known, table, torus
+from memgen_eval.neighbours.duplicates import distinct_neighbours, without_duplicates
+from memgen_eval.neighbours.index import Index
+from memgen_eval.neighbours.pruning import References
+from memgen_eval.neighbours.search import nearest_neighbours
+from metric_tables import brute_force, copying, known, smooth_images, table, torus
 
 LARGEST = 256 * 256 * 3 * 255**2  # all black against all white, 256 x 256 x 3
 SENTINEL = 2**63 - 1  # the second neighbour of a copy where all else duplicates the first
@@ -131,7 +142,7 @@ def test_identical_is_equal_in_every_value() -> None:
 
 def test_no_samples() -> None:
     nothing = table(np.zeros((0, 51)))
-    for figure in (memorization_ratio(nothing), carlini_ratio(nothing), ratio_curve(nothing)):
+    for figure in (memorization_ratio(nothing), carlini_ratio(relatively_near(nothing)), ratio_curve(nothing)):
         assert figure.value is None and figure.notes == ("no images to count",)
     assert distance_ratios(nothing).shape == (0,)
 
@@ -148,11 +159,80 @@ def test_carlini_counts_a_ratio_of_one() -> None:
     """With d1 = 49 and 49 others at 99 the mean is 98: a ratio of exactly 1."""
     far = 10**6  # the 51st: it does not count
     rows = [[49, *[99] * 49], [49, *[98] * 49], [0, *[0] * 49], [0, *[98] * 49], [99, *[99] * 49]]
-    assert carlini_ratio(table(np.square([[*row, far] for row in rows]))).value == 0.6
+    assert carlini_ratio(relatively_near(table(np.square([[*row, far] for row in rows])))).value == 0.6
 
 
 def test_carlini_needs_more_than_50_training_images() -> None:
-    assert carlini_ratio(table(np.zeros((3, 50)))).notes == ("needs more than 50 training images",)
+    assert carlini_ratio(relatively_near(table(np.zeros((3, 50))))).notes == ("needs more than 50 training images",)
+
+
+def spread_images(count: int, seed: int) -> NDArray[np.uint8]:
+    """Smooth images of one channel and 8 pixels a side, of which many lie near others."""
+    return smooth_images(count, (1, 8, 8), seed)
+
+
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("num_bounding", [51, 1_000])
+@pytest.mark.parametrize("num_train", [2, 50, 51, 52, 60, 1_500])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("leave_out", [True, False])
+def test_few_neighbours_decide_as_51_do(
+    leave_out: bool, dtype: type, num_train: int, num_bounding: int, flip: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of fresh images, of copies under more and more noise, and of images whose copies the training set holds."""
+    monkeypatch.setattr(memorization, "BOUNDING_IMAGES", num_bounding)
+    train = spread_images(num_train, 0)
+    train[: num_train // 8] = train[num_train // 4 : num_train // 4 + num_train // 8]  # held twice
+    noise = np.linspace(0, 40, num_train)[:, None, None, None] * np.random.default_rng(1).normal(size=train.shape)
+    noisy = np.rint(train + noise).clip(0, 255)
+    excluded = np.arange(num_train) if leave_out else None
+    images = (noisy if leave_out else np.concatenate([noisy, spread_images(50, 2), noisy[..., ::-1]])).astype(dtype)
+    index, rules = Index(References(train.astype(dtype))), CopyRules(1 / 3, 3.0, flip)
+    looked_for: list[int] = []
+    whole = Index.search
+
+    def counted(own: Index, queries: Any, k: int, **how: Any) -> Any:
+        looked_for.extend([len(queries)] if own is index and k > 50 else [])
+        return whole(own, queries, k, **how)
+
+    monkeypatch.setattr(Index, "search", counted)
+    found = memorization.copying(search(images, index, excluded=excluded), index, rules)
+    available = num_train - leave_out
+    expected = nearest_neighbours(images, index.rows, min(51, available), exclude=excluded, flip=flip)
+    near = relatively_near(expected)
+    if available <= 50:
+        assert near is None and found.relatively_near is None and not looked_for
+        return
+    assert near is not None and found.relatively_near is not None
+    assert found.relatively_near.tolist() == near.tolist()
+    assert sum(looked_for) < 0.8 * len(images)
+    if num_train > 100:
+        assert 20 < near.sum() < len(near) - 20 and sum(looked_for) > 0
+    distinct = distinct_neighbours(expected, index.rows, tolerance=3.0)
+    assert (found.distinct.indices == distinct.indices).all()
+    assert (found.distinct.squared_distances == distinct.squared_distances).all()
+
+
+@pytest.mark.parametrize(("nearest", "near"), [(48, True), (49, True), (50, False)])
+def test_a_ratio_of_one_is_not_decided_by_bounds(nearest: int, near: bool) -> None:
+    """One training image at 49 and all others at 99: the nearest 50 have a mean of 98."""
+    train = np.zeros((60, 1, 8, 8), dtype=np.uint8)
+    train.reshape(60, 64)[np.arange(60), np.arange(60)] = [nearest, *[99] * 59]
+    index = Index(References(train))
+    table = search(np.zeros((1, 1, 8, 8), np.uint8), index)
+    surely, perhaps = surely_or_perhaps_near(table, np.array([[nearest, *[99.0] * 49]]))
+    assert (surely.tolist(), perhaps.tolist()) == ([nearest < 49], [nearest < 50])
+    known_set = memorization.copying(table, index, CopyRules(1 / 3, 0.0, flip=False))
+    assert known_set.relatively_near is not None and known_set.relatively_near.tolist() == [near]
+
+
+def test_left_out_with_its_duplicates_the_nearest_are_those_of_a_wide_search() -> None:
+    train = np.repeat(spread_images(40, 0), 3, axis=0)
+    index, rules, rows = Index(References(train)), CopyRules(1 / 3, 1.0, flip=False), np.arange(120)
+    found = memorization.copying(search(train, index, excluded=rows), index, rules, apart=True)
+    expected = without_duplicates(nearest_neighbours(train, train, 51, exclude=rows), tolerance=1.0)
+    assert found.plain.indices.shape == (120, 49) and (found.plain.indices == expected.indices).all()
+    assert found.relatively_near is None
 
 
 @pytest.mark.parametrize("shape", [(3, 32, 32), (1, 8, 8), (1, 7, 9), (3, 2, 5), (1, 1, 1)])

@@ -141,6 +141,23 @@ def test_codes_serve_the_next_searches(
     assert everything_coded == [True] * 4
 
 
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_codes_that_are_there_serve_searches_too_small_to_make_them(
+    dtype: type, everything_coded: list[bool], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queries, rows = (array.astype(dtype) for array in PIXELS["smooth"]())
+    references = References(rows)
+    nearest_neighbours(queries, references, 3, engine="numkong")
+    monkeypatch.setattr(quantizers, "_FEWEST_ROWS", 10**9)
+    for k, how in ((5, {"engine": "auto"}), (33, {"engine": "numkong", "flip": True}), (2, {"engine": "numpy"})):
+        check(nearest_neighbours(queries[:3], references, k, **how), queries[:3], rows, k, flip=k == 33)
+    check(nearest_neighbours(queries[:3], rows, 5), queries[:3], rows, 5)
+    check(nearest_neighbours(queries[:3].astype(np.float64), rows[:290], 5), queries[:3], rows[:290], 5)
+    monkeypatch.setattr(quantizers, "_REFERENCES_PER_NEIGHBOUR", len(rows))
+    check(nearest_neighbours(queries[:3], references, 2), queries[:3], rows, 2)
+    assert everything_coded == [True, True, True, True, False, False, False, False]
+
+
 def test_ties_at_the_last_neighbour_go_to_the_smaller_index(everything_coded: list[bool]) -> None:
     """References at three distances only, each in all tiles, so that pairs at the radius must not be skipped."""
     generator = np.random.default_rng(0)
