@@ -15,7 +15,14 @@ from memgen_eval.copying.baseline import Baseline, Scale, draw_rows, duplicate_t
 from memgen_eval.copying.copy_rules import Copying, CopyRules
 from memgen_eval.copying.evened import EvenTrain, even_out
 from memgen_eval.copying.kinds import NUM_DRAWN, coarse_rows, kinds_of_images
-from memgen_eval.copying.memorization import copying, is_fair, measure_memorization, search
+from memgen_eval.copying.memorization import (
+    copying,
+    is_fair,
+    measure_memorization,
+    patch_share,
+    repetition,
+    search,
+)
 from memgen_eval.copying.rules import Rated
 from memgen_eval.copying.witnesses import (
     Control,
@@ -170,3 +177,19 @@ def measured_copying(
     altered: dict[str, Any] = {**altered_figures(samples, known[0])}
     altered["altered"] = altered_matches(samples, images, even.images, known[0])
     return replace(family, **altered), verdict
+
+
+def with_repetition(
+    family: Memorization, images: NDArray[Any], found: Copying, controls: Controls, *, originals: NDArray[np.int64]
+) -> Memorization:
+    """The family with the share of images that have a patch in common, and of those that repeat one another.
+
+    `originals` (N,) names the first image that equals each.
+    """
+    index, rules, baseline = controls.index, controls.rules, controls.baseline()
+    family = replace(family, carlini_patch=patch_share(found, index, rules))
+    if baseline is None:
+        return family
+    seed = controls.known.seed
+    own, others = repetition(images, baseline.images, index, rules, originals=originals, seed=seed)
+    return replace(family, repetition=own, test_repetition=others)

@@ -4,33 +4,33 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from functools import cached_property, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-import numpy as np
-
 from memgen_eval.adapters.model import Guests
 from memgen_eval.build_report import Found, Ran, build_report
 from memgen_eval.compute.engines import EngineName
+from memgen_eval.compute.meanwhile import meanwhile
 from memgen_eval.compute.resources import unforked_threads
-from memgen_eval.controls import Controls, measured_copying
+from memgen_eval.controls import Controls, measured_copying, with_repetition
 from memgen_eval.copying.baseline import Scale
 from memgen_eval.copying.copy_rules import CopyRules
-from memgen_eval.copying.memorization import copying, patch_share, repetition, search
+from memgen_eval.copying.memorization import copying, search
 from memgen_eval.copying.same_pictures import same_pictures
 from memgen_eval.data.images import ImageSet
 from memgen_eval.data.samplers import SampleSource
 from memgen_eval.distributed import Ranks, joined
 from memgen_eval.embedding.embedder import Embedder, Opened, opened_extractor
-from memgen_eval.embedding.placing import fidelity_in_space, novelty_in_space
+from memgen_eval.embedding.placing import fidelity_in_space, novelty_in_space, structure_in_pixels
 from memgen_eval.errors import InputError, RankError, check_count
 from memgen_eval.features.spaces import Features
 from memgen_eval.keeping.places import Keeping, Places, determining
 from memgen_eval.metrics.denoiser import measure_denoiser
 from memgen_eval.metrics.gaussian_denoiser import measure_gaussian_curves
-from memgen_eval.metrics.gaussian_samples import TOO_FEW, MatchedSets, match_sets, measure_gaussian, with_sample_figures
+from memgen_eval.metrics.gaussian_samples import with_sample_figures
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.topk import Neighbours
@@ -46,7 +46,8 @@ if TYPE_CHECKING:  # its module imports torch
 
 DATA_ALONE = "or ask for denoiser in metrics for what the data alone tells"
 NO_VERDICT = "it rests on the memorization family, which was not asked for"
-REPEATS_LEFT_OUT = "{:,} samples that repeat another sample exactly are left out"
+FAMILIES = ("memorization", "verdict", "novelty", "fidelity", "denoiser", "gaussian")  # in the order of `skipped`
+THE_OTHERS = "novelty, fidelity, Gaussian structure"  # the stage that waits for those measured beside memorization
 
 log = logging.getLogger("memgen_eval")
 Measured = TypeVar("Measured")
@@ -258,15 +259,18 @@ class _Run:
         return self.places.figures(kind, measure, self.determining, **given)
 
     @property
-    def repeats_note(self) -> tuple[str, ...]:
-        """How many samples repeat an earlier one, where some do."""
-        count = np.count_nonzero(self.samples.survey.repeats)
-        return (REPEATS_LEFT_OUT.format(count),) if count else ()
+    def measures_beside(self) -> bool:
+        """Whether other families are measured beside memorization, on a thread of their own.
+
+        Not where ranks work in step, blocks are kept, or a network embeds: it runs where the caller's settings of torch
+        hold.
+        """
+        return self.ranks.size == 1 and not self.places.results.active and self.options.features == "pixels"
 
 
 def _measure(run: _Run) -> Found:
     """Family by family; why one was not measured is noted in `run.skipped`."""
-    options, known, skipped, note = run.options, run.known, run.skipped, run.repeats_note
+    options, known, skipped = run.options, run.known, run.skipped
     with run.stages.stage("comparing the sets"):
         own = cautions.appearance_of(run.samples)
         warned = cautions.of_sets(run.samples, known.test, known.train, own=own, of_train=known.appearance)
@@ -277,34 +281,45 @@ def _measure(run: _Run) -> Found:
         with run.stages.stage("neighbours of the baseline"):
             baseline = known.baseline_neighbours(run.index)
         warned += cautions.of_distances(plain, baseline)
+    others = partial(_others, run, plain)
     if plain is not None and options.wants("memorization"):
-        with run.stages.stage("other readings of the samples"):
-            warned += cautions.of_other_readings(
-                run.samples, plain, baseline, run.index, run.rules, own=own, of_train=known.appearance
-            )
-        memorization, verdict = _memorization(run, plain, warned)
+        with meanwhile(others) if run.measures_beside else nullcontext(others) as found_others:
+            with run.stages.stage("other readings of the samples"):
+                warned += cautions.of_other_readings(
+                    run.samples, plain, baseline, run.index, run.rules, own=own, of_train=known.appearance
+                )
+            memorization, verdict = _memorization(run, plain, warned)
+            with run.stages.stage(THE_OTHERS) if run.measures_beside else nullcontext():
+                novelty, fidelity, structure = found_others()
     else:
         skipped |= {"memorization": NOT_ASKED, "verdict": NO_VERDICT}
-    novelty = _attempt(
-        "novelty", run, lambda: run.kept(Novelty, lambda: novelty_in_space(run.embedder, plain, run.index, notes=note))
-    )
-    fidelity = _attempt(
-        "fidelity", run, lambda: run.kept(Fidelity, lambda: fidelity_in_space(run.embedder, run.index, notes=note))
-    )
+        novelty, fidelity, structure = others()
     probed = _probe(run)
+    gaussian = None
+    if structure is not None:
+        gaussian = _attempt("gaussian", run, lambda: with_sample_figures(_curves(run, probed), structure))
     return Found(
         memorization=memorization,
         verdict=verdict,
         novelty=novelty,
         fidelity=fidelity,
         denoiser=measure_denoiser(probed, seed=options.seed) if probed and options.wants("denoiser") else None,
-        gaussian=_attempt("gaussian", run, lambda: _gaussian(run, probed)),
+        gaussian=gaussian,
         sigmas=options.sigmas if probed is None else tuple(probed.sigmas.tolist()),
         tolerance=run.rules.tolerance * run.scale.unit if options.wants("memorization") else None,
         extractor=run.extractor,
         cautions=warned,
-        skipped=skipped,
+        skipped={family: skipped[family] for family in FAMILIES if family in skipped},
     )
+
+
+def _others(run: _Run, plain: Neighbours | None) -> tuple[Novelty | None, Fidelity | None, Gaussian | None]:
+    """Novelty, fidelity and the Gaussian structure of the samples."""
+    embedder, index = run.embedder, run.index
+    novelty = _attempt("novelty", run, partial(run.kept, Novelty, partial(novelty_in_space, embedder, plain, index)))
+    fidelity = _attempt("fidelity", run, partial(run.kept, Fidelity, partial(fidelity_in_space, embedder, index)))
+    structure = _attempt("gaussian", run, partial(run.kept, Gaussian, partial(structure_in_pixels, embedder)))
+    return novelty, fidelity, structure
 
 
 def _memorization(run: _Run, plain: Neighbours, warned: tuple[str, ...]) -> tuple[Memorization, Verdict]:
@@ -314,15 +329,12 @@ def _memorization(run: _Run, plain: Neighbours, warned: tuple[str, ...]) -> tupl
         repeats = same_pictures(images, survey.repeats, index, rules)
         found, controls = copying(plain, index, rules, repeats=repeats), Controls(run.known, index, rules, run.bind)
     with run.stages.stage("copies among the baseline"):
-        baseline = controls.baseline()
+        controls.baseline()
     ratings = run.embedder.ratings()
     with run.stages.stage("altered copies"):
         family, verdict = measured_copying(images, found, controls, run.scale, cautions=warned, features=ratings)
     with run.stages.stage("patches and repetition"):
-        family, seed = replace(family, carlini_patch=patch_share(found, index, rules)), run.options.seed
-        if baseline is not None:
-            own, others = repetition(images, baseline.images, index, rules, originals=survey.originals, seed=seed)
-            family = replace(family, repetition=own, test_repetition=others)
+        family = with_repetition(family, images, found, controls, originals=survey.originals)
     return run.embedder.with_similarity(family), verdict
 
 
@@ -378,22 +390,11 @@ def _probed(run: _Run) -> Probe:
         )
 
 
-def _gaussian(run: _Run, probed: Probe | None) -> Gaussian:
-    """The Gaussian family. Raises InputError for images that are too large."""
-    known, seed = run.known, run.options.seed
-    test = None if known.test is None or known.baseline is None else known.baseline.images
-    sets = match_sets(run.samples.distinct, test, known.train.array(), seed=seed)
-    of_samples = Gaussian.undefined(TOO_FEW)
-    if sets is not None:
-        with run.stages.stage("gaussian structure"):
-            of_samples = run.kept(Gaussian, partial(_gaussian_of_samples, run, sets))
-    why = run.no_denoiser if run.denoiser is None else run.skipped.get("denoiser", "")
-    of_denoiser = Gaussian.undefined(why) if probed is None else measure_gaussian_curves(probed, seed=seed)
-    return with_sample_figures(of_denoiser, of_samples)
-
-
-def _gaussian_of_samples(run: _Run, sets: MatchedSets) -> Gaussian:
-    return measure_gaussian(sets, train_moments=run.known.moments, seed=run.options.seed, notes=run.repeats_note)
+def _curves(run: _Run, probed: Probe | None) -> Gaussian:
+    """The Gaussian family of the denoiser."""
+    if probed is None:
+        return Gaussian.undefined(run.no_denoiser if run.denoiser is None else run.skipped.get("denoiser", ""))
+    return measure_gaussian_curves(probed, seed=run.options.seed)
 
 
 def _attempt(name: str, run: _Run, measure: Callable[[], Measured]) -> Measured | None:

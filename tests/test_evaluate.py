@@ -366,7 +366,7 @@ def test_a_fault_in_one_family_is_told(monkeypatch: pytest.MonkeyPatch, caplog: 
     def faulty(*arguments: object, **keywords: object) -> Any:
         raise ZeroDivisionError("ours")
 
-    monkeypatch.setattr("memgen_eval.evaluation.measure_gaussian", faulty)
+    monkeypatch.setattr("memgen_eval.embedding.placing.measure_gaussian", faulty)
     report = evaluated(SAMPLES, train=TRAIN, test=TEST)
     assert report.gaussian is None and report.skipped["gaussian"] == "ZeroDivisionError: ours"
     assert "gaussian could not be measured" in caplog.text

@@ -23,6 +23,7 @@ from memgen_eval.errors import InputError
 
 CHUNK_ROWS = 256
 _PROCESS = os.getpid()  # the process that imported this file
+_counts_before: list[int] = []  # of threads, where `blas_held` hides them
 _UNITS = {"": 1, "B": 1} | {
     prefix + suffix: base**power
     for power, prefix in enumerate("KMGT", start=1)
@@ -74,8 +75,10 @@ def num_threads() -> int:
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted) > 0:
         limits.append(int(wanted))
-    limits += [library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"]
-    return min(limits)
+    blas: list[int] = [
+        library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"
+    ]
+    return min(limits + (_counts_before or blas))
 
 
 def processor_name() -> str:
@@ -139,6 +142,21 @@ def single_thread() -> Any:
     from threadpoolctl import threadpool_limits
 
     return threadpool_limits(limits=1)
+
+
+@contextmanager
+def blas_held() -> Iterator[None]:
+    """Keep BLAS at one thread while several threads enter `single_thread` and leave it; `num_threads` stays the same.
+
+    BLAS has one limit for the process: the first to leave would give all of them more threads.
+    """
+    count = num_threads()
+    with single_thread():
+        _counts_before.append(count)
+        try:
+            yield
+        finally:
+            _counts_before.pop()
 
 
 def single_thread_pool(count: int) -> ThreadPoolExecutor:

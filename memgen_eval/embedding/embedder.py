@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.compute.kept import Kept
@@ -31,6 +32,7 @@ from memgen_eval.runtime import Stages
 
 log = logging.getLogger("memgen_eval")
 Opened = Extractor | InputError | None  # what makes the features, why nothing can, None for pixels
+REPEATS_LEFT_OUT = "{:,} samples that repeat another sample exactly are left out"
 USERS = ("memorization", "novelty", "fidelity")  # the families that measure there
 
 
@@ -105,6 +107,12 @@ class Embedder:
     stages: Stages
     kept: Kept
     kept_samples: Kept
+
+    @property
+    def repeats_note(self) -> tuple[str, ...]:
+        """How many samples repeat an earlier one, where some do."""
+        count = np.count_nonzero(self.samples.survey.repeats)
+        return (REPEATS_LEFT_OUT.format(count),) if count else ()
 
     @property
     def embedding(self) -> Embedding:

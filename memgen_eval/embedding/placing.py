@@ -1,4 +1,4 @@
-"""The families fidelity and novelty of one evaluation, in pixels or in the space of the features."""
+"""Novelty and fidelity in pixels or in the space of the features, and Gaussian structure in pixels."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ from memgen_eval.features.network_files import Extractor
 from memgen_eval.features.store import HELD_BYTES
 from memgen_eval.fidelity.anchors import drawn_images
 from memgen_eval.fidelity.family import AnchorRows, Ground, ReferenceRows, Space, measure_fidelity, wanted_names
-from memgen_eval.metrics.gaussian_samples import TOO_FEW, Drawn, ImageRows, MatchedSets, match_sets
+from memgen_eval.metrics.gaussian_samples import TOO_FEW, Drawn, ImageRows, MatchedSets, match_sets, measure_gaussian
 from memgen_eval.metrics.novelty import known_distances, measure_novelty, with_notes
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.options import NOT_ASKED
-from memgen_eval.results import GREY_LEVELS, Fidelity, Novelty
+from memgen_eval.results import GREY_LEVELS, Fidelity, Gaussian, Novelty
 
 
 @dataclass(frozen=True, eq=False)
@@ -73,8 +73,8 @@ class Placing:
         return rows, given.embedding.space.index.search(rows, 1).distances[:, 0] * self.unit
 
 
-def fidelity_in_space(embedder: Embedder, images: Index, *, notes: tuple[str, ...]) -> Fidelity:
-    """The fidelity family; `notes` say what limits the figures of the samples."""
+def fidelity_in_space(embedder: Embedder, images: Index) -> Fidelity:
+    """The fidelity family."""
     options, placing, space = embedder.options, Placing(embedder, images), embedder.embedding.space
     sets = placing.matched()
     if sets is None:
@@ -88,10 +88,10 @@ def fidelity_in_space(embedder: Embedder, images: Index, *, notes: tuple[str, ..
             space, key, lambda: Ground.of(_references(sets), where, distances, placing.anchors)
         )
     with embedder.stages.stage("fidelity"):
-        return measure_fidelity(_held(sets.samples), ground, where, notes=notes)
+        return measure_fidelity(_held(sets.samples), ground, where, notes=embedder.repeats_note)
 
 
-def novelty_in_space(embedder: Embedder, plain: Neighbours | None, images: Index, *, notes: tuple[str, ...]) -> Novelty:
+def novelty_in_space(embedder: Embedder, plain: Neighbours | None, images: Index) -> Novelty:
     """The novelty family: in pixels with the search made already, else in the space of the features."""
     options, known, space = embedder.options, embedder.known, embedder.embedding.space
     found = embedder.neighbours() if plain is None or embedder.extractor else plain.scaled(Scale.of(images.rows).unit)
@@ -104,7 +104,18 @@ def novelty_in_space(embedder: Embedder, plain: Neighbours | None, images: Index
         distances = known_distances(tables, space.index, cells, skip_own=None if wants_own else NOT_ASKED)
         family = measure_novelty(*distances, seed=options.seed)
         of_baseline = () if known.baseline is None else known.baseline.notes
-        return with_notes(family, samples=notes, baseline=of_baseline)
+        return with_notes(family, samples=embedder.repeats_note, baseline=of_baseline)
+
+
+def structure_in_pixels(embedder: Embedder) -> Gaussian:
+    """The Gaussian family of the samples. Raises InputError for images that are too large."""
+    known, seed = embedder.known, embedder.options.seed
+    test = None if known.test is None or known.baseline is None else known.baseline.images
+    sets = match_sets(embedder.samples.distinct, test, known.train.array(), seed=seed)
+    if sets is None:
+        return Gaussian.undefined(TOO_FEW)
+    with embedder.stages.stage("gaussian structure"):
+        return measure_gaussian(sets, train_moments=known.moments, seed=seed, notes=embedder.repeats_note)
 
 
 def _references(sets: MatchedSets) -> ReferenceRows:

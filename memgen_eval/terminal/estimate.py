@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 # In the order in which they begin: usual seconds, and the families of which one must be asked for; none: always there.
 # 5,000 samples against CIFAR-10 on one busy core; other sets take other times, of which the shares are much alike.
 # The duplicate tolerance is found at the beginning of the other readings, which go on once it is there.
+# Novelty, fidelity and Gaussian structure have stages of their own, or one that waits for all three.
 USUAL: Mapping[str, tuple[float, Collection[str]]] = {
     "reading the training set": (3.0, ()),
     "reading the samples": (0.5, ()),
@@ -26,6 +27,7 @@ USUAL: Mapping[str, tuple[float, Collection[str]]] = {
     "similarity of features": (20.0, ("features",)),
     "altered copies": (350.0, ("memorization",)),
     "patches and repetition": (44.0, ("memorization",)),
+    "novelty, fidelity, Gaussian structure": (1.0, ("memorization",)),
     "novelty": (70.0, ("novelty",)),
     "fidelity of unseen images": (45.0, ("fidelity",)),
     "fidelity": (19.0, ("fidelity",)),

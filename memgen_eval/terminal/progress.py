@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TextIO
@@ -28,13 +29,18 @@ NARROW_BARS, LONGEST_BAR = 60, 40  # columns
 
 
 class _Follower(logging.Handler):
-    """Keeps a course: log records carry `stage` when one begins, `done` and `total` as it goes on."""
+    """Keeps a course: log records carry `stage` when one begins, `done` and `total` as it goes on.
+
+    Only those of the thread that asked for it: what is done beside it has its end within a stage of its own.
+    """
 
     def __init__(self, course: Course, changed: Callable[[], None]) -> None:
         super().__init__(logging.INFO)
-        self.course, self.changed = course, changed
+        self.course, self.changed, self.thread = course, changed, threading.get_ident()
 
     def emit(self, record: logging.LogRecord) -> None:
+        if record.thread != self.thread:
+            return
         stage, done = getattr(record, "stage", None), getattr(record, "done", None)
         if stage is not None:
             self.course.begin(stage)
@@ -86,7 +92,14 @@ def shown_on_terminal(stream: TextIO, plan: Mapping[str, float] | None = None) -
         refresh_per_second=TIMES_A_SECOND,
         redirect_stdout=False,
     )
-    with live, _listening(_Follower(course, live.refresh), logging.INFO):
+    with live, kept_up(course, live.refresh):
+        yield
+
+
+@contextmanager
+def kept_up(course: Course, changed: Callable[[], None]) -> Iterator[None]:
+    """Keep a course by what this thread does, and call `changed` when a stage begins."""
+    with _listening(_Follower(course, changed), logging.INFO):
         yield
 
 

@@ -13,13 +13,14 @@ import struct
 import subprocess
 import sys
 import termios
+import threading
 from pathlib import Path
 
 import pytest
 
 from memgen_eval.runtime import Stages, report_progress
 from memgen_eval.terminal.estimate import Course, planned
-from memgen_eval.terminal.progress import NARROW_BARS, WAITS, WHOLE, bars, told_in_lines
+from memgen_eval.terminal.progress import NARROW_BARS, WAITS, WHOLE, bars, kept_up, told_in_lines
 
 ROOT = Path(__file__).parent.parent.parent
 ESCAPE = re.compile(r"\x1b\[[0-9;?]*[a-zA-Z]")
@@ -174,6 +175,17 @@ def test_lines_tell_stages_and_their_seconds() -> None:
     assert lines[0] == "drawing samples: waits for the sampler"
     assert re.fullmatch(r"drawing samples: \d+\.\d{3} seconds", lines[1]) and len(lines) == 2
     assert (logger.level, list(logger.handlers)) == before
+
+
+def test_bars_show_what_the_thread_that_asked_for_them_does() -> None:
+    course = Course(planned({"memorization"}))
+    with kept_up(course, lambda: None), Stages().stage("checksums"):
+        thread = threading.Thread(target=report_progress, args=(1, 2))
+        thread.start()
+        thread.join()
+        assert (course.stage, course.steps) == ("checksums", None)
+        report_progress(1, 2)
+        assert course.steps == (1, 2)
 
 
 def test_nothing_is_drawn_in_a_pipe() -> None:

@@ -1,0 +1,128 @@
+"""Work beside other work, and the limit of threads that both hold."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+from threadpoolctl import threadpool_info, threadpool_limits
+
+from conftest import noise_images
+from memgen_eval import evaluate
+from memgen_eval.compute.meanwhile import meanwhile
+from memgen_eval.compute.resources import num_threads, single_thread
+
+WAIT = 30.0  # seconds, after which a test has failed
+
+
+def blas_threads() -> set[int]:
+    return {library["num_threads"] for library in threadpool_info() if library["user_api"] == "blas"}
+
+
+def test_work_goes_on_beside_what_is_inside() -> None:
+    inside, there = threading.Event(), threading.Event()
+
+    def work() -> int:
+        there.set()
+        assert inside.wait(WAIT)
+        return 7
+
+    with meanwhile(work) as result:
+        assert there.wait(WAIT)
+        inside.set()
+    assert result() == 7
+
+
+def test_an_error_of_the_work_is_raised_where_its_result_is_asked_for() -> None:
+    def work() -> None:
+        raise ValueError("there")
+
+    with meanwhile(work) as result:
+        pass
+    with pytest.raises(ValueError, match="there"):
+        result()
+
+
+def test_an_error_inside_waits_for_the_work_and_an_interrupt_does_not() -> None:
+    release, done = threading.Event(), threading.Event()
+
+    def work() -> None:
+        assert release.wait(WAIT)
+        done.set()
+
+    with pytest.raises(KeyboardInterrupt), meanwhile(work):
+        raise KeyboardInterrupt
+    assert not done.is_set()
+    release.set()
+    assert done.wait(WAIT)
+    done.clear()
+    with pytest.raises(ValueError, match="inside"), meanwhile(work):
+        raise ValueError("inside")
+    assert done.is_set()
+
+
+def test_work_beside_other_work_never_has_the_threads_of_blas() -> None:
+    left, entered, seen = threading.Event(), threading.Event(), []
+
+    def work() -> None:
+        with single_thread():
+            entered.set()
+            assert left.wait(WAIT)
+            seen.append(blas_threads())  # those outside must not have come back
+        seen.append(blas_threads())
+
+    with threadpool_limits(limits=2, user_api="blas"):
+        with meanwhile(work) as result:
+            with single_thread():
+                assert entered.wait(WAIT)
+            left.set()
+            result()
+            seen.append(blas_threads())
+        assert seen == [{1}, {1}, {1}]
+        assert blas_threads() == {2}
+
+
+def test_workers_are_as_many_beside_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
+    with threadpool_limits(limits=3, user_api="blas"):
+        with meanwhile(num_threads) as there, meanwhile(num_threads) as further:
+            assert num_threads() == there() == further() == 3
+        with single_thread():
+            assert num_threads() == 1
+        assert num_threads() == 3
+
+
+IMAGES = noise_images(0, 400, (8, 8, 1))
+
+
+def faulty(*args: Any, **settings: Any) -> Any:
+    raise RuntimeError("a fault")
+
+
+def test_a_family_that_fails_beside_memorization_loses_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = evaluate(IMAGES[300:], train=IMAGES[:300])
+    monkeypatch.setattr("memgen_eval.embedding.placing.measure_novelty", faulty)
+    report = evaluate(IMAGES[300:], train=IMAGES[:300])
+    assert report.skipped["novelty"] == "RuntimeError: a fault"
+    assert (report.memorization, report.fidelity, report.gaussian) == (
+        whole.memorization,
+        whole.fidelity,
+        whole.gaussian,
+    )
+
+
+def test_nothing_runs_on_when_memorization_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memgen_eval.evaluation.measured_copying", faulty)
+    with pytest.raises(RuntimeError, match="a fault"):
+        evaluate(IMAGES[300:], train=IMAGES[:300])
+    assert "meanwhile" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_families_measured_beside_memorization_are_those_measured_after_it(tmp_path: Any) -> None:
+    samples = np.concatenate([IMAGES[300:], IMAGES[:5]])
+    beside, after = (evaluate(samples, train=IMAGES[:300], resume=where) for where in (None, tmp_path / "kept"))
+    for family in ("verdict", "memorization", "novelty", "fidelity", "gaussian", "skipped"):
+        assert getattr(beside, family) == getattr(after, family)
