@@ -13,7 +13,7 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
-from memgen_eval.altered.standardized import LEAST_DEVIATION, MIDDLE, averaged, coarse_side
+from memgen_eval.altered.standardized import LEAST_DEVIATION, MIDDLE, averaged_levels, coarse_side
 from memgen_eval.altered.views import View, viewed
 from memgen_eval.compute.resources import Workers
 
@@ -118,7 +118,7 @@ class Windows:
         def see(rows: slice) -> None:
             for v, view in enumerate(views):
                 seen = np.rint(viewed(images[rows], view, border=geometry.shift))
-                levels = geometry.levels(averaged(seen, geometry.side))  # (B, C, h, w)
+                levels = geometry.levels(averaged_levels(seen, geometry.side))  # (B, C, h, w)
                 values[rows, v] = levels.transpose(0, 2, 1, 3)
                 sums[rows, v] = levels.sum(axis=(2, 3), dtype=np.float64)
                 squares[rows, v] = np.square(levels).sum(axis=(1, 2, 3), dtype=np.float64)

@@ -5,6 +5,7 @@ Global thread settings are read, never changed.
 
 from __future__ import annotations
 
+import functools
 import multiprocessing
 import numbers
 import os
@@ -17,9 +18,12 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memgen_eval.errors import InputError
+
+if TYPE_CHECKING:
+    from threadpoolctl import ThreadpoolController
 
 CHUNK_ROWS = 256
 _PROCESS = os.getpid()  # the process that imported this file
@@ -69,16 +73,26 @@ class Workers:
 
 def num_threads() -> int:
     """Processors this process may run on, at most OMP_NUM_THREADS, at most what BLAS is limited to (threadpoolctl)."""
-    import threadpoolctl
-
     limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted) > 0:
         limits.append(int(wanted))
-    blas: list[int] = [
-        library["num_threads"] for library in threadpoolctl.threadpool_info() if library["user_api"] == "blas"
-    ]
+    blas: list[int] = [pool["num_threads"] for pool in thread_pools().info() if pool["user_api"] == "blas"]
     return min(limits + (_counts_before or blas))
+
+
+def thread_pools() -> ThreadpoolController:
+    """The libraries with threads of their own that this process has loaded by now."""
+    return _thread_pools(len(sys.modules))  # what loads a library adds a module
+
+
+@functools.lru_cache(maxsize=1)
+def _thread_pools(num_modules: int) -> ThreadpoolController:
+    """Looked for when there are other modules than before: that takes 3 ms."""
+    from threadpoolctl import ThreadpoolController
+
+    del num_modules
+    return ThreadpoolController()
 
 
 def processor_name() -> str:
@@ -107,11 +121,9 @@ def _multiply_alone() -> None:
 
 def _single_openmp_thread() -> Any:
     """Keep OpenMP, torch's too, from using more threads when this one calls it; a context that undoes it."""
-    import threadpoolctl
-
     if "torch" in sys.modules:
         sys.modules["torch"].get_num_threads()  # else torch would set the count later
-    return threadpoolctl.threadpool_limits(1, user_api="openmp")
+    return thread_pools().limit(limits=1, user_api="openmp")
 
 
 def is_forked() -> bool:
@@ -139,9 +151,7 @@ def give_memory_back() -> None:
 
 def single_thread() -> Any:
     """A context in which BLAS and OpenMP use one thread, since their sums depend on the number of threads."""
-    from threadpoolctl import threadpool_limits
-
-    return threadpool_limits(limits=1)
+    return thread_pools().limit(limits=1)
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from scipy import ndimage
 from memgen_eval.altered import alignment
 from memgen_eval.altered.alignment import align
 from memgen_eval.altered.matches import altered_match
-from memgen_eval.altered.standardized import averaged, coarse_side, lacks_contrast, standardized
+from memgen_eval.altered.standardized import averaged, averaged_levels, coarse_side, lacks_contrast, standardized
 from memgen_eval.altered.views import VIEWS, View, viewed
 from memgen_eval.altered.windows import Geometry
 from memgen_eval.copying.copy_rules import CopyRules
@@ -249,3 +249,11 @@ def test_what_hangs_together_by_steps_is_one_picture() -> None:
     rules = CopyRules(1 / 3, tolerance=2.0, flip=True)
     kept = np.flatnonzero(~same_pictures(samples, np.zeros(101, dtype=bool), Index(References.of(samples)), rules))
     assert kept.tolist() == [0, 100]
+
+
+@pytest.mark.parametrize("side", [1, 2, 3, 5])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_whole_numbers_are_averaged_as_others_are(side: int, dtype: type) -> None:
+    levels = smooth_images(3, (2, 17, 23), seed=2).astype(dtype)
+    np.testing.assert_array_equal(averaged_levels(levels, side), averaged(levels.astype(np.float32), side))
+    assert averaged_levels(levels, side).dtype == np.float32

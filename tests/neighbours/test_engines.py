@@ -8,11 +8,11 @@ import math
 import os
 import subprocess
 import sys
+from types import SimpleNamespace
 from typing import Any, get_args
 
 import numpy as np
 import pytest
-import threadpoolctl
 import torch
 
 from memgen_eval.compute import engines, resources
@@ -145,14 +145,14 @@ def test_description_names_library_and_version() -> None:
 def test_threads_follow_affinity_environment_and_blas(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
-    monkeypatch.setattr(threadpoolctl, "threadpool_info", list)
+    limited = SimpleNamespace(info=list)
+    monkeypatch.setattr(resources, "thread_pools", lambda: limited)
     assert resources.num_threads() == 64
     monkeypatch.setenv("OMP_NUM_THREADS", "5")
     assert resources.num_threads() == 5
     monkeypatch.setenv("OMP_NUM_THREADS", "many")
     assert resources.num_threads() == 64
-    limited = [{"user_api": "blas", "num_threads": 3}, {"user_api": "openmp", "num_threads": 1}]
-    monkeypatch.setattr(threadpoolctl, "threadpool_info", lambda: limited)
+    limited.info = lambda: [{"user_api": "blas", "num_threads": 3}, {"user_api": "openmp", "num_threads": 1}]
     assert resources.num_threads() == 3
 
 
