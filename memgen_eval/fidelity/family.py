@@ -80,9 +80,11 @@ class Cloud:
     slices: Slices | None
 
     @staticmethod
-    def of(rows: NDArray[Any], space: Space, role: Role) -> Cloud:
-        """What the figures that are wanted need."""
-        manifold = Manifold.of(space.lender.among(rows), role) if space.wanted & NUM_NEIGHBOURS.keys() else None
+    def of(rows: NDArray[Any], space: Space, role: Role, beside: Cloud | None = None) -> Cloud:
+        """What the figures that are wanted need, to be compared with those `beside`."""
+        manifold, other = None, None if beside is None else beside.manifold
+        if space.wanted & NUM_NEIGHBOURS.keys():
+            manifold = Manifold.of(space.lender.among(rows), role, other)
         return Cloud(rows, manifold, Slices.of(rows, seed=space.seed) if "swd" in space.wanted else None)
 
     def as_samples(self, space: Space) -> Cloud:
@@ -198,8 +200,8 @@ class Ground:
     ) -> Ground:
         """From sets of one size; `distances` are the baseline's to train, `others` makes the anchors that are drawn."""
         train = Cloud.of(sets.train, space, "references")
-        test = Cloud.of(sets.unseen, space, "references") if sets.has_test else None
-        control = Cloud.of(sets.unseen, space, "samples") if test is None else test.as_samples(space)
+        test = Cloud.of(sets.unseen, space, "references", train) if sets.has_test else None
+        control = Cloud.of(sets.unseen, space, "samples", train) if test is None else test.as_samples(space)
         unseen = Compared.of(control, train, space)
         if distances is None or train.manifold is None or isinstance(unseen.figures["precision"], str):
             return Ground(train, test, unseen, ())
@@ -232,7 +234,7 @@ def measure_fidelity(samples: NDArray[Any], ground: Ground, space: Space, *, not
     notes : tuple of str
         What limits the figures of the samples.
     """
-    count, cloud = len(samples), Cloud.of(samples, space, "samples")
+    count, cloud = len(samples), Cloud.of(samples, space, "samples", ground.train)
     against_train = Compared.of(cloud, ground.train, space)
     found = against_train.estimates(count=count, notes=_of_unseen(ground, count))
     if ground.test is not None:

@@ -78,14 +78,14 @@ def memberships(
     return inside.joined(own, ranks, share_points=True), around.joined(own, ranks, share_points=False)
 
 
-class _Tally:
-    """Counts of points in balls so far, (P, R) and (B, R)."""
+class Tallies:
+    """PairCounts of points in balls so far, (P, R) and (B, R)."""
 
     def __init__(self, num_points: int, num_balls: int, num_radii: int) -> None:
         self.by_point = np.zeros((num_points, num_radii), dtype=np.int64)
         self.by_ball = np.zeros((num_balls, num_radii), dtype=np.int64)
 
-    def add(self, points: slice, balls: slice, counts: _Counts) -> None:
+    def add(self, points: slice, balls: slice, counts: PairCounts) -> None:
         """Enter what was counted of a block of points and a block of balls."""
         self.by_point[points] += counts[0]
         self.by_ball[balls] += counts[1]
@@ -102,16 +102,31 @@ class _Tally:
         )
 
 
-_Counts = tuple[NDArray[np.int64], NDArray[np.int64]]  # of points and of balls of a chunk
+PairCounts = tuple[NDArray[np.int64], NDArray[np.int64]]  # of points and of balls of a chunk
 
 
-def _counted(points: Rows, balls: Rows, held: NDArray[np.bool_], num_points: int, num_balls: int) -> _Counts:
+def _counted(points: Rows, balls: Rows, held: NDArray[np.bool_], num_points: int, num_balls: int) -> PairCounts:
     """How many pairs (S,) each point and each ball has, given which radii hold the pair, (S, R)."""
     by_point, by_ball = (np.zeros((size, held.shape[1]), dtype=np.int64) for size in (num_points, num_balls))
     for column, chosen in enumerate(held.T):
         by_point[:, column] = np.bincount(points[chosen], minlength=num_points)
         by_ball[:, column] = np.bincount(balls[chosen], minlength=num_balls)
     return by_point, by_ball
+
+
+def count_pairs(
+    rows: Rows, columns: Rows, squared: NDArray[Any], radii: tuple[NDArray[Any], NDArray[Any]], shape: tuple[int, ...]
+) -> tuple[PairCounts, PairCounts]:
+    """PairCounts of a chunk of N queries in the balls of M references, and of the references in theirs; shape is (N, M).
+
+    Given the pairs (S,) that may lie in a ball, their squared distances, and the radii of both rows, (S, Q) and (S, R).
+    """
+    around, inside = (squared[:, None] <= side for side in radii)
+    num_queries, num_references = shape
+    return (
+        _counted(rows, columns, inside, num_queries, num_references),
+        _counted(columns, rows, around, num_references, num_queries),
+    )
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,11 +139,11 @@ class _Crossing:
     reference_radii: NDArray[Any]
     transform: IntegerTransform | FloatTransform
 
-    def counted(self, own: slice, resources: Resources) -> tuple[_Tally, _Tally]:
+    def counted(self, own: slice, resources: Resources) -> tuple[Tallies, Tallies]:
         """The pairs of a slice of the queries: they in the references' balls, and the references in theirs."""
         num_queries, num_references = len(self.queries), len(self.references)
-        inside = _Tally(num_queries, num_references, self.reference_radii.shape[1])
-        around = _Tally(num_references, num_queries, self.query_radii.shape[1])
+        inside = Tallies(num_queries, num_references, self.reference_radii.shape[1])
+        around = Tallies(num_references, num_queries, self.query_radii.shape[1])
         work, width = 2.0 * (own.stop - own.start) * num_references * dimension(self.queries), dimension(self.queries)
         products = resources.engine.products(self.transform, work, width)
         plan = plan_blocks(dimension=width, value_bytes=products.value_bytes, keep=0, budget=resources.budget)
@@ -156,7 +171,7 @@ class _Block:
     tile: ReferenceTile
     tile_rows: slice
 
-    def parts(self, workers: Workers, budget: int) -> Iterator[tuple[slice, _Counts, _Counts]]:
+    def parts(self, workers: Workers, budget: int) -> Iterator[tuple[slice, PairCounts, PairCounts]]:
         """The counts of each chunk of the queries, in order."""
         most = budget // (2 * workers.count * _PAIR_BYTES * (self.tile_rows.stop - self.tile_rows.start))
         size = max(MIN_BLOCK_ROWS, min(CHUNK_ROWS, most))
@@ -174,7 +189,7 @@ class _Block:
 
     def _counts(
         self, slacks: tuple[NDArray[np.float64], NDArray[np.float64]] | None, chunk: slice
-    ) -> tuple[slice, _Counts, _Counts]:
+    ) -> tuple[slice, PairCounts, PairCounts]:
         whole, local = self.crossing, slice(chunk.start - self.rows.start, chunk.stop - self.rows.start)
         lower = whole.transform.bounds_of_keys(self.tile.keys(self.prepared[local]), self.norms[local])  # (B, T)
         query_radii, radii = whole.query_radii[chunk], whole.reference_radii[self.tile_rows]
@@ -190,13 +205,7 @@ class _Block:
             squared = highest
             pairs = row[unclear] + chunk.start, whole.references, column[unclear] + self.tile_rows.start
             squared[unclear] = row_distances(whole.queries, *pairs)
-        around, inside = (_within(squared, side) for side in sides)
-        num_queries, num_references = lower.shape
-        return (
-            chunk,
-            _counted(row, column, inside, num_queries, num_references),
-            _counted(column, row, around, num_references, num_queries),
-        )
+        return chunk, *count_pairs(row, column, squared, sides, lower.shape)
 
 
 def _near(lower: NDArray[Any], query_radii: NDArray[Any], radii: NDArray[Any], margin: float) -> NDArray[np.bool_]:

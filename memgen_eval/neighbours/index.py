@@ -56,6 +56,11 @@ class Index:
     def __len__(self) -> int:
         return len(self.rows)
 
+    @property
+    def resources(self) -> Resources:
+        """What every search may use."""
+        return Resources.of(self.engine, self.memory_budget)
+
     def among(self, rows: NDArray[Any]) -> Index:
         """Other rows with the same budget, ranks and engine."""
         return replace(self, references=References.of(rows))
@@ -87,7 +92,7 @@ class Index:
         """
         if self.ranks.size == 1:
             return
-        resources = Resources.of(self.engine, self.memory_budget)
+        resources = self.resources
         plan = plan_search(queries, self.rows, k, resources)
         if plan is None:
             return
@@ -119,8 +124,7 @@ class Index:
         self, queries: NDArray[Any], query_radii: NDArray[Any], radii: NDArray[Any]
     ) -> tuple[Membership, Membership]:
         """`memberships` of queries and these references, which have squared radii (N, Q) and (M, R)."""
-        resources = Resources.of(self.engine, self.memory_budget)
-        return memberships(queries, query_radii, self.rows, radii, resources=resources, ranks=self.ranks)
+        return memberships(queries, query_radii, self.rows, radii, resources=self.resources, ranks=self.ranks)
 
     def _of_each_rank(
         self, table: Neighbours, widen: Callable[[Neighbours], Neighbours], label: str, *facts: object
