@@ -21,7 +21,7 @@ from memgen_eval.compute.resources import CHUNK_ROWS, MIN_BLOCK_ROWS, Workers, b
 from memgen_eval.compute.rows import dimension, read_rows
 from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.fidelity.small_sets import Integers, SmallSet, k_smallest, places_of_smallest
-from memgen_eval.neighbours.balls import PairCounts, Membership, Tallies, count_pairs
+from memgen_eval.neighbours.balls import BallTally, Membership, PairCounts, count_pairs
 from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.neighbours.distances import row_distances
 from memgen_eval.neighbours.quantizers import Codes, ProjectedQuantizer, encode, sample_rows
@@ -149,8 +149,8 @@ def coded_memberships(
 ) -> tuple[Membership, Membership]:
     """As `memberships` counts them."""
     pairs = _CodedPairs(queries, query_radii, references, radii)
-    inside = Tallies(len(queries), len(references), radii.shape[1])
-    around = Tallies(len(references), len(queries), query_radii.shape[1])
+    inside = BallTally(len(queries), len(references), radii.shape[1])
+    around = BallTally(len(references), len(queries), query_radii.shape[1])
     own, products = ranks.shard(len(queries)), queries.products
     with start_workers(threads_for(2.0 * len(queries) * len(references) * queries.quantizer.width)) as workers:
         size = _block_rows(TILE_ROWS, budget, workers)

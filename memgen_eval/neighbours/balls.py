@@ -78,7 +78,7 @@ def memberships(
     return inside.joined(own, ranks, share_points=True), around.joined(own, ranks, share_points=False)
 
 
-class Tallies:
+class BallTally:
     """PairCounts of points in balls so far, (P, R) and (B, R)."""
 
     def __init__(self, num_points: int, num_balls: int, num_radii: int) -> None:
@@ -117,7 +117,7 @@ def _counted(points: Rows, balls: Rows, held: NDArray[np.bool_], num_points: int
 def count_pairs(
     rows: Rows, columns: Rows, squared: NDArray[Any], radii: tuple[NDArray[Any], NDArray[Any]], shape: tuple[int, ...]
 ) -> tuple[PairCounts, PairCounts]:
-    """PairCounts of a chunk of N queries in the balls of M references, and of the references in theirs; shape is (N, M).
+    """Counts of a chunk of N queries in the balls of M references, and of the references in theirs; shape is (N, M).
 
     Given the pairs (S,) that may lie in a ball, their squared distances, and the radii of both rows, (S, Q) and (S, R).
     """
@@ -139,11 +139,11 @@ class _Crossing:
     reference_radii: NDArray[Any]
     transform: IntegerTransform | FloatTransform
 
-    def counted(self, own: slice, resources: Resources) -> tuple[Tallies, Tallies]:
+    def counted(self, own: slice, resources: Resources) -> tuple[BallTally, BallTally]:
         """The pairs of a slice of the queries: they in the references' balls, and the references in theirs."""
         num_queries, num_references = len(self.queries), len(self.references)
-        inside = Tallies(num_queries, num_references, self.reference_radii.shape[1])
-        around = Tallies(num_references, num_queries, self.query_radii.shape[1])
+        inside = BallTally(num_queries, num_references, self.reference_radii.shape[1])
+        around = BallTally(num_references, num_queries, self.query_radii.shape[1])
         work, width = 2.0 * (own.stop - own.start) * num_references * dimension(self.queries), dimension(self.queries)
         products = resources.engine.products(self.transform, work, width)
         plan = plan_blocks(dimension=width, value_bytes=products.value_bytes, keep=0, budget=resources.budget)
