@@ -15,7 +15,13 @@ from scipy.stats import binomtest
 from checking import evaluated
 from conftest import Pixels, noise_images
 from memgen_eval import Images, InputError, Report, evaluate
+from memgen_eval.copying.copy_rules import CopyRules
 from memgen_eval.data.sources import load_images
+from memgen_eval.neighbours import index as index_module
+from memgen_eval.neighbours.index import Index
+from memgen_eval.neighbours.pruning import References
+from memgen_eval.neighbours.search import nearest_neighbours
+from memgen_eval.resemblance import cautions
 from memgen_eval.resemblance.appearance import Appearance, appearance, better_reading, is_flat, level_mismatch, turned
 
 SIZE = 8
@@ -319,3 +325,22 @@ def test_fresh_cifar10_is_neither_refused_nor_cautioned_against(cifar10: Any) ->
     draw = np.random.default_rng(0)
     said = [read_unasked(reference, test[draw.choice(len(test), int(draw.integers(10, 200)))]) for _ in range(40)]
     assert sum(map(bool, said)) == 0, said
+
+
+@pytest.mark.parametrize("tolerance", [0.0, 60.0])
+@pytest.mark.parametrize("threshold", [1 / 3, 0.77])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+@pytest.mark.parametrize("num_train", [2, 3, 800])
+def test_neighbours_that_are_not_looked_for_copy_nothing(
+    num_train: int, dtype: type, threshold: float, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The published ratio rule, with and without duplicates within a tolerance, as two neighbours of all have it."""
+    monkeypatch.setattr(index_module, "SOME_ROWS", 20)
+    train = TRAIN[:num_train].astype(dtype)
+    noise = np.random.default_rng(0).normal(0, np.linspace(0, 40, 200)[:, None, None, None], (200, *TRAIN.shape[1:]))
+    noisy = np.rint(TRAIN[:200] + noise).clip(0, 255)
+    images = np.concatenate([noisy, FRESH]).astype(dtype)
+    rules = CopyRules(threshold, tolerance, flip=True)
+    found = cautions._copies_among(images, Index(References(train)), rules)
+    assert found.tolist() == cautions._copied(nearest_neighbours(images, train, 2), rules).tolist()
+    assert 0 < found.sum() < len(found)

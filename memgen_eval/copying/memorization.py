@@ -37,7 +37,6 @@ from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Estimate, Match, Memorization, RuleFinding, Verdict
 
 FEW_NEIGHBOURS = 5
-BOUNDING_IMAGES, BOUNDING_BYTES = 1_000, 2**26  # training images whose distances bound those of the nearest 50
 MAX_COPIES = 10_000
 NUM_CLOSEST = 32
 PAIR_VALUES = 2**20  # of the images whose patches are compared at once, in float64
@@ -89,15 +88,13 @@ def _wide(table: Neighbours, index: Index, *, flip: bool) -> Neighbours:
 def _relatively_near(nearest: Neighbours, index: Index, *, flip: bool) -> Bools | None:
     """`relatively_near` of images of which few neighbours are known: 51 are looked for where bounds do not decide.
 
-    The nearest 50 of some training images are no nearer than those of all; beside one left out the nearest is dropped.
+    The nearest 50 of some training images bound those of all; where one is left out the nearest of 51 is dropped.
     """
     left_out = int(nearest.excluded is not None)
     if len(index) - left_out <= CARLINI_NEIGHBOURS:
         return None
-    least = CARLINI_NEIGHBOURS + left_out
-    size = min(len(index), max(least, min(BOUNDING_IMAGES, BOUNDING_BYTES // index.rows[:1].nbytes)))
-    some = index.among(index.rows[np.linspace(0, len(index) - 1, size).astype(np.int64)])
-    farthest = some.search(np.asarray(nearest.queries), least).distances[:, left_out:]
+    k = CARLINI_NEIGHBOURS + left_out
+    farthest = index.thinned(k).search(np.asarray(nearest.queries), k).distances[:, left_out:]
     near, perhaps = surely_or_perhaps_near(nearest, farthest)
     open_rows = np.flatnonzero(perhaps & ~near)
     near[open_rows] = relatively_near(_wide(nearest[open_rows], index, flip=flip))

@@ -18,10 +18,11 @@ from memgen_eval.neighbours.balls import Membership, memberships
 from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.neighbours.duplicates import distinct_neighbours
 from memgen_eval.neighbours.pruning import References, plan_search
-from memgen_eval.neighbours.search import both_orientations, nearest_neighbours
+from memgen_eval.neighbours.search import both_orientations, nearest_neighbours, reached
 from memgen_eval.neighbours.topk import Neighbours, Rows
 
 KEPT_ROWS = 2048  # queries of a block that is kept
+SOME_ROWS, SOME_BYTES = 1_000, 2**26  # of references that bound the distances to all
 
 
 @dataclass(frozen=True, eq=False)
@@ -65,6 +66,13 @@ class Index:
         """Other rows with the same budget, ranks and engine."""
         return replace(self, references=References.of(rows))
 
+    def thinned(self, least: int) -> Index:
+        """1,000 references, spread evenly, at least `least`, or all: no K-th neighbour is nearer than among all."""
+        size = max(least, min(SOME_ROWS, SOME_BYTES // self.rows[:1].nbytes))
+        if size >= len(self):
+            return self
+        return self.among(self.rows[np.linspace(0, len(self) - 1, size).astype(np.int64)])
+
     def search(self, queries: NDArray[Any], k: int, *, exclude: Rows | None = None, flip: bool = False) -> Neighbours:
         """`nearest_neighbours` of these queries, (N, ...)."""
         self._code_references(queries, k + (exclude is not None))
@@ -84,6 +92,14 @@ class Index:
 
         part = self._in_blocks(find, len(own), lambda rows: _known(own, excluded, rows), "neighbours", k, flip)
         return self._gathered(part, queries, exclude)
+
+    def reached(self, queries: NDArray[Any], limits: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """`reached` of queries, (N, ...), and squared distances, (N,)."""
+        self._code_references(queries, 1)
+        mine = self.ranks.shard(len(queries))
+        given: dict[str, Any] = {"engine": self.engine, "memory_budget": self.memory_budget}
+        found: NDArray[np.bool_] = self.ranks.gather(reached(queries[mine], self.references, limits[mine], **given))
+        return found
 
     def _code_references(self, queries: NDArray[Any], k: int) -> None:
         """Code the references together, unless all ranks have kept codes that serve; the search asks no rank then.

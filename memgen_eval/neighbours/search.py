@@ -127,6 +127,33 @@ def both_orientations(
     return Search(references, Resources.of(engine, memory_budget), largest=largest).with_mirrored(plain)
 
 
+def reached(
+    queries: Any,
+    references: Any,
+    limits: NDArray[Any],
+    *,
+    engine: EngineName | None = None,
+    memory_budget: str | int = "512MiB",
+) -> NDArray[np.bool_]:
+    """Whether the squared distance to the nearest reference is at most a limit, (N,), in the orientation given.
+
+    The smaller the limits, the more pairs are skipped: what lies beyond them is not looked for.
+
+    Parameters
+    ----------
+    queries : uint8 or float, (N, ...)
+    references : uint8 or float, (M, ...), or References
+    limits : float64, (N,)
+        In the squared units of the arrays.
+    """
+    queries, references = as_array(queries, "queries"), References.of(references)
+    largest = check_pair(queries, references.rows, flip=False)
+    dtype = distance_dtype(queries, references.rows)
+    within = np.clip(np.floor(limits), 0, 2.0**62).astype(dtype) if dtype == np.int64 else limits
+    search = Search(references, Resources.of(engine, memory_budget), largest=largest)
+    return np.asarray(search.nearest(queries, 1, None, within=within)[0][:, 0] <= limits)
+
+
 def merge_orientations(plain: Neighbours, mirror: Neighbours) -> Neighbours:
     """The K nearest references by the smaller distance of both orientations, from two searches with the same K.
 

@@ -7,6 +7,7 @@ an assumption of ours that cannot be right is refused.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -125,15 +126,27 @@ def of_other_readings(
     most = min(READ_AGAIN, max(16, READ_AGAIN_VALUES // (samples.num_values * len(readings))))
     rows = spread_evenly(len(samples), most)
     images, size = samples.take(rows), len(rows)
-    table = index.search(np.concatenate([reading.apply(images) for reading in readings]), 2)
+    read = np.concatenate([reading.apply(images) for reading in readings])
     known, base = (int(np.count_nonzero(_copied(part, rules))) for part in (found[rows], baseline))
-    counts = np.count_nonzero(_copied(table, rules).reshape(len(readings), -1), axis=1)
+    counts = np.count_nonzero(_copies_among(read, index, rules).reshape(len(readings), -1), axis=1)
     return tuple(
         f"Read {reading.name}, {count:,} of {size:,} samples would be copies of training images. "
         "Check how they were written."
         for reading, count in zip(readings, counts.tolist(), strict=True)
         if count > 2 * known and fisher_greater(count, size, base, len(baseline)) <= READ_AGAIN_P_VALUE
     )
+
+
+def _copies_among(images: NDArray[Any], index: Index, rules: CopyRules) -> NDArray[np.bool_]:
+    """`_copied` of images, (N, C, H, W): neighbours are looked for where one is so near that it may be copied, (N,).
+
+    The second neighbour is no farther than among some training images. The margin covers the rounding of a square.
+    """
+    second = index.thinned(2).search(images, 2).squared_distances[:, 1]
+    limits = np.maximum(rules.tolerance**2, (1 + 1e-12) * rules.threshold**2 * second)
+    hits = index.reached(images, limits)
+    hits[hits] = _copied(index.search(images[hits], 2), rules)
+    return hits
 
 
 def _copied(table: Neighbours, rules: CopyRules) -> NDArray[np.bool_]:

@@ -16,6 +16,7 @@ from hard_rows import FLOATS, PIXELS, SIZE, equidistant, gaussian, noise, smooth
 from memgen_eval.compute.products import NUMPY
 from memgen_eval.compute.resources import start_workers
 from memgen_eval.neighbours import bound, candidates, pruning, quantizers, search
+from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
 from memgen_eval.neighbours.search import nearest_neighbours
 from memgen_eval.neighbours.topk import Neighbours
@@ -156,6 +157,21 @@ def test_codes_that_are_there_serve_searches_too_small_to_make_them(
     monkeypatch.setattr(quantizers, "_REFERENCES_PER_NEIGHBOUR", len(rows))
     check(nearest_neighbours(queries[:3], references, 2), queries[:3], rows, 2)
     assert everything_coded == [True, True, True, True, False, False, False, False]
+
+
+@pytest.mark.parametrize("coded", [True, False])
+@pytest.mark.parametrize("dtype", [np.uint8, np.float32])
+def test_whether_a_limit_is_reached(dtype: type, coded: bool, request: pytest.FixtureRequest) -> None:
+    """At the nearest distance itself, just below it and above it, at nothing and without limit; by any ranks."""
+    answered: list[bool] = request.getfixturevalue("everything_coded") if coded else []
+    queries, rows = (array.astype(dtype) for array in PIXELS["smooth"]())
+    queries = np.concatenate([queries[:20], rows[:4]])
+    nearest = nearest_neighbours(queries, rows, 1, engine="faiss").squared_distances[:, 0].astype(np.float64)
+    index = Index(References(rows))
+    for limits in (nearest, np.nextafter(nearest, -1), 1.1 * nearest, 0 * nearest, np.full(len(queries), np.inf)):
+        assert index.reached(queries, limits).tolist() == (nearest <= limits).tolist()
+    assert index.reached(queries[:0], nearest[:0]).shape == (0,)
+    assert answered == [True] * 5 * coded
 
 
 def test_ties_at_the_last_neighbour_go_to_the_smaller_index(everything_coded: list[bool]) -> None:
