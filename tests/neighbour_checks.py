@@ -22,6 +22,7 @@ ENGINES = [
 EVERYTHING_CODED: list[tuple[Any, str, float]] = [
     (quantizers, "_LEADING_WORK", 0),
     (quantizers, "_MORE_LEADING_WORK", 0),
+    (quantizers, "_LIMITED_WORK", 0),
     (quantizers, "_FEWEST_ROWS", 0),
     (quantizers, "_WHOLE_WORK", 0),
     (quantizers, "_FEWEST_VALUES", 1),

@@ -141,10 +141,10 @@ def repetition(
     drawn, first, second = samples[rows], others[halves[:size]], others[halves[size : 2 * size]]
 
     def share(images: NDArray[Any], repeats: Bools | None) -> Estimate:
-        to_others, to_baseline = (
-            index.among(references).search(images, 1, exclude=left_out, flip=rules.flip)
-            for references, left_out in ((images, np.arange(size)), (second, None))
-        )
+        # an image counts where the first distance is below the threshold times the second: no farther one is looked for
+        to_baseline = index.among(second).search(images, 1, flip=rules.flip)
+        limits = (1 + 1e-12) * rules.threshold**2 * to_baseline.squared_distances[:, 0]
+        to_others = index.among(images).nearest_within(images, limits, exclude=np.arange(size), flip=rules.flip)
         return repeated(to_others, to_baseline, threshold=rules.threshold, repeats=repeats)
 
     return share(drawn, _repeats_among(originals[rows])), share(first, None)

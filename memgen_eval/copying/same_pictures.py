@@ -33,8 +33,9 @@ def same_pictures(samples: NDArray[Any], repeats: Bools, index: Index, rules: Co
     open_rows, kept = np.flatnonzero(~repeats), np.zeros(len(samples), dtype=bool)
     while rules.tolerance > 0 and len(open_rows) > 1:
         own = samples[open_rows]
-        table = index.among(own).search(own, 1, exclude=np.arange(len(own)), flip=rules.flip)
-        near = table.squared_distances[:, 0] <= rules.tolerance**2
+        limits = np.full(len(own), rules.tolerance**2)
+        table = index.among(own).nearest_within(own, limits, exclude=np.arange(len(own)), flip=rules.flip)
+        near = table.squared_distances[:, 0] <= limits
         kept[open_rows[~near]] = True
         open_rows = open_rows[_first_of_joined(near, table.indices[:, 0])]
     kept[open_rows] = True

@@ -18,7 +18,7 @@ from memgen_eval.neighbours.balls import Membership, memberships
 from memgen_eval.neighbours.candidates import Resources
 from memgen_eval.neighbours.duplicates import distinct_neighbours
 from memgen_eval.neighbours.pruning import References, plan_search
-from memgen_eval.neighbours.search import both_orientations, nearest_neighbours, reached
+from memgen_eval.neighbours.search import both_orientations, nearest_neighbours, nearest_within
 from memgen_eval.neighbours.topk import Neighbours, Rows
 
 KEPT_ROWS = 2048  # queries of a block that is kept
@@ -93,13 +93,22 @@ class Index:
         part = self._in_blocks(find, len(own), lambda rows: _known(own, excluded, rows), "neighbours", k, flip)
         return self._gathered(part, queries, exclude)
 
-    def reached(self, queries: NDArray[Any], limits: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """`reached` of queries, (N, ...), and squared distances, (N,)."""
-        self._code_references(queries, 1)
+    def nearest_within(
+        self, queries: NDArray[Any], limits: NDArray[np.float64], *, exclude: Rows | None = None, flip: bool = False
+    ) -> Neighbours:
+        """`nearest_within` of queries, (N, ...), and squared distances, (N,)."""
+        self._code_references(queries, 1 + (exclude is not None))
         mine = self.ranks.shard(len(queries))
-        given: dict[str, Any] = {"engine": self.engine, "memory_budget": self.memory_budget}
-        found: NDArray[np.bool_] = self.ranks.gather(reached(queries[mine], self.references, limits[mine], **given))
-        return found
+        found = nearest_within(
+            queries[mine],
+            self.references,
+            limits[mine],
+            exclude=None if exclude is None else exclude[mine],
+            flip=flip,
+            engine=self.engine,
+            memory_budget=self.memory_budget,
+        )
+        return self._gathered(found, queries, exclude)
 
     def _code_references(self, queries: NDArray[Any], k: int) -> None:
         """Code the references together, unless all ranks have kept codes that serve; the search asks no rank then.

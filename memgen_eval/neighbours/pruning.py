@@ -33,7 +33,7 @@ from memgen_eval.neighbours.topk import TopK
 
 _MOST_TILE_ROWS = 4096
 _FEWEST_TILE_ROWS = 256
-_INITIAL_FRACTION = 0.25  # of the references: the first radii come from these
+_INITIAL_FRACTION = 0.12  # of the references: the first radii come from these
 _MOST_INITIAL = 2**16
 _USUAL = 1.1  # times the usual error: references with larger ones are put into tiles of their own
 _TILE_VALUES = 16  # bytes of a reference in a tile beside its code
@@ -68,9 +68,11 @@ class PruningPlan:
         return num_references * (self.products.value_bytes * width + _TILE_VALUES) <= self.budget // 8
 
 
-def plan_search(queries: NDArray[Any], references: NDArray[Any], k: int, resources: Resources) -> PruningPlan | None:
-    """The plan for a search of this shape; None where codes would not pay, or not fit."""
-    kind = kind_of_code(queries, references, k)
+def plan_search(
+    queries: NDArray[Any], references: NDArray[Any], k: int, resources: Resources, *, limited: bool = False
+) -> PruningPlan | None:
+    """How to search, `limited` as for `kind_of_code`; None where codes would not pay, or not fit."""
+    kind = kind_of_code(queries, references, k, limited=limited)
     if kind is None:
         return None
     products = resources.engine.integers(2.0 * len(queries) * len(references) * kind.width, kind.width)
@@ -100,7 +102,8 @@ def nearest_by_codes(
     Where `within` (N,) is given, only references of at most this squared distance are looked for: rows with fewer than
     K end in (largest, -1).
     """
-    plan = plan_search(queries, references.rows, k, resources) or references.plan_with_kept(queries, k, resources)
+    plan = plan_search(queries, references.rows, k, resources, limited=within is not None)
+    plan = plan or references.plan_with_kept(queries, k, resources)
     if plan is None:
         return None
     squared = np.empty((len(queries), k), dtype=distance_dtype(queries, references.rows))
@@ -227,7 +230,7 @@ class References:
         library, exact = resources.engine.library, distance_dtype(queries, self.rows) == np.int64
         if not are_few(k, self.rows):
             return None
-        for (whole, name), coded in self._kept.items():
+        for (whole, name), coded in list(self._kept.items()):  # other threads may add to it
             if whole != exact and library in ("auto", name) and coded.tiles is not None:
                 return _plan(coded.kind, PRODUCTS[name], queries, self.rows, k, resources.budget)
         return None

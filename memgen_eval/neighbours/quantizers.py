@@ -26,6 +26,7 @@ _SAMPLE_VALUE_BYTES = 64  # held for each value of the sample while a code is fi
 _DIRECTIONS, _MORE_DIRECTIONS, _FEW_NEIGHBOURS = 256, 384, 16
 _VALUES_PER_DIRECTION = 3
 _LEADING_WORK, _MORE_LEADING_WORK, _WHOLE_WORK = 4e11, 1.5e12, 1e10  # operations from which a code pays
+_LIMITED_WORK = 1e11  # the same where distances have a limit, so that no first radii are looked for
 _FEWEST_ROWS = 500  # on either side
 _SMALLEST_SCALE = 1e-140  # where squares are normal numbers
 _REFERENCES_PER_NEIGHBOUR = 64
@@ -186,8 +187,11 @@ class CodeKind:
         return ProjectedQuantizer.fit(sample, self.num_directions, products, workers)
 
 
-def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> CodeKind | None:
-    """The code for a search of this shape; None where the whole product is done before a code would have paid."""
+def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int, *, limited: bool = False) -> CodeKind | None:
+    """The code for a search of this shape; None where the whole product is done before a code would have paid.
+
+    `limited`: only references within a distance are looked for.
+    """
     width = dimension(queries)
     work = 2.0 * len(queries) * len(references) * width
     if width > SLICE or min(len(queries), len(references)) < _FEWEST_ROWS or not are_few(k, references):
@@ -195,7 +199,8 @@ def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int) -> Cod
     if queries.dtype == references.dtype == np.uint8:
         few = k <= _FEW_NEIGHBOURS
         num_directions = _DIRECTIONS if few else _MORE_DIRECTIONS
-        if work < (_LEADING_WORK if few else _MORE_LEADING_WORK) or width < _VALUES_PER_DIRECTION * num_directions:
+        least = _MORE_LEADING_WORK if not few else _LIMITED_WORK if limited else _LEADING_WORK
+        if work < least or width < _VALUES_PER_DIRECTION * num_directions:
             return None
         return CodeKind(num_directions + 1, num_directions)
     return None if work < _WHOLE_WORK or width < _FEWEST_VALUES else CodeKind(width)

@@ -26,7 +26,14 @@ from memgen_eval.neighbours.distances import block_distances, distance_dtype, pa
 from memgen_eval.neighbours.pruning import References, nearest_by_codes
 from memgen_eval.neighbours.topk import Neighbours, TopK
 
-__all__ = ["both_orientations", "merge_orientations", "mirrored", "nearest_neighbours", "squared_distances"]
+__all__ = [
+    "both_orientations",
+    "merge_orientations",
+    "mirrored",
+    "nearest_neighbours",
+    "nearest_within",
+    "squared_distances",
+]
 
 _EXTRA_CANDIDATES = 14
 _WIDENINGS = (1, 8)  # times the first number of candidates; queries still unproven are compared with every reference
@@ -127,17 +134,19 @@ def both_orientations(
     return Search(references, Resources.of(engine, memory_budget), largest=largest).with_mirrored(plain)
 
 
-def reached(
+def nearest_within(
     queries: Any,
     references: Any,
     limits: NDArray[Any],
     *,
+    exclude: NDArray[np.int64] | None = None,
+    flip: bool = False,
     engine: EngineName | None = None,
     memory_budget: str | int = "512MiB",
-) -> NDArray[np.bool_]:
-    """Whether the squared distance to the nearest reference is at most a limit, (N,), in the orientation given.
+) -> Neighbours:
+    """The nearest reference, if its squared distance is at most a limit; where it is not, any or none may be named.
 
-    The smaller the limits, the more pairs are skipped: what lies beyond them is not looked for.
+    The smaller the limits, the more pairs are skipped. None is the largest distance, and the index -1.
 
     Parameters
     ----------
@@ -145,13 +154,15 @@ def reached(
     references : uint8 or float, (M, ...), or References
     limits : float64, (N,)
         In the squared units of the arrays.
+    exclude, flip, engine, memory_budget
+        As for `nearest_neighbours`.
     """
     queries, references = as_array(queries, "queries"), References.of(references)
-    largest = check_pair(queries, references.rows, flip=False)
+    search = Search(references, Resources.of(engine, memory_budget), check_pair(queries, references.rows, flip=flip))
     dtype = distance_dtype(queries, references.rows)
-    within = np.clip(np.floor(limits), 0, 2.0**62).astype(dtype) if dtype == np.int64 else limits
-    search = Search(references, Resources.of(engine, memory_budget), largest=largest)
-    return np.asarray(search.nearest(queries, 1, None, within=within)[0][:, 0] <= limits)
+    within = np.clip(np.floor(limits), 0, 2.0**62).astype(dtype) if dtype == np.int64 else np.maximum(limits, 0)
+    plain = Neighbours(*search.nearest(queries, 1, exclude, within=within), queries=queries, excluded=exclude)
+    return search.with_mirrored(plain, within=within) if flip else plain
 
 
 def merge_orientations(plain: Neighbours, mirror: Neighbours) -> Neighbours:
@@ -240,10 +251,11 @@ class Search:
             return self._nearest(queries, k, within)
         return _leave_out(*self._nearest(queries, k + 1, within), excluded)
 
-    def with_mirrored(self, plain: Neighbours) -> Neighbours:
-        """The neighbours by the smaller distance of both orientations, given those of one."""
+    def with_mirrored(self, plain: Neighbours, within: NDArray[Any] | None = None) -> Neighbours:
+        """The neighbours by the smaller distance of both orientations, given those of one, as `nearest` has them."""
         assert plain.queries is not None
         k, farthest = plain.indices.shape[1], plain.squared_distances[:, -1]
+        farthest = farthest if within is None else np.minimum(farthest, within)
         squared, indices = self.nearest(mirrored(plain.queries), k, plain.excluded, within=farthest)
         return merge_orientations(plain, replace(plain, squared_distances=squared, indices=indices))
 

@@ -144,7 +144,7 @@ def _copies_among(images: NDArray[Any], index: Index, rules: CopyRules) -> NDArr
     """
     second = index.thinned(2).search(images, 2).squared_distances[:, 1]
     limits = np.maximum(rules.tolerance**2, (1 + 1e-12) * rules.threshold**2 * second)
-    hits = index.reached(images, limits)
+    hits = index.nearest_within(images, limits).squared_distances[:, 0] <= limits
     hits[hits] = _copied(index.search(images[hits], 2), rules)
     return hits
 

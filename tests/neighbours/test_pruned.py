@@ -160,18 +160,26 @@ def test_codes_that_are_there_serve_searches_too_small_to_make_them(
 
 
 @pytest.mark.parametrize("coded", [True, False])
+@pytest.mark.parametrize("flip", [True, False])
+@pytest.mark.parametrize("leave_out", [True, False])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_whether_a_limit_is_reached(dtype: type, coded: bool, request: pytest.FixtureRequest) -> None:
-    """At the nearest distance itself, just below it and above it, at nothing and without limit; by any ranks."""
+def test_the_nearest_within_a_limit(
+    dtype: type, leave_out: bool, flip: bool, coded: bool, request: pytest.FixtureRequest
+) -> None:
+    """A limit at the nearest distance itself, just below it and above it, at nothing, and none at all."""
     answered: list[bool] = request.getfixturevalue("everything_coded") if coded else []
     queries, rows = (array.astype(dtype) for array in PIXELS["smooth"]())
-    queries = np.concatenate([queries[:20], rows[:4]])
-    nearest = nearest_neighbours(queries, rows, 1, engine="faiss").squared_distances[:, 0].astype(np.float64)
-    index = Index(References(rows))
-    for limits in (nearest, np.nextafter(nearest, -1), 1.1 * nearest, 0 * nearest, np.full(len(queries), np.inf)):
-        assert index.reached(queries, limits).tolist() == (nearest <= limits).tolist()
-    assert index.reached(queries[:0], nearest[:0]).shape == (0,)
-    assert answered == [True] * 5 * coded
+    queries = np.concatenate([queries[:20], rows[:4], rows[4:8, ::-1]])
+    excluded = np.arange(len(queries)) if leave_out else None
+    nearest = nearest_neighbours(queries, rows, 1, exclude=excluded, flip=flip, engine="faiss")
+    squared, index = nearest.squared_distances[:, 0].astype(np.float64), Index(References(rows))
+    for limits in (squared, np.nextafter(squared, -1), 1.1 * squared, 0 * squared, np.full(len(queries), np.inf)):
+        found = index.nearest_within(queries, limits, exclude=excluded, flip=flip)
+        near = found.squared_distances[:, 0] <= limits
+        assert near.tolist() == (squared <= limits).tolist()
+        assert same(found[near], nearest[near])
+    assert index.nearest_within(queries[:0], squared[:0]).indices.shape == (0, 1)
+    assert answered == [True] * (10 if flip else 5) * coded
 
 
 def test_ties_at_the_last_neighbour_go_to_the_smaller_index(everything_coded: list[bool]) -> None:
