@@ -29,6 +29,7 @@ class Products:
     value_bytes : bytes that one packed value of a reference takes
     pack : prepares a tile (T, D) for many products: int8 with D <= `SLICE`, or float32
     multiply : products (B, T) of queries (B, D) with a packed tile: exact int32 of int8, float32 of float32; writable
+    any_strides : whether int8 may be a view of any strides: no copy is made of it
     """
 
     name: str
@@ -36,6 +37,7 @@ class Products:
     value_bytes: int
     pack: Callable[[NDArray[Any]], Any]
     multiply: Callable[[NDArray[Any], Any], NDArray[Any]]
+    any_strides: bool = False
 
     def callers(self, workers: Workers) -> Workers:
         """The workers that call `multiply`: a single one, for more rows, where the library has threads of its own."""
@@ -65,7 +67,7 @@ def _torch_pack(references: NDArray[Any]) -> Any:
 def _torch_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
     import torch
 
-    rows = torch.from_numpy(np.ascontiguousarray(_two_columns(queries)))
+    rows = torch.from_numpy(_two_columns(queries))
     if rows.dtype == torch.int8:
         return np.asarray(torch._int_mm(rows, packed).numpy())
     with torch.autocast("cpu", enabled=False):  # the caller's would multiply in bfloat16
@@ -93,7 +95,9 @@ def _numpy_multiply(queries: NDArray[Any], packed: Any) -> NDArray[Any]:
 
 
 NUMKONG = Products("numkong", own_threads=False, value_bytes=2, pack=_numkong_pack, multiply=_numkong_multiply)
-TORCH = Products("torch", own_threads=False, value_bytes=2, pack=_torch_pack, multiply=_torch_multiply)
+TORCH = Products(
+    "torch", own_threads=False, value_bytes=2, pack=_torch_pack, multiply=_torch_multiply, any_strides=True
+)
 NUMPY = Products("numpy", own_threads=True, value_bytes=5, pack=_numpy_pack, multiply=_numpy_multiply)
 PRODUCTS = {products.name: products for products in (NUMKONG, TORCH, NUMPY)}
 

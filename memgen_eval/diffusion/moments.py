@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.products import Products
-from memgen_eval.compute.resources import Workers, single_thread, single_thread_pool, start_workers
+from memgen_eval.compute.resources import Workers, blocks, single_thread, single_thread_pool, start_workers
 from memgen_eval.compute.rows import row_blocks
 from memgen_eval.errors import InputError
 
@@ -24,6 +24,7 @@ TOO_LARGE = f"images of more than {MAX_DIMENSION:,} values (64 x 64 x 3) would n
 EXACT_ROWS = 8192  # (u8 - 128)^2 <= 2^14: sums of 8,192 stay far below 2^31
 FLOAT_ROWS = 1024
 PANEL = 768
+SMALL_SUM = 128  # images
 KEPT_DIRECTIONS = 256
 LARGE_DIMENSION = 1024  # below it LAPACK finds a few directions as fast
 LARGE_SHARE = 1 / 8  # of all directions: beyond it LAPACK is as fast
@@ -100,8 +101,9 @@ def _exact_moments(images: NDArray[Any], dimension: int) -> Moments:
     panels = [slice(start, min(start + PANEL, dimension)) for start in range(0, dimension, PANEL)]
     with start_workers(threads_for(work)) as workers:
         for _, rows in row_blocks(images, EXACT_ROWS):
-            shifted = np.ascontiguousarray(np.bitwise_xor(rows, 128).view(np.int8).T)  # (D, B), u8 - 128
-            total += shifted.sum(axis=1, dtype=np.int64)
+            shifted = np.bitwise_xor(rows, 128).view(np.int8).T  # (D, B), u8 - 128
+            total += _row_sums(shifted)
+            shifted = shifted if products.any_strides else np.ascontiguousarray(shifted)
             for panel in panels:
                 _add_products(squares[: panel.stop, panel], shifted, panel, products, workers)
     mean = total / len(images)
@@ -113,6 +115,12 @@ def _exact_moments(images: NDArray[Any], dimension: int) -> Moments:
     return Moments(len(images), mean + 128, squares)
 
 
+def _row_sums(shifted: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Sums over the images, (D, B) -> (D,): those of 128 int8 values fit int16, in which they are added fast."""
+    parts = [shifted[:, columns].sum(axis=1, dtype=np.int16) for columns in blocks(shifted.shape[1], SMALL_SUM)]
+    return np.asarray(np.sum(parts, axis=0, dtype=np.int64))
+
+
 def _add_products(
     sums: NDArray[np.float64], shifted: NDArray[np.int8], panel: slice, products: Products, workers: Workers
 ) -> None:
@@ -122,7 +130,7 @@ def _add_products(
     def add(rows: slice) -> None:
         sums[rows] += products.multiply(shifted[rows], packed)
 
-    products.callers(workers)(add, len(sums))
+    products.callers(workers)(add, len(sums), chunk_rows=PANEL)
 
 
 def _float_moments(images: NDArray[Any], dimension: int) -> Moments:

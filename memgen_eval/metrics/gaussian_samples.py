@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from memgen_eval.compute.engines import threads_for
 from memgen_eval.compute.resources import give_memory_back, single_thread, single_thread_pool
 from memgen_eval.diffusion.moments import Moments, Principal, leading_directions, moments, project
-from memgen_eval.metrics.left_out import groups_of_images, left_out_half_width
+from memgen_eval.metrics.left_out import Neighbourhood, groups_of_images, left_out_half_width
 from memgen_eval.metrics.statistics import permutation
 from memgen_eval.results import GREY_LEVELS, Estimate, Gaussian
 
@@ -121,11 +121,18 @@ def _without(own: Sketch, rows: Floats, mean: Floats, directions: Floats, *, cou
 
 
 def _wasserstein(
-    images: NDArray[Any], reference: Sketch, *, mean: Floats, directions: Floats, scale: float, seed: int
+    images: NDArray[Any],
+    reference: Sketch,
+    neighbourhood: Neighbourhood,
+    *,
+    mean: Floats,
+    directions: Floats,
+    scale: float,
+    seed: int,
 ) -> Estimate:
-    """`gaussian_wasserstein` times `scale`, with its interval."""
+    """`gaussian_wasserstein` times `scale`, with its interval; `neighbourhood` is that of the reference."""
     own, rows = sketch(images, mean=mean, directions=directions), images.reshape(len(images), -1)
-    groups = groups_of_images(own.inside, reference.inside, seed=seed)
+    groups = groups_of_images(own.inside, neighbourhood, seed=seed)
     with single_thread():
         law, other = _Law.of(own.inside), _Law.of(reference.inside)
         value = math.sqrt(other.squared_to(law) + _outside(own, reference)) * scale
@@ -179,7 +186,7 @@ def _overlap(images: NDArray[Any], reference: Floats, other: NDArray[Any], *, se
         basis, _ = np.linalg.qr(np.concatenate([own, reference], axis=1))  # (D, R)
     centre = rows.mean(axis=0, dtype=np.float64)
     coordinates, others = (project(of_set, centre, basis)[0] for of_set in (images, other))  # (M, R)
-    groups = groups_of_images(coordinates, others, seed=seed)
+    groups = groups_of_images(coordinates, Neighbourhood.of(others), seed=seed)
     with single_thread():
         target, law = basis.T @ reference, _Law.of(coordinates)
 
@@ -285,8 +292,9 @@ def measure_gaussian(
     overlap, test_overlap = _overlaps(sets, control, size=size, seed=seed)
     give_memory_back()  # before other arrays of this size
     frame = {"mean": train_moments.mean, "directions": directions}
+    near = Neighbourhood.of(reference.inside)
     wasserstein, test_wasserstein = (
-        _noted(_wasserstein(np.asarray(images), reference, scale=scale, seed=seed, **frame), more)
+        _noted(_wasserstein(np.asarray(images), reference, near, scale=scale, seed=seed, **frame), more)
         for images, more in ((sets.samples, own_notes), (control, (of_all, *control_notes)))
     )
     overlap = _noted(overlap, notes)

@@ -21,7 +21,7 @@ from memgen_eval.metrics.gaussian_samples import (
     sketch,
     subspace_overlap,
 )
-from memgen_eval.metrics.left_out import groups_of_images
+from memgen_eval.metrics.left_out import Neighbourhood, groups_of_images
 from memgen_eval.results import Estimate, Gaussian
 from metric_tables import known
 
@@ -217,12 +217,13 @@ def test_near_repeats_are_left_out_together() -> None:
     originals, reference = generator.standard_normal((2, 150, 12))
     drawn = generator.permutation(np.repeat(np.arange(150), 3))
     images = originals[drawn] + 1e-3 * generator.standard_normal((450, 12))
-    groups = groups_of_images(images, reference, seed=0)
+    near = Neighbourhood.of(reference)
+    groups = groups_of_images(images, near, seed=0)
     assert set(groups.tolist()) == set(range(100))
     assert all(len(set(groups[drawn == number].tolist())) == 1 for number in range(150))
-    faint = groups_of_images(1e-3 * originals, reference, seed=0)  # of low contrast, and no repeats
-    assert np.bincount(faint).tolist() == np.bincount(groups_of_images(originals, reference, seed=0)).tolist()
-    assert set(groups_of_images(np.zeros((9, 12)), reference, seed=0).tolist()) == {0}
+    faint = groups_of_images(1e-3 * originals, near, seed=0)  # of low contrast, and no repeats
+    assert np.bincount(faint).tolist() == np.bincount(groups_of_images(originals, near, seed=0)).tolist()
+    assert set(groups_of_images(np.zeros((9, 12)), near, seed=0).tolist()) == {0}
 
 
 def test_repeats_widen_the_interval_as_if_they_were_not_there() -> None:
