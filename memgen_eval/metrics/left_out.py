@@ -16,7 +16,7 @@ MOST_LEFT_OUT = 100
 BLOCK_IMAGES = 512
 TYPICAL_IMAGES = 1000
 FEW_COORDINATES = 16
-MOST_NEAR = 1 / 20  # of the pairs of a block: beyond it all of them are compared at once
+MOST_ALIKE = 1 / 20  # of the pairs of a block: beyond it all of them are compared at once
 REPEATED = 1 / 4  # of the distance between neighbours of the reference
 
 Floats = NDArray[np.float64]
@@ -103,7 +103,7 @@ def _links(rows: NDArray[np.float32], tolerance: float) -> tuple[Groups, list[in
         columns = slice(block.start, last)  # a pair is met once, in the block of the earlier row
         row, column = _near_in_few(few, block, columns, limit + 2 * most)  # both err
         one, other = order[row + block.start], order[column + columns.start]
-        if len(row) > MOST_NEAR * (block.stop - block.start) * (last - block.start):
+        if len(row) > MOST_ALIKE * (block.stop - block.start) * (last - block.start):
             unclear[one] = unclear[other] = True
             continue
         gaps = rows[one].astype(np.float64) - rows[other]
