@@ -24,6 +24,7 @@ _MEDIAN_ROWS = 512
 _STEP_VALUES = 2**20  # values that are rounded to try out a step
 _SAMPLE_VALUE_BYTES = 64  # held for each value of the sample while a code is fitted
 _DIRECTIONS, _MORE_DIRECTIONS, _FEW_NEIGHBOURS = 256, 384, 16
+_SOME_NEIGHBOURS = 32  # for which few directions pay too where rows have too few values for more
 _VALUES_PER_DIRECTION = 3
 _LEADING_WORK, _MORE_LEADING_WORK, _WHOLE_WORK = 4e11, 1.5e12, 1e10  # operations from which a code pays
 _LIMITED_WORK = 1e11  # the same where distances have a limit, so that no first radii are looked for
@@ -197,7 +198,8 @@ def kind_of_code(queries: NDArray[Any], references: NDArray[Any], k: int, *, lim
     if width > SLICE or min(len(queries), len(references)) < _FEWEST_ROWS or not are_few(k, references):
         return None
     if queries.dtype == references.dtype == np.uint8:
-        few = k <= _FEW_NEIGHBOURS
+        too_narrow = width < _VALUES_PER_DIRECTION * _MORE_DIRECTIONS
+        few = k <= (_SOME_NEIGHBOURS if too_narrow else _FEW_NEIGHBOURS)
         num_directions = _DIRECTIONS if few else _MORE_DIRECTIONS
         least = _MORE_LEADING_WORK if not few else _LIMITED_WORK if limited else _LEADING_WORK
         if work < least or width < _VALUES_PER_DIRECTION * num_directions:
