@@ -84,15 +84,30 @@ def test_work_beside_other_work_never_has_the_threads_of_blas() -> None:
         assert blas_threads() == {2}
 
 
-def test_workers_are_as_many_beside_other_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_work_beside_other_work_shares_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
-    with threadpool_limits(limits=3, user_api="blas"):
-        with meanwhile(num_threads) as there, meanwhile(num_threads) as further:
-            assert num_threads() == there() == further() == 3
+    release = threading.Event()
+
+    def work() -> int:
+        assert release.wait(WAIT)
+        return num_threads()
+
+    with threadpool_limits(limits=7, user_api="blas"):
+        assert num_threads() == 7
+        with meanwhile(work) as there:
+            assert num_threads() == 3
+            with meanwhile(num_threads) as further:
+                assert further() == 2
+            release.set()
+            assert there() == 3
+            for thread in threading.enumerate():
+                if thread.name == "meanwhile":
+                    thread.join()
+            assert num_threads() == 7  # it has ended
         with single_thread():
             assert num_threads() == 1
-        assert num_threads() == 3
+        assert num_threads() == 7
 
 
 IMAGES = noise_images(0, 400, (8, 8, 1))

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from threading import Thread
 from typing import TypeVar
 
-from memgen_eval.compute.resources import blas_held
+from memgen_eval.compute.resources import shared_with, single_thread
 
 Done = TypeVar("Done")
 
@@ -23,12 +23,13 @@ def meanwhile(work: Callable[[], Done]) -> Iterator[Callable[[], Done]]:
 
     def work_there() -> None:
         try:
-            outcome.set_result(work())
+            with single_thread():
+                outcome.set_result(work())
         except BaseException as error:  # noqa: BLE001 - raised where the result is asked for
             outcome.set_exception(error)
 
-    with blas_held():
-        thread = Thread(target=work_there, name="meanwhile", daemon=True)
+    thread = Thread(target=work_there, name="meanwhile", daemon=True)
+    with shared_with(thread):
         thread.start()
         try:
             yield outcome.result

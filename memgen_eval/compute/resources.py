@@ -18,6 +18,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
+from threading import Thread
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from memgen_eval.errors import InputError
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 CHUNK_ROWS = 256
 _PROCESS = os.getpid()  # the process that imported this file
-_counts_before: list[int] = []  # of threads, where `blas_held` hides them
+_beside: list[tuple[Thread, int]] = []  # threads that `shared_with` shares the processors with, and for how many
 _UNITS = {"": 1, "B": 1} | {
     prefix + suffix: base**power
     for power, prefix in enumerate("KMGT", start=1)
@@ -72,13 +73,20 @@ class Workers:
 
 
 def num_threads() -> int:
+    """Processors for this thread: those of the process, divided among the threads that share them."""
+    return max(1, _num_processors() // (1 + sum(thread.is_alive() for thread, _ in _beside)))
+
+
+def _num_processors() -> int:
     """Processors this process may run on, at most OMP_NUM_THREADS, at most what BLAS is limited to (threadpoolctl)."""
     limits = [len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1]
     wanted = os.environ.get("OMP_NUM_THREADS", "")
     if wanted.isdecimal() and int(wanted) > 0:
         limits.append(int(wanted))
-    blas: list[int] = [pool["num_threads"] for pool in thread_pools().info() if pool["user_api"] == "blas"]
-    return min(limits + (_counts_before or blas))
+    if _beside:  # they limit BLAS
+        return min(*limits, _beside[0][1])
+    limits += [pool["num_threads"] for pool in thread_pools().info() if pool["user_api"] == "blas"]
+    return min(limits)
 
 
 def thread_pools() -> ThreadpoolController:
@@ -155,18 +163,18 @@ def single_thread() -> Any:
 
 
 @contextmanager
-def blas_held() -> Iterator[None]:
-    """Keep BLAS at one thread while several threads enter `single_thread` and leave it; `num_threads` stays the same.
+def shared_with(thread: Thread) -> Iterator[None]:
+    """Share the processors with a thread as long as it lives, and keep BLAS at one thread meanwhile.
 
-    BLAS has one limit for the process: the first to leave would give all of them more threads.
+    BLAS has one limit for the process: of two threads within `single_thread` the first to leave would give both more.
     """
-    count = num_threads()
+    count = _num_processors()
     with single_thread():
-        _counts_before.append(count)
+        _beside.append((thread, count))
         try:
             yield
         finally:
-            _counts_before.pop()
+            _beside.remove((thread, count))
 
 
 def single_thread_pool(count: int) -> ThreadPoolExecutor:
