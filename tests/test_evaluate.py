@@ -264,7 +264,7 @@ def test_a_reference_is_searched_once_and_gives_the_same_report(
     assert figures(evaluated(SAMPLES, train=reference)) == figures(report)
     once = list(searches)
     assert figures(evaluated(SAMPLES, train=reference)) == figures(report)
-    assert sum(n == len(TEST) for n in once) == 5  # both orientations, as they are and standardized; a bound of the 50th
+    assert sum(n == len(TEST) for n in once) == 5  # as they are and standardized, mirrored too; a bound
     assert sum(n == len(TEST) for n in searches[len(once) :]) == 0
     changes: list[dict[str, Any]] = [{"flip": False}, {"duplicate_tolerance": 0.38}, {"seed": 1}]
     for change in changes:
