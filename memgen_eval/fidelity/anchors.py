@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -55,13 +55,26 @@ def num_anchor_images(shape: tuple[int, ...]) -> int:
     return max(FEWEST_ANCHOR_IMAGES, min(NUM_ANCHOR_IMAGES, MOST_VALUES // math.prod(shape)))
 
 
-def ratio_of_medians(distances: NDArray[Any], baseline: NDArray[Any], *, seed: int) -> Estimate:
-    """The median of nearest-training distances over that of the baseline, as `novelty.distance_ratio`."""
-    count, middle = min(len(distances), len(baseline)), float(np.median(baseline))
-    if middle == 0:
-        return Estimate.undefined(NO_MEDIAN, count=count)
-    resampled = resampled_medians(distances, seed=(seed, 0)), resampled_medians(baseline, seed=(seed, 1))
-    found = median_ratio((float(np.median(distances)), middle), resampled, count=count)
-    if found.value is None or found.low is None or found.high is None:
-        return found
-    return replace(found, low=min(found.low, found.value), high=max(found.high, found.value))
+@dataclass(frozen=True, eq=False)
+class BaselineMedian:
+    """The baseline's distances to the nearest training image, (M,), and medians of resamples of them, (R,)."""
+
+    distances: NDArray[Any]
+    resampled: NDArray[np.float64]
+    seed: int
+
+    @staticmethod
+    def of(distances: NDArray[Any], *, seed: int) -> BaselineMedian:
+        """With the resamples of a seed."""
+        return BaselineMedian(distances, resampled_medians(distances, seed=(seed, 1)), seed)
+
+    def ratio(self, distances: NDArray[Any]) -> Estimate:
+        """The median of other distances over that of the baseline, as `novelty.distance_ratio`."""
+        count, middle = min(len(distances), len(self.distances)), float(np.median(self.distances))
+        if middle == 0:
+            return Estimate.undefined(NO_MEDIAN, count=count)
+        resampled = resampled_medians(distances, seed=(self.seed, 0)), self.resampled
+        found = median_ratio((float(np.median(distances)), middle), resampled, count=count)
+        if found.value is None or found.low is None or found.high is None:
+            return found
+        return replace(found, low=min(found.low, found.value), high=max(found.high, found.value))

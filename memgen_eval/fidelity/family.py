@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.fidelity.anchors import NUM_ANCHOR_IMAGES, ratio_of_medians
+from memgen_eval.fidelity.anchors import NUM_ANCHOR_IMAGES, BaselineMedian
 from memgen_eval.fidelity.feature_distances import (
     NEEDS_TORCH_FIDELITY,
     Moved,
@@ -206,18 +206,20 @@ class Ground:
         if distances is None or train.manifold is None or isinstance(unseen.figures["precision"], str):
             return Ground(train, test, unseen, ())
         known = unseen.estimates(count=len(sets.train), notes={})["precision"]
-        baseline = Anchor("baseline", ratio_of_medians(distances, distances, seed=space.seed), known)
+        median = BaselineMedian.of(distances, seed=space.seed)
+        baseline = Anchor("baseline", median.ratio(distances), known)
         some = sets.train[:NUM_ANCHOR_IMAGES]
         drawn = [AnchorRows("copies", some, np.zeros(len(some))), *others()]
-        made = [_anchor(one, train.manifold, distances, space) for one in drawn]
+        made = [_anchor(one, train.manifold, median, space) for one in drawn]
         return Ground(train, test, unseen, (made[0], baseline, *made[1:]))
 
 
-def _anchor(one: AnchorRows, train: Manifold, distances: NDArray[Any], space: Space) -> Anchor:
-    novelty = ratio_of_medians(one.distances, distances, seed=space.seed)
+def _anchor(one: AnchorRows, train: Manifold, baseline: BaselineMedian, space: Space) -> Anchor:
     measured = precision(one.rows, train, space.lender)
     notes = (f"k = {NUM_NEIGHBOURS['precision']}",)
-    return Anchor(one.name, novelty, measured.estimate(count=min(len(one.rows), len(train)), notes=notes))
+    return Anchor(
+        one.name, baseline.ratio(one.distances), measured.estimate(count=min(len(one.rows), len(train)), notes=notes)
+    )
 
 
 def measure_fidelity(samples: NDArray[Any], ground: Ground, space: Space, *, notes: tuple[str, ...] = ()) -> Fidelity:

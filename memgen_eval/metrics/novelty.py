@@ -17,12 +17,14 @@ from memgen_eval.metrics.data_copying import Cells, Partition, _one_each, data_c
 from memgen_eval.metrics.ratios import distance_ratios
 from memgen_eval.metrics.resampling import percentile_interval, percentile_method, resampled_quantiles
 from memgen_eval.metrics.statistics import NO_BASELINE, auc, proportion
+from memgen_eval.neighbours.distances import pair_distances
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Axis, Curve, Estimate, Novelty
 
 QUANTILES = tuple(j / 100 for j in range(1, 100))
 COPIED_BYTES = 2**26  # of training rows that are searched for at once
+OTHERS = 5  # neighbours of an image, of which the second to the last are compared with the first
 NO_MEDIAN = "the median distance of the baseline is 0"
 ONE_IMAGE = "an interval needs two images"
 NO_OTHERS = "needs another training image beside the nearest"
@@ -84,13 +86,29 @@ def known_distances(
 def _own_distances(tables: Sequence[Neighbours], index: Index) -> list[Floats]:
     """From the nearest training image of each image to that one's own nearest other, (N,) for each table.
 
-    An image left out of train may be that other one: both distances are then equal, and only a larger one is authentic.
+    Where another of the image's neighbours is nearer to the first than the image is, that distance stands for it: it is
+    no smaller, and says the same of authenticity. An image left out of train may be that other one: both distances are
+    then equal, and only a larger one is authentic.
     """
-    firsts = np.unique(np.concatenate([table.indices[:, 0] for table in tables]))
+    known = [_among_neighbours(table, index) for table in tables]
+    unknown = [table.distances[:, 0] <= found for table, found in zip(tables, known, strict=True)]
+    firsts = np.unique(np.concatenate([table.indices[rows, 0] for table, rows in zip(tables, unknown, strict=True)]))
     step = max(1, COPIED_BYTES // index.rows[:1].nbytes)
     pieces = [firsts[start : start + step] for start in range(0, len(firsts), step)]
-    own = np.concatenate([index.search(index.rows[rows], 1, exclude=rows).distances[:, 0] for rows in pieces])
-    return [own[np.searchsorted(firsts, table.indices[:, 0])] * table.factor for table in tables]
+    own = [index.search(index.rows[rows], 1, exclude=rows).distances[:, 0] for rows in pieces]
+    for table, found, rows in zip(tables, known, unknown, strict=True):
+        if rows.any():
+            found[rows] = np.concatenate(own)[np.searchsorted(firsts, table.indices[rows, 0])] * table.factor
+    return known
+
+
+def _among_neighbours(table: Neighbours, index: Index) -> Floats:
+    """From the first neighbour of each image to the nearest of a few others, (N,); infinite where there are none."""
+    first, others = table.indices[:, 0], table.indices[:, 1:OTHERS]
+    if others.shape[1] == 0:
+        return np.full(len(table), np.inf)
+    squared = pair_distances(index.rows, first, index.rows, others).astype(np.float64)
+    return np.asarray(np.sqrt(squared.min(axis=1)) * table.factor)
 
 
 def measure_novelty(samples: Distances, baseline: Distances | None = None, *, seed: int) -> Novelty:

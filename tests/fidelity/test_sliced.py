@@ -95,3 +95,11 @@ def test_the_weight_of_each_image_is_its_derivative() -> None:
     x, y = kept[(levels * 3999).astype(int)], np.sort(second[:, 0])[(levels * 4000).astype(int)]
     exact = np.sqrt(np.mean(np.square(x - y)))  # of quantile functions of 3,999 and 4,000 steps
     assert found.without_sample[image] - found.value == pytest.approx(exact - found.value, rel=0.05)
+
+
+@pytest.mark.parametrize("most", [5, 10**9])
+def test_orders_are_stable_whatever_is_equal(most: int) -> None:
+    values = np.random.default_rng(0).integers(0, most, (400, 7)).astype(np.float64)
+    order, ranked = sliced._ranked(values)
+    assert np.array_equal(order, np.argsort(values, axis=0, kind="stable"))
+    assert np.array_equal(ranked, np.sort(values, axis=0))

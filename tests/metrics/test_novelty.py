@@ -15,8 +15,11 @@ import oracles
 from memgen_eval import authenticity, data_copying_test, partition
 from memgen_eval.diffusion.moments import moments
 from memgen_eval.errors import InputError
-from memgen_eval.metrics.novelty import QUANTILES, Distances, measure_novelty, with_notes
+from memgen_eval.metrics.novelty import QUANTILES, Distances, known_distances, measure_novelty, with_notes
 from memgen_eval.metrics.statistics import NO_BASELINE
+from memgen_eval.neighbours.index import Index
+from memgen_eval.neighbours.pruning import References
+from memgen_eval.neighbours.topk import Neighbours
 from memgen_eval.results import Novelty
 from metric_tables import brute_force, known, table, torus
 
@@ -37,6 +40,38 @@ def novelty(
     own = [rng.gamma(3.0, 1.0, n) for n in (num_samples, num_test)]
     sets = [distances(d, own=o, cells=c) for d, o, c in zip((first, second), own, cells, strict=True)]
     return measure_novelty(*sets, seed=0), first, second
+
+
+@pytest.mark.parametrize("kind", ["bytes", "ties", "floats", "left out"])
+@pytest.mark.parametrize("k", [1, 2, 7])
+def test_own_distances_say_what_those_of_a_search_would(kind: str, k: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A few neighbours of an image stand for a search where they are near enough."""
+    rng = np.random.default_rng(0)
+    most, width, dtype = {"ties": (7, 3, np.uint8), "floats": (256, 8, np.float32)}.get(kind, (256, 8, np.uint8))
+    train, samples = (rng.integers(0, most, (count, width)).astype(dtype) for count in (120, 90))
+    rows = np.arange(50) if kind == "left out" else None
+    queries = samples if rows is None else train[rows]
+    index = Index(References.of(train))
+    neighbours = index.search(queries, k, exclude=rows).scaled(0.5)
+    searched: list[int] = []
+    search = Index.search
+
+    def counting(self: Index, those: NDArray[Any], *given: Any, **how: Any) -> Neighbours:
+        searched.append(len(those))
+        return search(self, those, *given, **how)
+
+    monkeypatch.setattr(Index, "search", counting)
+    (found,) = known_distances([neighbours], index, "no cells")
+    monkeypatch.undo()
+    full = index.search(train, 1, exclude=np.arange(len(train))).scaled(0.5).distances[:, 0]
+    wanted = full[neighbours.indices[:, 0]]
+    assert not isinstance(found.own_distances, str)
+    first = neighbours.distances[:, 0]
+    assert np.array_equal(first > found.own_distances, first > wanted)
+    assert (found.own_distances >= wanted).all()
+    num_firsts = len(np.unique(neighbours.indices[:, 0]))
+    assert sum(searched) < num_firsts if k == 7 else sum(searched) <= num_firsts
+    assert sum(searched) == num_firsts or k > 1
 
 
 def test_quantiles_and_medians() -> None:
