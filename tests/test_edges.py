@@ -22,6 +22,7 @@ from memgen_eval.copying.memorization import copying as searched_copying, measur
 from memgen_eval.data.sources import load_images
 from memgen_eval.diffusion.moments import moments
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
+from memgen_eval.neighbours import index as index_module
 from memgen_eval.neighbours.duplicates import NO_NEIGHBOUR
 from memgen_eval.neighbours.index import Index
 from memgen_eval.neighbours.pruning import References
@@ -98,8 +99,12 @@ def squared(images: NDArray[Any], references: NDArray[Any]) -> NDArray[np.int64]
     return np.asarray(np.minimum(*apart))
 
 
-def test_repetition_of_one_half_of_the_baseline_against_the_other() -> None:
+@pytest.mark.parametrize("num_some", [2, 1_000])
+def test_repetition_of_one_half_of_the_baseline_against_the_other(
+    num_some: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Twenty test images that each stand four times, a little apart: a half holds some together, the other half too."""
+    monkeypatch.setattr(index_module, "SOME_ROWS", num_some)  # references that bound the distances to all
     rng = np.random.default_rng(1)
     once = rng.integers(20, 235, (20, 1, 6, 6))
     test = np.concatenate([once + rng.integers(-9, 10, once.shape) // (1 + 8 * (i < 2)) for i in range(4)])

@@ -141,11 +141,13 @@ def repetition(
     drawn, first, second = samples[rows], others[halves[:size]], others[halves[size : 2 * size]]
 
     def share(images: NDArray[Any], repeats: Bools | None) -> Estimate:
-        # an image counts where the first distance is below the threshold times the second: no farther one is looked for
-        to_baseline = index.among(second).search(images, 1, flip=rules.flip)
-        limits = (1 + 1e-12) * rules.threshold**2 * to_baseline.squared_distances[:, 0]
-        to_others = index.among(images).nearest_within(images, limits, exclude=np.arange(size), flip=rules.flip)
-        return repeated(to_others, to_baseline, threshold=rules.threshold, repeats=repeats)
+        others, unseen = index.among(images), index.among(second)
+        farthest = unseen.thinned(1).search(images, 1).squared_distances[:, 0]
+        limits = (1 + 1e-12) * rules.threshold**2 * farthest  # beyond them an image is not nearer to another one
+        near = others.nearest_within(images, limits, exclude=np.arange(size), flip=rules.flip)
+        far, rows = near.squared_distances.copy(), np.flatnonzero(near.squared_distances[:, 0] <= limits)
+        far[rows] = unseen.search(images[rows], 1, flip=rules.flip).squared_distances
+        return repeated(near, replace(near, squared_distances=far), threshold=rules.threshold, repeats=repeats)
 
     return share(drawn, _repeats_among(originals[rows])), share(first, None)
 
