@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from memgen_eval.compute.products import EXACT_FLOAT32_TERMS, SLICE
+from memgen_eval.compute.products import EXACT_FLOAT32_TERMS, SLICE, installed
 from memgen_eval.compute.resources import blocks
 from memgen_eval.errors import InputError
 
@@ -117,9 +117,8 @@ class IntegerTransform:
     def norms(self, prepared: NDArray[Any]) -> NDArray[Any]:
         """Squared norms of prepared values, int64, (B,)."""
         total = np.zeros(len(prepared), dtype=np.int64)
-        for columns in blocks(prepared.shape[1], EXACT_FLOAT32_TERMS):
-            part = prepared[:, columns].astype(np.float32)
-            total += np.einsum("ij,ij->i", part, part).astype(np.int64)
+        for columns in blocks(prepared.shape[1], SLICE if installed("numkong") else EXACT_FLOAT32_TERMS):
+            total += _squares(prepared[:, columns])
         return total
 
     def key_dtype(self, width: int) -> Any:
@@ -129,6 +128,17 @@ class IntegerTransform:
     def bounds_of_keys(self, keys: NDArray[Any], query_norms: NDArray[Any]) -> NDArray[Any]:
         """Squared distances themselves, given keys (N, J): no key is rounded."""
         return np.asarray(keys + query_norms[:, None])
+
+
+def _squares(part: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Sums of the squares of a few values of each row, exact, (B,)."""
+    if not installed("numkong") or len(part) == 0:
+        wide = part.astype(np.float32)
+        return np.asarray(np.einsum("ij,ij->i", wide, wide).astype(np.int64))
+    import numkong
+
+    part = np.ascontiguousarray(part)
+    return np.asarray(numkong.dot(part, part)).astype(np.int64)
 
 
 @dataclass(frozen=True)

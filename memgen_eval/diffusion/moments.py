@@ -23,7 +23,7 @@ MAX_DIMENSION = 12_288  # 64 x 64 x 3: beyond it a d x d covariance costs more t
 TOO_LARGE = f"images of more than {MAX_DIMENSION:,} values (64 x 64 x 3) would need a covariance of their square"
 EXACT_ROWS = 8192  # (u8 - 128)^2 <= 2^14: sums of 8,192 stay far below 2^31
 FLOAT_ROWS = 1024
-PANEL = 768
+PANEL = 512
 SMALL_SUM = 128  # images
 KEPT_DIRECTIONS = 256
 LARGE_DIMENSION = 1024  # below it LAPACK finds a few directions as fast

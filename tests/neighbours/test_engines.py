@@ -15,8 +15,9 @@ import numpy as np
 import pytest
 import torch
 
-from memgen_eval.compute import engines, resources
-from memgen_eval.compute.products import NUMKONG, NUMPY, PRODUCTS, TORCH, Products
+from memgen_eval.compute import engines, resources, rows
+from memgen_eval.compute.products import NUMKONG, NUMPY, PRODUCTS, TORCH, Products, installed
+from memgen_eval.compute.rows import IntegerTransform
 from memgen_eval.errors import InputError
 from memgen_eval.neighbours import candidates
 from memgen_eval.neighbours.search import nearest_neighbours
@@ -289,3 +290,16 @@ def test_blocks_have_rows_and_fit(size: int, dimension: int) -> None:
     held += plan.resident_rows * (2 * dimension + 600)
     minimum = 16 * (6 * dimension + 12 * 16 + 600)
     assert held <= max(2 * size, minimum)
+
+
+@pytest.mark.parametrize("has_numkong", [False, True])
+@pytest.mark.parametrize("shape", [(33, 3072), (5, 67), (3, 70_000), (4, 1), (0, 5)])
+def test_norms_of_bytes_are_exact(shape: tuple[int, int], has_numkong: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if has_numkong and not installed("numkong"):
+        pytest.skip("numkong is not installed")
+    monkeypatch.setattr(rows, "installed", lambda package: has_numkong)
+    values = np.random.default_rng(0).integers(-128, 128, shape, dtype=np.int8)
+    values[:1] = -128
+    expected = np.square(values.astype(np.int64)).sum(axis=1)
+    for given in (values, np.asfortranarray(values)):
+        assert np.array_equal(IntegerTransform().norms(given), expected)
