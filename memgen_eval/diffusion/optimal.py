@@ -6,7 +6,8 @@ same formula in exact integers, for uint8 training sets, is `add_integer_tile` (
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from dataclasses import dataclass
 from functools import cached_property, partial
 from typing import Any
@@ -19,7 +20,7 @@ from torch import Tensor
 from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.kept import NOWHERE, Arrays, Kept
 from memgen_eval.compute.products import Products
-from memgen_eval.compute.resources import single_thread, start_workers, unforked_threads
+from memgen_eval.compute.resources import blocks, single_thread, start_workers, unforked_threads
 from memgen_eval.compute.rows import dimension, row_blocks
 from memgen_eval.diffusion.inputs import (
     BLOCK_ROWS,
@@ -45,7 +46,7 @@ from memgen_eval.distributed import ALONE, Ranks
 from memgen_eval.errors import InputError
 
 RESIDENT_VALUES = 2**24  # the largest set, in values, that stays converted between calls
-MIN_ROWS, MAX_ROWS = 8, 32  # noisy images that meet a uint8 tile together
+MIN_ROWS, MAX_ROWS = 8, 64  # noisy images that meet a uint8 tile together
 BLOCK_SUMS = 1024  # upper bound of noisy images times sigmas of such a block
 BRACKET_RATIO = 1.01  # of a collapse noise, at which its bracket is closed
 NUM_SECTIONS = 8  # sigmas tried inside a bracket in one pass over the training set
@@ -102,9 +103,7 @@ class OptimalDenoiser:
         with unforked_threads():
             sigmas = levels[None].numpy() * scale
             rows = x.detach().to("cpu", torch.float64).flatten(1).numpy() * scale
-            found = self._posterior(rows, None, sigmas, with_mean=True)
-            assert found.mean is not None
-            return torch.from_numpy(found.mean[0]).float().reshape(x.shape).to(x.device)
+            return torch.from_numpy(self._means(rows, None, sigmas)[0]).reshape(x.shape).to(x.device)
 
     def curve(self, x0: Any, eps: Any, sigmas: Any) -> Tensor:
         """``D*(x0 + sigma * eps)`` for all sigmas at once, sharing the products.
@@ -124,12 +123,27 @@ class OptimalDenoiser:
         """
         device = x0.device if isinstance(x0, Tensor) else torch.device("cpu")
         with unforked_threads():
-            found = self.posterior(x0, eps, check_sigmas(sigmas))
-            assert found.mean is not None
-            return torch.from_numpy(found.mean).float().reshape(*found.mean.shape[:2], *self.shape).to(device)
+            means = self._means(*self._centred(x0, eps, check_sigmas(sigmas)))
+            return torch.from_numpy(means).reshape(*means.shape[:2], *self.shape).to(device)
 
     def posterior(self, x0: Any, eps: Any, sigmas: Floats, *, with_mean: bool = True) -> Posterior:
         """Weights' statistics, and D* itself, of ``x0 + sigma * eps``, on the CPU; sigmas (S,) or (S, B), positive."""
+        rows, noise, grid = self._centred(x0, eps, sigmas)
+        found = Posterior.empty(grid.shape, rows.shape[1] if with_mean else None)
+
+        def keep(at: slice, sums: PosteriorSum) -> None:
+            sums.write(found.of_images(at), *self._units)
+
+        self._read_once(rows, noise, grid, keep, with_mean=with_mean, with_law=True)
+        return found
+
+    @property
+    def _units(self) -> tuple[float, float]:
+        """What is added to values of the tiles, and what they are divided by, for data in [-1, 1]."""
+        return HALF if self.train.dtype == np.uint8 else 0.0, unit_scale(self.train)
+
+    def _centred(self, x0: Any, eps: Any, sigmas: Floats) -> tuple[Floats, Floats, Floats]:
+        """x0 (B, D), eps (B, D) and sigmas (S, B) in centred units of the training set."""
         clean, noise = as_images(x0, "x0"), as_images(eps, "eps")
         for name, given in (("x0", clean), ("eps", noise)):
             if given.shape[1:] != self.shape or len(given) != len(clean):
@@ -139,33 +153,63 @@ class OptimalDenoiser:
         scale = unit_scale(self.train)
         rows = centred_rows(clean) * (scale / unit_scale(clean))
         grid = np.broadcast_to(sigmas.reshape(len(sigmas), -1) * scale, (len(sigmas), len(clean)))
-        return self._posterior(rows, centred_rows(noise), grid, with_mean=with_mean)
+        return rows, centred_rows(noise), grid
 
-    def _posterior(self, x0: Floats, eps: Floats | None, sigmas: Floats, *, with_mean: bool) -> Posterior:
-        """Of x0 (B, D), eps (B, D) and sigmas (S, B) in centred units of the training set."""
-        sums = PosteriorSum(sigmas, x0.shape[1] if with_mean else None, num_train=len(self.train))
-        if self.train.dtype == np.uint8:
-            self._add_integers(sums, x0, eps)
-            return sums.result(shift=HALF, scale=unit_scale(self.train))
-        self._add_floats(sums, x0, eps)
-        return sums.result(shift=0.0, scale=unit_scale(self.train))
+    def _means(self, x0: Floats, eps: Floats | None, sigmas: Floats) -> NDArray[np.float32]:
+        """D* alone, data in [-1, 1], (S, B, D), of x0 (B, D), eps (B, D) and sigmas (S, B) in centred units."""
+        means = np.empty((*sigmas.shape, x0.shape[1]), dtype=np.float32)
 
-    def _add_floats(self, sums: PosteriorSum, x0: Floats, eps: Floats | None) -> None:
-        """One reading of a float training set; BLAS uses one thread, so that no sum depends on their number."""
-        starts = range(0, len(x0), BLOCK_ROWS)
-        with start_workers(threads_for(2.0 * x0.size * len(self.train))) as workers, single_thread():
-            for tile in self._tiles():
-                workers.map(partial(add_float_tile, sums, x0, eps, tile), starts)
+        def keep(at: slice, sums: PosteriorSum) -> None:
+            sums.write_means(means[:, at], *self._units)
 
-    def _add_integers(self, sums: PosteriorSum, x0: Floats, eps: Floats | None) -> None:
-        """One reading of a uint8 training set."""
-        num_threads = 1 if self._products.own_threads else threads_for(2.0 * x0.size * len(self.train))
-        num_rows = _rows_per_block(len(x0), len(sums.sigmas), num_threads)
-        slices = [slice(start, start + num_rows) for start in range(0, len(x0), num_rows)]
-        blocks = [IntegerBlock.of(at.start, x0[at] - HALF, None if eps is None else eps[at]) for at in slices]
-        with start_workers(num_threads) as workers:
-            for tile in self._tiles():
-                workers.map(partial(add_integer_tile, sums, tile, self._products), blocks)
+        self._read_once(x0, eps, sigmas, keep, with_mean=True, with_law=False)
+        return means
+
+    def _read_once(
+        self,
+        x0: Floats,
+        eps: Floats | None,
+        sigmas: Floats,
+        keep: Callable[[slice, PosteriorSum], None],
+        *,
+        with_mean: bool,
+        with_law: bool,
+    ) -> None:
+        """Read the training set once; `keep` is given the sums of each block of noisy images, (B, ...), when complete.
+
+        A training set that stays converted meets one block after the other, whose sums then fit the cache.
+        """
+        integers = self.train.dtype == np.uint8
+        num_threads = 1 if integers and self._products.own_threads else threads_for(2.0 * x0.size * len(self.train))
+        num_rows = _rows_per_block(len(x0), len(sigmas), num_threads) if integers else BLOCK_ROWS
+
+        def start(at: slice) -> Block:
+            dimension = x0.shape[1] if with_mean else None
+            sums = PosteriorSum(sigmas[:, at], dimension, num_train=len(self.train), with_law=with_law)
+            clean, noise = x0[at], None if eps is None else eps[at]
+            if integers:
+                add = partial(add_integer_tile, sums, self._products, IntegerBlock.of(clean - HALF, noise))
+            else:
+                add = partial(add_float_tile, sums, clean, noise)
+            return Block(at, sums, add)
+
+        def start_and_finish(at: slice) -> None:
+            block = start(at)
+            for tile in self._resident:
+                block.add(tile)
+            keep(at, block.sums)
+
+        rows = list(blocks(len(x0), num_rows))
+        # BLAS uses one thread for floats, so that no sum depends on their number
+        with start_workers(num_threads) as workers, nullcontext() if integers else single_thread():
+            if self.train.size <= RESIDENT_VALUES:
+                _ = self._resident  # converted once, by this thread
+                workers.map(start_and_finish, rows)
+                return
+            started = workers.map(start, rows)
+            for tile in self._read():
+                workers.map(partial(_add_tile, tile), started)
+            workers.map(lambda block: keep(block.at, block.sums), started)
 
     @cached_property
     def _products(self) -> Products:
@@ -179,13 +223,23 @@ class OptimalDenoiser:
     def _resident(self) -> tuple[Any, ...]:
         return tuple(self._read())
 
-    def _tiles(self) -> Iterable[Any]:
-        return self._resident if self.train.size <= RESIDENT_VALUES else self._read()
-
     def _read(self) -> Iterator[FloatTile] | Iterator[IntegerTile]:
         if self.train.dtype == np.uint8:
             return integer_tiles(self.train, self._norms, self._products)
         return float_tiles(self.train)
+
+
+@dataclass(frozen=True, eq=False)
+class Block:
+    """Noisy images that meet every tile together: which they are, their sums, and what adds a tile to these."""
+
+    at: slice
+    sums: PosteriorSum
+    add: Callable[[Any], None]
+
+
+def _add_tile(tile: Any, block: Block) -> None:
+    block.add(tile)
 
 
 @dataclass(frozen=True, eq=False)
@@ -203,20 +257,20 @@ def float_tiles(train: NDArray[Any]) -> Iterator[FloatTile]:
         yield FloatTile(y, np.einsum("td,td->t", y, y))
 
 
-def add_float_tile(sums: PosteriorSum, x0: Floats, eps: Floats | None, tile: FloatTile, first: int) -> None:
-    """Add a tile of training images y to ``softmax(-|x - y|^2 / (2 sigma^2)) @ y`` of 64 noisy images, in float64.
+def add_float_tile(sums: PosteriorSum, x0: Floats, eps: Floats | None, tile: FloatTile) -> None:
+    """Add a tile of training images y to ``softmax(-|x - y|^2 / (2 sigma^2)) @ y`` of up to 64 noisy images.
 
     x is ``x0 + sigma eps``: ``-|x - y|^2 / (2 sigma^2) = -|x0 - y|^2 / (2 sigma^2) + <eps, y> / sigma + constant``.
     """
-    y, at = tile.y, slice(first, first + BLOCK_ROWS)  # (T, D)
-    x0_y = _padded(x0[at]) @ y.T  # (64, T)
-    eps_y = None if eps is None else _padded(eps[at]) @ y.T  # (64, T)
+    y = tile.y  # (T, D)
+    x0_y = _padded(x0) @ y.T  # (64, T)
+    eps_y = None if eps is None else _padded(eps) @ y.T  # (64, T)
     memory = np.empty((2, len(sums.sigmas), len(y)))
-    for row, norm in enumerate(np.einsum("qd,qd->q", x0[at], x0[at])):
+    for row, norm in enumerate(np.einsum("qd,qd->q", x0, x0)):
         squared = norm + tile.norms - 2 * x0_y[row]  # |x0 - y|^2, (T,)
         copies = np.flatnonzero(squared <= SAME * (norm + tile.norms))
         seen = TileDistances(squared, None if eps_y is None else eps_y[row], copies)
-        weights = sums.add(first + row, seen, tile.norms, memory)  # softmax of -|x - y|^2 / (2 sigma^2), (S, T)
+        weights = sums.add(row, seen, tile.norms, memory)  # softmax of -|x - y|^2 / (2 sigma^2), (S, T)
         if weights is not None:
             sums.add_images_mass(weights)
             sums.add_images(weights.image, weights.sigmas, weights.factor, weights.values @ y)  # (S, D)

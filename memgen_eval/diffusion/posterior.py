@@ -23,6 +23,7 @@ SMALLEST_LOGIT = -200.0  # exp is slow where its result is too small to be a nor
 MAX_SINGLE_WEIGHTS = 12  # weights of a tile that are summed one by one: a product with the whole tile would cost more
 LARGEST_DIGIT = 127
 MAX_WEIGHT_DIGITS = 4
+FULL = 512  # rows of digits that are multiplied with a tile together: their products stay in the cache
 LARGEST_SCALE = LARGEST_DIGIT * 256.0 ** (MAX_WEIGHT_DIGITS - 1)
 
 Floats = NDArray[np.float64]
@@ -42,6 +43,17 @@ class Posterior:
         mean, variance = (None if part is None else part[number] for part in (self.mean, self.variance))
         return Posterior(mean, self.effective_neighbours[number], self.own_weight[number], variance)
 
+    def of_images(self, at: slice) -> Posterior:
+        """Given some of the noisy images, to be written to."""
+        mean, variance = (None if part is None else part[:, at] for part in (self.mean, self.variance))
+        return Posterior(mean, self.effective_neighbours[:, at], self.own_weight[:, at], variance)
+
+    @staticmethod
+    def empty(shape: tuple[int, ...], dimension: int | None) -> Posterior:
+        """To be written to, for (S, B) and D; where there is no dimension, without mean and variance."""
+        mean = None if dimension is None else np.empty((*shape, dimension))
+        return Posterior(mean, np.empty(shape), np.empty(shape), None if dimension is None else np.empty(shape))
+
 
 @dataclass(frozen=True, eq=False)
 class TileWeights:
@@ -56,16 +68,19 @@ class TileWeights:
 class PosteriorSum:
     """Running sums over the tiles for every sigma and noisy image, relative to the largest weight so far."""
 
-    def __init__(self, sigmas: Floats, dimension: int | None, *, num_train: int) -> None:
-        """Before the first tile, for sigmas (S, B); without sums of images where there is no dimension."""
+    def __init__(self, sigmas: Floats, dimension: int | None, *, num_train: int, with_law: bool) -> None:
+        """Before the first tile, for sigmas (S, B); without sums of images where there is no dimension.
+
+        Entropy, own weight and variance are left out where the law is not wanted beside its mean.
+        """
         shape = sigmas.shape
-        self.sigmas, self.num_train = sigmas.copy(), num_train
+        self.sigmas, self.num_train, self.with_law = sigmas.copy(), num_train, with_law
         self.top = np.full(shape, -np.inf)  # largest logits so far
         self.mass = np.zeros(shape)  # sums of weights
         self.weighted_logits = np.zeros(shape)  # sums of weights times their logarithms
         self.weighted_norms = np.zeros(shape)  # sums of weights times squared norms
         self.own_mass = np.zeros(shape)  # sums of the weights of images identical to x0
-        self.images = None if dimension is None else np.zeros((*shape, dimension))  # sums of weights times images
+        self.images = None if dimension is None else np.empty((*shape, dimension))  # sums of weights times images
         self.images_mass = np.zeros(shape)  # sums of the weights in `images`, which are rounded for uint8 tiles
         self.images_top = np.full(shape, -np.inf)  # the largest logits when `images` was last added to
 
@@ -90,13 +105,15 @@ class PosteriorSum:
         weights = np.exp(logits, out=memory[1, live])
         mass = weights.sum(axis=1)
         self.mass[live, image] += factor * mass
-        weighted_logits = np.einsum("st,st->s", weights, logits) + mass * (tile_top - new_top)
-        self.weighted_logits[live, image] += factor * weighted_logits
-        if len(seen.copies):
-            self.own_mass[live, image] += factor * weights[:, seen.copies].sum(axis=1)
+        if self.with_law:
+            weighted_logits = np.einsum("st,st->s", weights, logits) + mass * (tile_top - new_top)
+            self.weighted_logits[live, image] += factor * weighted_logits
+            if len(seen.copies):
+                self.own_mass[live, image] += factor * weights[:, seen.copies].sum(axis=1)
         if self.images is None:
             return None
-        self.weighted_norms[live, image] += factor * np.einsum("st,t->s", weights, norms)
+        if self.with_law:
+            self.weighted_norms[live, image] += factor * np.einsum("st,t->s", weights, norms)
         return TileWeights(image, np.arange(live.start, live.stop), factor, weights)
 
     def _rescale(self, live: slice, image: int, new_top: Floats) -> None:
@@ -117,26 +134,35 @@ class PosteriorSum:
         """Add sums of weights times images, (D,) at each of R sigmas, times factors (R,); see `TileWeights`."""
         assert self.images is not None
         for sigma, scale, values in zip(sigmas, factor, weighted, strict=True):
-            total, top = self.images[sigma, image], self.top[sigma, image]
-            if self.images_top[sigma, image] != top:
-                total *= math.exp(self.images_top[sigma, image] - top)
-                self.images_top[sigma, image] = top
+            total, top, before = self.images[sigma, image], self.top[sigma, image], self.images_top[sigma, image]
+            self.images_top[sigma, image] = top
+            if before == -np.inf:  # the first tile
+                np.multiply(values, scale, out=total)
+                continue
+            if before != top:
+                total *= math.exp(before - top)
             total += scale * values
 
-    def result(self, *, shift: float, scale: float) -> Posterior:
-        """The law of ``(y + shift) / scale``, once all tiles of images y have been added. Destroys `images`."""
+    def write_means(self, means: NDArray[np.float32], shift: float, scale: float) -> None:
+        """D* of ``(y + shift) / scale``, once all tiles of images y have been added, (S, B, D)."""
+        assert self.images is not None
+        factor = np.exp(self.images_top - self.top) / self.images_mass
+        for index in np.ndindex(*factor.shape):
+            means[index] = (self.images[index] * factor[index] + shift) / scale
+
+    def write(self, found: Posterior, shift: float, scale: float) -> None:
+        """The law of ``(y + shift) / scale``, once all tiles of images y have been added."""
         entropy = np.log(self.mass) - self.weighted_logits / self.mass
-        effective, own = np.exp(entropy), self.own_mass / self.mass
-        if self.images is None:
-            return Posterior(None, effective, own, None)
-        mean = self.images
-        mean *= (np.exp(self.images_top - self.top) / self.images_mass)[..., None]
-        variance = self.weighted_norms / self.mass - np.einsum("sbd,sbd->sb", mean, mean)
-        np.maximum(variance, 0, out=variance)
-        variance /= mean.shape[2] * scale**2
-        mean += shift
-        mean /= scale
-        return Posterior(mean, effective, own, variance)
+        found.effective_neighbours[:] = np.exp(entropy)
+        found.own_weight[:] = self.own_mass / self.mass
+        if self.images is None or found.mean is None or found.variance is None:
+            return
+        factor, spread = np.exp(self.images_top - self.top) / self.images_mass, self.weighted_norms / self.mass
+        for index in np.ndindex(*factor.shape):
+            mean = self.images[index] * factor[index]
+            variance = max(spread[index] - np.einsum("d,d->", mean, mean), 0.0)
+            found.variance[index] = variance / (len(mean) * scale**2)
+            found.mean[index] = (mean + shift) / scale
 
 
 @dataclass(frozen=True, eq=False)
@@ -149,16 +175,18 @@ class PendingSum:
     digits: NDArray[np.int8]
 
 
-def add_integer_tile(sums: PosteriorSum, tile: IntegerTile, products: Products, block: IntegerBlock) -> None:
+def add_integer_tile(sums: PosteriorSum, products: Products, block: IntegerBlock, tile: IntegerTile) -> None:
     """Add the training images of a uint8 tile to the sums of a block of noisy images: all products are exact."""
     memory, pending = np.empty((2, len(sums.sigmas), len(tile.norms))), list[PendingSum]()
     for image, seen in block.distances(tile, products):
         weights = sums.add(image, seen, tile.norms, memory)
         if weights is not None:
             pending += _add_rounded(sums, weights, tile)
+        if sum(one.digits[..., 0].size for one in pending) >= FULL:
+            _add_pending(sums, pending, tile, products)
+            pending = []
     if pending:
-        digits = np.concatenate([one.digits.reshape(-1, len(tile.rows)) for one in pending])
-        _add_pending(sums, pending, products.multiply(digits, tile.packed_columns))
+        _add_pending(sums, pending, tile, products)
 
 
 def _add_rounded(sums: PosteriorSum, weights: TileWeights, tile: IntegerTile) -> list[PendingSum]:
@@ -194,12 +222,14 @@ def _digits_needed(roundings: Floats, mass: Floats) -> NDArray[np.int64]:
     return np.clip(np.ceil(needed), 1, MAX_WEIGHT_DIGITS).astype(np.int64)
 
 
-def _add_pending(sums: PosteriorSum, pending: list[PendingSum], products: NDArray[Any]) -> None:
-    """Add what is pending, given the products of all its digits with the images, one after the other, (P, D)."""
+def _add_pending(sums: PosteriorSum, pending: list[PendingSum], tile: IntegerTile, products: Products) -> None:
+    """Multiply all pending digits with the images, one after the other, (P, D), and add these sums."""
+    digits = np.concatenate([one.digits.reshape(-1, len(tile.rows)) for one in pending])
+    found = products.multiply(digits, tile.packed_columns)
     first = 0
     for one in pending:
         num_digits, num_sigmas = one.digits.shape[:2]
         stop = first + num_digits * num_sigmas
-        weighted = undo_digits(products[first:stop].reshape(num_digits, num_sigmas, -1))  # (R, D)
+        weighted = undo_digits(found[first:stop].reshape(num_digits, num_sigmas, -1))  # (R, D)
         sums.add_images(one.image, one.sigmas, one.factor, weighted)
         first = stop

@@ -20,6 +20,7 @@ MAX_TILE_ROWS = 4096
 MIN_TILE_ROWS = 16
 Floats = NDArray[np.float64]
 MAX_DIGITS = 6  # 46 bits and a sign: what is cut off is below 2^-46 of a row's largest value
+SHORT_BITS = 30  # and a sign: int32 holds the numbers of most blocks, and is faster than int64
 BELOW_ONE = 0.25  # squared distances of different uint8 images are 1 or more
 
 
@@ -66,17 +67,21 @@ def fixed_point(rows: Floats) -> FixedPoint:
     The digits of a row depend on that row alone; those that all rows lack are left out.
     """
     _, largest = np.frexp(np.abs(rows).max(axis=1))  # |rows| < 2^largest
-    shift = (8 * MAX_DIGITS - 2) - largest.astype(np.int64)
-    whole = np.rint(np.ldexp(rows, shift[:, None])).astype(np.int64)  # (B, D)
+    for size, dtype in ((SHORT_BITS, np.int32), (8 * MAX_DIGITS - 2, np.int64)):
+        shift = size - largest.astype(np.int64)
+        scaled = np.ldexp(rows, shift[:, None])
+        whole = np.rint(scaled).astype(dtype)  # (B, D)
+        if (whole == scaled).all():
+            break
     bits = np.bitwise_or.reduce(whole, axis=1)
     lowest = np.frexp((bits & -bits).astype(np.float64))[1] - 1
-    zeros = np.where(bits == 0, 0, lowest)  # trailing zero bits that all values of a row share
+    zeros = np.where(bits == 0, 0, lowest).astype(dtype)  # trailing zero bits that all values of a row share
     whole >>= zeros[:, None]
-    digits = to_digits(whole, _num_digits(whole))
+    digits = to_digits(whole.view(np.uint32) if dtype == np.int32 else whole, _num_digits(whole))
     return FixedPoint(digits, zeros - shift)
 
 
-def _num_digits(whole: NDArray[np.int64]) -> int:
+def _num_digits(whole: NDArray[Any]) -> int:
     low, high = int(whole.min(initial=0)), int(whole.max(initial=0))
     ones = [(256**count - 1) // 255 for count in range(1, MAX_DIGITS + 1)]  # 1, 257, ...
     return next(count for count, one in enumerate(ones, start=1) if -128 * one <= low and high <= 127 * one)
@@ -92,10 +97,10 @@ def to_digits(whole: NDArray[Any], num_digits: int) -> NDArray[np.int8]:
     return digits.view(np.int8)
 
 
-def digit_products(rows: FixedPoint, packed: list[Any], products: Products) -> NDArray[Any]:
-    """Products of the digits of rows (B, D) with the images of a packed tile, (M, B, T), int32 or int64."""
-    num_digits, num_rows, width = rows.digits.shape
-    found = multiply_slices(products, rows.digits.reshape(num_digits * num_rows, width), packed)
+def digit_products(digits: NDArray[np.int8], packed: list[Any], products: Products) -> NDArray[Any]:
+    """Products of digits of rows, (M, B, D), with the images of a packed tile, (M, B, T), int32 or int64."""
+    num_digits, num_rows, width = digits.shape
+    found = multiply_slices(products, digits.reshape(num_digits * num_rows, width), packed)
     return found.reshape(num_digits, num_rows, -1)
 
 
@@ -128,24 +133,24 @@ class TileDistances:
 class IntegerBlock:
     """Noisy images ``x0 + sigma eps`` that meet every tile together; x0 in the units of the tiles."""
 
-    first: int  # number of the first image
     x0: FixedPoint  # (Q, D)
     eps: FixedPoint | None  # (Q, D); None for no noise
     norms: Floats  # squared, of x0, (Q,)
 
     @classmethod
-    def of(cls, first: int, x0: Floats, eps: Floats | None) -> IntegerBlock:
+    def of(cls, x0: Floats, eps: Floats | None) -> IntegerBlock:
         """From rows (Q, D)."""
-        return cls(first, fixed_point(x0), None if eps is None else fixed_point(eps), np.einsum("qd,qd->q", x0, x0))
+        return cls(fixed_point(x0), None if eps is None else fixed_point(eps), np.einsum("qd,qd->q", x0, x0))
 
     def distances(self, tile: IntegerTile, products: Products) -> Iterator[tuple[int, TileDistances]]:
         """Yield the number of each image, and its distances to a tile's images, whose squares are whole numbers."""
-        x0_products = digit_products(self.x0, tile.packed, products)  # (M, Q, T)
-        eps_products = None if self.eps is None else digit_products(self.eps, tile.packed, products)
+        both = [self.x0] if self.eps is None else [self.x0, self.eps]
+        found = digit_products(np.concatenate([rows.digits for rows in both]), tile.packed, products)  # (M, Q, T)
+        x0_products, eps_products = np.split(found, [len(self.x0.digits)])
         for row, norm in enumerate(self.norms):
             squared = norm + tile.norms - 2 * _row_products(x0_products, self.x0, row)
             along = None if self.eps is None else _row_products(eps_products, self.eps, row)
-            yield self.first + row, TileDistances(squared, along, np.flatnonzero(squared <= BELOW_ONE))
+            yield row, TileDistances(squared, along, np.flatnonzero(squared <= BELOW_ONE))
 
 
 def _row_products(products: Any, rows: FixedPoint, row: int) -> Floats:
