@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -18,9 +19,8 @@ from benchmarks.truth import optimal_denoiser
 from memgen_eval.diffusion.inputs import draw_noises
 
 TURNS = range(3)
+NUM_INPUTS = (128, 256)  # one half of them noised training images, the other noised test images
 NUM_TRAIN = (1_000, 10_000, 50_000)
-HALF = 128  # inputs that are noised training images, and as many that are noised test images
-CHECKED = np.r_[0:8, HALF : HALF + 8]
 SIGMAS = np.geomspace(0.02, 80, 15)
 TOLERANCE = 3e-6  # relative, of each image
 
@@ -42,18 +42,26 @@ class Case:
 
     def errors(self, means: NDArray[Any]) -> NDArray[np.float64]:
         """Relative error of each image that is checked, (S, 16)."""
-        gap = np.linalg.norm(means[:, CHECKED].astype(np.float64) - self.expected, axis=2)
+        gap = np.linalg.norm(means[:, checked(len(self.x0))].astype(np.float64) - self.expected, axis=2)
         return np.asarray(gap / np.linalg.norm(self.expected, axis=2))
 
 
-@pytest.fixture(scope="module", params=NUM_TRAIN)
+def checked(num_inputs: int) -> NDArray[np.intp]:
+    """Eight inputs of each half."""
+    half = num_inputs // 2
+    return np.r_[0:8, half : half + 8]
+
+
+@pytest.fixture(scope="module", params=product(NUM_TRAIN, NUM_INPUTS), ids=lambda sizes: "{}-{}".format(*sizes))
 def case(request: pytest.FixtureRequest, images: ImageSets) -> Case:
     """Inputs of which half are training images, whatever the size of the training set."""
-    train = images.train[: request.param].reshape(request.param, -1)
-    chosen = np.random.default_rng(0).permutation(FIRST)[:HALF]
-    x0 = np.concatenate([train[chosen], images.test[:HALF].reshape(HALF, -1)])
+    num_train, num_inputs = request.param
+    half, some = num_inputs // 2, checked(num_inputs)
+    train = images.train[:num_train].reshape(num_train, -1)
+    chosen = np.random.default_rng(0).permutation(FIRST)[:half]
+    x0 = np.concatenate([train[chosen], images.test[:half].reshape(half, -1)])
     eps = draw_noises(x0.shape[1:], np.arange(len(x0)), seed=0, name="benchmark")
-    return Case(images.name, train, x0, eps, optimal_denoiser(train, x0[CHECKED], eps[CHECKED], SIGMAS))
+    return Case(images.name, train, x0, eps, optimal_denoiser(train, x0[some], eps[some], SIGMAS))
 
 
 @pytest.fixture(scope="module")

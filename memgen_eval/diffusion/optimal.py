@@ -183,7 +183,7 @@ class OptimalDenoiser:
         num_threads = 1 if integers and self._products.own_threads else threads_for(2.0 * x0.size * len(self.train))
         num_rows = _rows_per_block(len(x0), len(sigmas), num_threads) if integers else BLOCK_ROWS
 
-        def start(at: slice) -> Block:
+        def start(at: slice) -> SummedBlock:
             dimension = x0.shape[1] if with_mean else None
             sums = PosteriorSum(sigmas[:, at], dimension, num_train=len(self.train), with_law=with_law)
             clean, noise = x0[at], None if eps is None else eps[at]
@@ -191,7 +191,7 @@ class OptimalDenoiser:
                 add = partial(add_integer_tile, sums, self._products, IntegerBlock.of(clean - HALF, noise))
             else:
                 add = partial(add_float_tile, sums, clean, noise)
-            return Block(at, sums, add)
+            return SummedBlock(at, sums, add)
 
         def start_and_finish(at: slice) -> None:
             block = start(at)
@@ -230,7 +230,7 @@ class OptimalDenoiser:
 
 
 @dataclass(frozen=True, eq=False)
-class Block:
+class SummedBlock:
     """Noisy images that meet every tile together: which they are, their sums, and what adds a tile to these."""
 
     at: slice
@@ -238,7 +238,7 @@ class Block:
     add: Callable[[Any], None]
 
 
-def _add_tile(tile: Any, block: Block) -> None:
+def _add_tile(tile: Any, block: SummedBlock) -> None:
     block.add(tile)
 
 

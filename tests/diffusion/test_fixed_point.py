@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from memgen_eval.compute.products import NUMKONG, NUMPY, SLICE, TORCH, pack_slices
+from memgen_eval.diffusion import tiles
 from memgen_eval.diffusion.tiles import MAX_DIGITS, digit_products, fixed_point, to_digits, undo_digits
 
 
@@ -41,6 +42,18 @@ def test_a_row_of_zeros_and_rows_of_far_sizes_keep_to_themselves() -> None:
         assert np.array_equal(values(rows[row : row + 1])[0], values(rows)[row])
 
 
+@pytest.mark.parametrize("step", [2.0**-17, 2.0**-28, 2.0**-44])
+def test_short_and_long_numbers_have_the_same_digits(step: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = np.rint(np.random.default_rng(3).uniform(-1, 1, (6, 50)) / step) * step
+    rows[0] = 0
+    found = fixed_point(rows)
+    monkeypatch.setattr(tiles, "SHORT_BITS", 0)
+    long = fixed_point(rows)
+    assert np.array_equal(found.digits, long.digits)
+    assert np.array_equal(found.exponents[1:], long.exponents[1:])  # a row of zeros has any
+    assert np.array_equal(values(rows), rows)
+
+
 @pytest.mark.parametrize("dtype", [np.int64, np.uint32])
 def test_digits_and_their_sum_undo_each_other(dtype: Any) -> None:
     for count in range(1, 5 if dtype == np.uint32 else MAX_DIGITS + 1):
@@ -60,7 +73,7 @@ def test_inner_products_equal_the_integers_across_slices(products: Any, monkeypa
     rows = np.rint(generator.standard_normal((70, 130)) * 2**17) / 2**17
     images = generator.integers(-128, 128, (29, 130), dtype=np.int8)
     digits = fixed_point(rows)
-    parts = digit_products(digits, pack_slices(products, images), products)
+    parts = digit_products(digits.digits, pack_slices(products, images), products)
     found = np.ldexp(undo_digits(parts), digits.exponents[:, None])
     exact = (rows * 2**17).astype(np.int64) @ images.astype(np.int64).T
     assert np.array_equal(found, exact / 2.0**17)

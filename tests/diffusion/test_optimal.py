@@ -74,6 +74,22 @@ def test_curve_equals_single_calls(digits: Any, as_float: bool) -> None:
         assert oracles.relative_errors(found, rows(single)).max() < 1e-5
 
 
+@pytest.mark.parametrize("resident", [0, 2**24])
+def test_a_curve_is_the_mean_of_the_law_to_the_bit(digits: Any, resident: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether several blocks of images take turns with all tiles, or the tiles with all blocks."""
+    monkeypatch.setattr(tiles, "TILE_BYTES", 2**15)  # 512 images a tile
+    monkeypatch.setattr(module, "RESIDENT_VALUES", resident)
+    sigmas, x0 = np.array([0.05, 0.4, 1.5, 20.0]), digits[:150]
+    eps = np.random.default_rng(4).standard_normal(x0.shape).astype(np.float32)
+    law = OptimalDenoiser(digits[:1200]).posterior(x0, eps, sigmas)
+    curve = OptimalDenoiser(digits[:1200]).curve(x0, eps, sigmas)
+    assert law.mean is not None
+    assert np.array_equal(curve.numpy().reshape(law.mean.shape), law.mean.astype(np.float32))
+    monkeypatch.setattr(module, "MAX_ROWS", 16)
+    again = OptimalDenoiser(digits[:1200]).posterior(x0, eps, sigmas)
+    assert all(np.array_equal(one, other) for one, other in zip(vars(law).values(), vars(again).values(), strict=True))
+
+
 def test_two_points_in_one_dimension_give_a_hyperbolic_tangent() -> None:
     a, x = 0.7, np.linspace(-3, 3, 41)
     denoiser = OptimalDenoiser(np.array([[-a], [a]]))
