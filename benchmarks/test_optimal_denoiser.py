@@ -49,7 +49,7 @@ class Case:
 def checked(num_inputs: int) -> NDArray[np.intp]:
     """Eight inputs of each half."""
     half = num_inputs // 2
-    return np.r_[0:8, half : half + 8]
+    return np.concatenate([np.arange(8), np.arange(half, half + 8)])
 
 
 @pytest.fixture(scope="module", params=product(NUM_TRAIN, NUM_INPUTS), ids=lambda sizes: "{}-{}".format(*sizes))
