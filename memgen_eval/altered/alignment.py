@@ -18,7 +18,7 @@ from memgen_eval.compute.resources import Workers, blocks, num_threads, single_t
 
 NUM_CANDIDATES, NUM_VIEWED = 32, 4  # nearest training images; those that turned and scaled images are laid over
 FEWEST_SIDE = 8  # pixels: smaller images have nothing left when their borders are cut
-CANDIDATES_AT_ONCE = 16  # whose places a thread holds
+CANDIDATES_AT_ONCE = 32  # whose places a thread holds
 MOST_AT_ONCE = 64  # images that are laid over a candidate at once
 LAST_BITS = 1e-12  # of a correlation of equal windows
 

@@ -7,6 +7,7 @@ whatever order they are added: products of matrices give the same bits on every 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -176,6 +177,7 @@ def _window_sums(maps: Floats, geometry: Geometry) -> Doubles:
     return sums.swapaxes(1, 2).astype(np.float64)
 
 
+@lru_cache
 def _covers(size: int, num_squares: int, shifts: int, side: int) -> Floats:
     """Which of the `size` places along a side a window has squares at, at each shift: 1 there, else 0."""
     covers = np.zeros((shifts, size), dtype=np.float32)
