@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import threading
 from typing import Any
 
@@ -84,6 +87,29 @@ def test_work_beside_other_work_never_has_the_threads_of_blas() -> None:
         assert blas_threads() == {2}
 
 
+LATE = """
+import numpy
+from memgen_eval.compute.meanwhile import meanwhile
+from memgen_eval.compute.resources import single_thread, thread_pools
+
+def work():
+    import scipy.linalg
+    with single_thread():
+        return [pool["num_threads"] for pool in thread_pools().info() if pool["user_api"] == "blas"]
+
+with meanwhile(work) as result:
+    print(*result())
+"""
+
+
+def test_a_library_that_is_loaded_late_is_limited_too() -> None:
+    """Work beside other work is the first to need scipy, whose BLAS is one of its own."""
+    environment = os.environ | {"OPENBLAS_NUM_THREADS": "2"}
+    environment.pop("OMP_NUM_THREADS", None)
+    found = subprocess.run([sys.executable, "-c", LATE], env=environment, capture_output=True, text=True, check=True)
+    assert set(found.stdout.split()) == {"1"}
+
+
 def test_work_beside_other_work_shares_the_processors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     monkeypatch.setattr("os.sched_getaffinity", lambda _: set(range(8)), raising=False)
@@ -130,7 +156,7 @@ def test_a_family_that_fails_beside_memorization_loses_no_other(monkeypatch: pyt
 
 
 def test_nothing_runs_on_when_memorization_fails(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("memgen_eval.evaluation.measured_copying", faulty)
+    monkeypatch.setattr("memgen_eval.evaluation.families.measured_copying", faulty)
     with pytest.raises(RuntimeError, match="a fault"):
         evaluate(IMAGES[300:], train=IMAGES[:300])
     assert "meanwhile" not in {thread.name for thread in threading.enumerate()}

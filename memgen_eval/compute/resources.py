@@ -168,6 +168,8 @@ def shared_with(thread: Thread) -> Iterator[None]:
 
     BLAS has one limit for the process: of two threads within `single_thread` the first to leave would give both more.
     """
+    import scipy.linalg  # noqa: F401 - brings a BLAS of its own, which could be limited by this thread alone later
+
     count = _num_processors()
     with single_thread():
         _beside.append((thread, count))
