@@ -1,10 +1,13 @@
-"""Steps of training beside diffusers' UNet2DModel of the same widths, layers, attention and batch: float32, Adam."""
+"""Steps of training, float32: of our network beside diffusers' UNet2DModel of the same widths, layers, attention and
+batch, with Adam; and of our trainer, from the drawing of a batch to the averages, at its pace beside one thread.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -13,12 +16,20 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks import OURS
 from benchmarks.machine import Peaks
 from benchmarks.stopwatch import Stopwatch
+from memgen_eval import Images
+from memgen_eval.data.sources import load_images
+from reference_models.data import Selection
 from reference_models.precond import Preconditioned, training_loss
 from reference_models.presets import PRESETS
+from reference_models.recipes import Recipe, recipe_for
+from reference_models.training.pace import Pace, at_pace, choose_pace
+from reference_models.training.state import new_model, new_state
+from reference_models.training.train import TrainingStep, train
 from reference_models.unet import UNet, UNetConfig
 
 TURNS = range(3)
 PEER = "diffusers UNet2DModel"
+ONE_THREAD = "memgen_eval, one thread"
 SHAPES = {"digits": (1, 8, 8), "small": (3, 32, 32)}
 NUM_STEPS = {"digits": 10, "small": 1}  # of a turn
 
@@ -121,3 +132,72 @@ def test_steps(
     loss = stopwatch(model.run, case=title, method=method, floor=number * model.num_operations / peaks.float32)
     assert loss < model.first_loss  # of the one batch that it learns
     stopwatch.note(answer=f"it learns; {model.num_operations / 1e9:.1f} Gop a step")
+
+
+@dataclass(eq=False)
+class Trainer:
+    """Our trainer at a pace; it goes on from turn to turn."""
+
+    pace: Pace
+    steps: Iterator[TrainingStep]
+    losses: list[float] = field(default_factory=list)
+
+    def run(self, number: int) -> None:
+        """Take so many steps."""
+        with at_pace(self.pace):
+            self.losses += [next(self.steps).loss for _ in range(number)]
+
+
+def noise(shape: tuple[int, ...]) -> tuple[Tensor, Recipe]:
+    """Images of noise, and the recipe for them."""
+    pixels = np.random.default_rng(0).integers(256, size=(256, *shape), dtype=np.uint8)
+    images = load_images(Images(pixels), argument="train")
+    return torch.from_numpy(pixels), recipe_for(images, Selection("noise"))
+
+
+def trainer(case: str, method: str) -> tuple[Trainer, float]:
+    """A new training after its first step, and the operations of a step; the pace is chosen, or that of one thread."""
+    pixels, recipe = noise(SHAPES[case])
+    pace = Pace(1, channels_last=True, compiled=False)
+    with FlopCounterMode(display=False) as counter:
+        next(train(new_state(recipe), pixels, recipe))
+    if method == OURS:
+        shape, size = recipe.unet.image_shape, recipe.batch_size
+        pace = choose_pace(new_model(recipe), shape, batch_size=size, num_steps=PRESETS[case].num_steps, shared=True)
+    state = new_state(recipe, channels_last=pace.channels_last)
+    with at_pace(pace):
+        made = Trainer(pace, train(state, pixels, recipe, num_workers=pace.num_workers))
+        made.run(1)
+    return made, counter.get_total_flops()
+
+
+@pytest.fixture(scope="module")
+def trainers() -> dict[tuple[str, str], tuple[Trainer, float]]:
+    """By case and method."""
+    return {}
+
+
+@pytest.mark.parametrize("method", [OURS, ONE_THREAD])
+@pytest.mark.parametrize("turn", TURNS)
+@pytest.mark.parametrize("case", SHAPES)
+def test_whole_steps(
+    case: str,
+    turn: int,
+    method: str,
+    peaks: Peaks,
+    stopwatch: Stopwatch,
+    trainers: dict[tuple[str, str], tuple[Trainer, float]],
+) -> None:
+    """The floor counts products and convolutions on all threads; the losses of both methods differ by roundings."""
+    if (case, method) not in trainers:
+        trainers[case, method] = trainer(case, method)
+    (ours, num_operations), number = trainers[case, method], NUM_STEPS[case]
+    title = f"trainer, {case}: {number} steps on {PRESETS[case].batch_size} images"
+    floor = number * num_operations / peaks.float32
+    stopwatch(lambda: ours.run(number), case=title, method=method, floor=floor)
+    if (case, ONE_THREAD) in trainers:
+        other = trainers[case, ONE_THREAD][0].losses
+        common = min(len(other), len(ours.losses))
+        np.testing.assert_allclose(ours.losses[:common], other[:common], rtol=1e-3)
+    pace = f"{ours.pace.num_threads} threads, {ours.pace.num_workers} workers"
+    stopwatch.note(answer=f"{pace}; {num_operations / 1e9:.1f} Gop a step")

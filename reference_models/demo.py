@@ -36,11 +36,12 @@ def trained_model(num_images: int | None, *, seed: int, num_steps: int, num_samp
     images = selection.train()
     recipe = recipe_for(images, selection, seed=seed)
     shape, batch_size = recipe.unet.image_shape, recipe.batch_size
-    pace = choose_pace(new_state(recipe).model, shape, batch_size=batch_size, num_steps=num_steps)
+    pace = choose_pace(new_state(recipe).model, shape, batch_size=batch_size, num_steps=num_steps, shared=True)
     state = new_state(recipe, channels_last=pace.channels_last)
     with at_pace(pace):
         with bar(f"training on {len(images):,} digits", total=num_steps, stream=sys.stderr) as shown:
-            for step in islice(train(state, torch.from_numpy(images.array()), recipe), num_steps):
+            steps = train(state, torch.from_numpy(images.array()), recipe, num_workers=pace.num_workers)
+            for step in islice(steps, num_steps):
                 shown(step.step, f"loss {step.loss:.3f}")
         print(f"drawing {num_samples:,} samples from this model and evaluating them", file=sys.stderr, flush=True)
         trained = Trained(recipe, state.step, recipe.ema_lengths[-1], state.averages[-1])

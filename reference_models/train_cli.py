@@ -149,7 +149,7 @@ def _pace(job: Job) -> Pace:
             chosen = settled_pace(
                 job.folder,
                 job.recipe,
-                num_parts=job.team.ranks.size * job.recipe.accumulation,
+                num_ranks=job.team.ranks.size,
                 num_steps=num_steps,
                 num_threads=job.arguments.threads,
             )
@@ -201,7 +201,7 @@ def _train(job: Job, begun: Checkpoint, pace: Pace) -> Checkpoint:
     watcher = Watcher(on_step, _evaluator(job) if job.arguments.trajectory else None)
     with bar("training", total=1, stream=sys.stderr) as shown, scalars(job.folder, first_step=first_step) as write:
         checkpoint = continue_training(
-            job.folder, begun, job.images, job.length, watcher=watcher, team=job.team, compiled=pace.compiled
+            job.folder, begun, job.images, job.length, watcher=watcher, team=job.team, pace=pace
         )
     speed = f"{rate(checkpoint):,.0f} images/s" if checkpoint.state.step > first_step else "trained before"
     write_text(f"{job.folder}: {checkpoint.state.step:,} steps, {speed}{_peak_memory()}\n", sys.stdout)

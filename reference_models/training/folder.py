@@ -100,8 +100,9 @@ def kept_pace(folder: Path) -> KeptPace | None:
         if "pace" not in entries:
             return None
         pace = Pace(**entries["pace"])
-        types = (int, bool, bool)
-        if any(type(value) is not kind for value, kind in zip(astuple(pace), types, strict=True)):
+        types = (int, bool, bool, int)
+        fits = all(type(value) is kind for value, kind in zip(astuple(pace), types, strict=True))
+        if not fits or not 1 <= pace.num_workers <= pace.num_threads:
             raise ValueError(f"pace {pace}")
         return KeptPace(pace, dict(entries["machine"]))
 

@@ -65,7 +65,7 @@ def continue_training(
     *,
     watcher: Watcher,
     team: Team | None = None,
-    compiled: bool = False,
+    pace: Pace | None = None,
 ) -> Checkpoint:
     """Train until the length is reached, leaving checkpoints in the run's folder; the last state, with its seconds.
 
@@ -78,7 +78,9 @@ def continue_training(
         If the loss is no longer finite: the message names the last checkpoint. If a checkpoint cannot be written.
     """
     team = team or Team()
-    steps = train(checkpoint.state, torch.from_numpy(images.array()), checkpoint.recipe, team=team, compiled=compiled)
+    pace = pace or Pace(torch.get_num_threads(), channels_last=True, compiled=False)
+    pixels, recipe = torch.from_numpy(images.array()), checkpoint.recipe
+    steps = train(checkpoint.state, pixels, recipe, team=team, num_workers=pace.num_workers, compiled=pace.compiled)
     saved = checkpoint.seconds
     while length.done(checkpoint) < 1:
         start = time.monotonic()
@@ -112,7 +114,7 @@ def _save(folder: Path, checkpoint: Checkpoint, team: Team, *, kept: bool) -> No
             save_state(folder, checkpoint)
 
 
-def settled_pace(folder: Path, recipe: Recipe, *, num_parts: int, num_steps: int, num_threads: int | None) -> Pace:
+def settled_pace(folder: Path, recipe: Recipe, *, num_ranks: int, num_steps: int, num_threads: int | None) -> Pace:
     """The pace of a run: the one that it began with, or one that is chosen now and kept.
 
     On another processor, with another number of threads or another GPU it is chosen anew, which is logged: the training
@@ -124,8 +126,9 @@ def settled_pace(folder: Path, recipe: Recipe, *, num_parts: int, num_steps: int
         Of the run.
     recipe : Recipe
         Of the run.
-    num_parts : int
-        Into how many a batch is divided, over processes and accumulated parts.
+    num_ranks : int
+        Of processes, which share each batch; then no workers do, nor where there is dropout: it takes random numbers
+        from all of torch's threads at once.
     num_steps : int
         Of the whole training, roughly.
     num_threads : int, optional
@@ -144,6 +147,7 @@ def settled_pace(folder: Path, recipe: Recipe, *, num_parts: int, num_steps: int
         log.warning("%s: the pace is measured anew on %s, it was chosen on %s", folder, machine, dict(kept.machine))
     with torch.random.fork_rng(devices=[]):
         model = new_model(recipe).to(device)
+    num_parts = num_ranks * recipe.accumulation
     with at_pace(Pace(num_threads or torch.get_num_threads(), channels_last=True, compiled=False)):
         pace = choose_pace(
             model,
@@ -151,6 +155,7 @@ def settled_pace(folder: Path, recipe: Recipe, *, num_parts: int, num_steps: int
             batch_size=recipe.batch_size // num_parts,
             num_steps=num_steps * num_parts,
             precision=recipe.precision,
+            shared=num_ranks == 1 and not recipe.unet.dropout,
         )
     pace = replace(pace, num_threads=num_threads or pace.num_threads)
     keep_pace(folder, KeptPace(pace, machine))

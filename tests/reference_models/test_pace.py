@@ -70,7 +70,8 @@ def chosen(
     clock = Clock(cost)
     monkeypatch.setattr(pace, "perf_counter", clock.perf_counter)
     model = Preconditioned(Timed(clock), sigma_data=0.5)
-    return choose_pace(model, (2, 8, 8), batch_size=3, num_steps=num_steps, **settings), clock.runs
+    settings = {"batch_size": 3, "num_steps": num_steps, **settings}
+    return choose_pace(model, (2, 8, 8), **settings), clock.runs
 
 
 @pytest.mark.usefixtures("four_threads")
@@ -90,6 +91,45 @@ def test_a_second_thread_that_gains_little_is_left_to_others(monkeypatch: pytest
     for gain, expected in ((1.19, 1), (1.21, 4)):
         found, _ = chosen(monkeypatch, lambda threads, last, compiled, gain=gain: 0.1 / gain ** log2(threads))
         assert found.num_threads == expected
+
+
+def by_numbers(cost: Callable[[int, int], float]) -> Callable[..., Any]:
+    """In place of `step_of`: a step that takes as long as `cost` says for its threads a worker, and workers."""
+
+    def step_of(model: Any, batch: Any, precision: str, num_workers: int = 1) -> Callable[[], None]:
+        def step() -> None:
+            model.network.clock[0].now += cost(torch.get_num_threads(), num_workers)
+
+        return step
+
+    return step_of
+
+
+@pytest.mark.usefixtures("four_threads")
+@pytest.mark.parametrize(
+    ("cost", "shared", "expected"),
+    [
+        (lambda each, workers: 1 / (each * workers), True, (4, 4)),
+        (lambda each, workers: 1 / (each * workers), False, (4, 1)),
+        (lambda each, workers: 1 / (each * min(workers, 2)), True, (4, 2)),
+        (lambda each, workers: 1 / 1.06 ** log2(workers), True, (4, 4)),
+        (lambda each, workers: 1 / 1.04 ** log2(workers) / 1.19 ** log2(each), True, (1, 1)),
+        (lambda each, workers: float(workers) / each, True, (4, 1)),
+    ],
+)
+def test_workers_are_preferred_to_threads_of_torch(
+    monkeypatch: pytest.MonkeyPatch, cost: Callable[[int, int], float], shared: bool, expected: tuple[int, int]
+) -> None:
+    monkeypatch.setattr(pace, "step_of", by_numbers(cost))
+    found, _ = chosen(monkeypatch, lambda *_: 0.0, shared=shared, batch_size=128)
+    assert (found.num_threads, found.num_workers) == expected and torch.get_num_threads() == 4
+
+
+@pytest.mark.usefixtures("four_threads")
+def test_no_worker_is_without_an_image(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pace, "step_of", by_numbers(lambda each, workers: 1 / workers))
+    found, _ = chosen(monkeypatch, lambda *_: 0.0, shared=True, batch_size=3)
+    assert (found.num_threads, found.num_workers) == (3, 3)
 
 
 @pytest.mark.parametrize(("plain", "expected"), [(0.5, False), (0.94, False), (0.96, True), (2.0, True)])
@@ -142,7 +182,7 @@ def test_nothing_is_left_changed() -> None:
     torch.manual_seed(0)
     model = Preconditioned(UNet(UNetConfig(SHAPE, 16, (1, 2), 1, (4,), dropout=0.1)), sigma_data=0.5)
     weights, threads, state = copy.deepcopy(model.state_dict()), torch.get_num_threads(), torch.get_rng_state()
-    found = choose_pace(model, SHAPE, batch_size=2, num_steps=60)
+    found = choose_pace(model, SHAPE, batch_size=2, num_steps=60, shared=True)
     assert 1 <= found.num_threads <= threads == torch.get_num_threads()
     assert torch.equal(state, torch.get_rng_state())
     assert all(torch.equal(weights[name], value) for name, value in model.state_dict().items())

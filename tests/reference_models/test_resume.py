@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -32,6 +33,7 @@ signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
 resource.setrlimit(resource.RLIMIT_FSIZE, (100_000, 100_000))
 sys.exit(train_cli.main(sys.argv[1:]))
 """
+OF_A_PACE = {"num_threads": 2, "channels_last": True, "compiled": False}
 SILENT = Watcher(lambda step, checkpoint: None)
 
 
@@ -112,15 +114,15 @@ def test_a_state_is_left_every_minute(
 def test_a_pace_is_chosen_once_and_anew_on_another_machine(
     tmp_path: Path, recipe: Recipe, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    chosen = iter((Pace(2, False, False), Pace(4, True, False), Pace(8, True, False)))
+    chosen = iter((Pace(2, False, False, 2), Pace(4, True, False), Pace(8, True, False)))
     monkeypatch.setattr(run, "choose_pace", lambda *arguments, **keywords: next(chosen))
 
     def settled(num_threads: int | None = None) -> Pace:
-        return run.settled_pace(tmp_path, recipe, num_parts=1, num_steps=100, num_threads=num_threads)
+        return run.settled_pace(tmp_path, recipe, num_ranks=1, num_steps=100, num_threads=num_threads)
 
     start_run(tmp_path, recipe)
     assert kept_pace(tmp_path) is None
-    assert settled() == settled() == Pace(2, False, False) and not caplog.messages
+    assert settled() == settled() == Pace(2, False, False, 2) and not caplog.messages
     monkeypatch.setattr(run, "processor_name", lambda: "another processor")
     assert settled() == settled() == Pace(4, True, False)
     (line,) = caplog.messages
@@ -129,7 +131,41 @@ def test_a_pace_is_chosen_once_and_anew_on_another_machine(
     assert read_recipe(tmp_path) == recipe
 
 
-@pytest.mark.parametrize("pace", [{"num_threads": True, "channels_last": True, "compiled": False}, {"x": 1}, 3])
+def test_a_pace_of_before_there_were_workers_has_one(tmp_path: Path, recipe: Recipe) -> None:
+    """Its training goes on with the roundings that it had."""
+    start_run(tmp_path, recipe)
+    entries = json.loads((tmp_path / "run.json").read_text())
+    (tmp_path / "run.json").write_text(json.dumps(entries | {"pace": OF_A_PACE, "machine": {}}))
+    kept = kept_pace(tmp_path)
+    assert kept is not None and kept.pace == Pace(2, channels_last=True, compiled=False, num_workers=1)
+
+
+@pytest.mark.parametrize(("num_ranks", "dropout", "shared"), [(1, 0.0, True), (2, 0.0, False), (1, 0.1, False)])
+def test_workers_are_for_one_process_without_dropout(
+    tmp_path: Path,
+    recipe: Recipe,
+    monkeypatch: pytest.MonkeyPatch,
+    num_ranks: int,
+    dropout: float,
+    shared: bool,
+) -> None:
+    asked: list[bool] = []
+
+    def choose_pace(*arguments: object, shared: bool, **keywords: object) -> Pace:
+        asked.append(shared)
+        return Pace(1, True, False)
+
+    monkeypatch.setattr(run, "choose_pace", choose_pace)
+    recipe = replace(recipe, unet=replace(recipe.unet, dropout=dropout))
+    start_run(tmp_path, recipe)
+    run.settled_pace(tmp_path, recipe, num_ranks=num_ranks, num_steps=100, num_threads=None)
+    assert asked == [shared]
+
+
+@pytest.mark.parametrize(
+    "pace",
+    [OF_A_PACE | {"num_threads": True}, OF_A_PACE | {"num_workers": 3}, OF_A_PACE | {"num_workers": 0}, {"x": 1}, 3],
+)
 def test_a_pace_that_is_none(tmp_path: Path, recipe: Recipe, pace: object) -> None:
     start_run(tmp_path, recipe)
     entries = json.loads((tmp_path / "run.json").read_text())
