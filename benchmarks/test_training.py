@@ -1,5 +1,7 @@
-"""Steps of training, float32: of our network beside diffusers' UNet2DModel of the same widths, layers, attention and
-batch, with Adam; and of our trainer, from the drawing of a batch to the averages, at its pace beside one thread.
+"""Steps of our network beside diffusers' UNet2DModel of the same sizes and batch, and of our trainer at its pace.
+
+Both in float32. UNet2DModel has the same widths, layers and attention, and Adam. A step of the trainer is a whole one,
+from the drawing of a batch to the averages of the weights, beside the same on one thread.
 """
 
 from __future__ import annotations
