@@ -111,7 +111,7 @@ def learning_rate_at(step: int, recipe: Recipe) -> float:
 def _backward(
     objective: nn.Module, parts: list[slice], *, images: Tensor, batch: Batch, recipe: Recipe, num_images: int
 ) -> Tensor:
-    """The share of these parts in the mean loss over so many images, detached; its gradient is left in the parameters.
+    """The share of these parts in the mean loss over `num_images`, detached; its gradient is left in the parameters.
 
     With several parts in several processes, gradients travel after the last one.
     """

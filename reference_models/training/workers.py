@@ -58,7 +58,7 @@ def share(whole: slice, place: int, number: int) -> slice:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Let torch compute with so many threads of its own here, and with those of before afterwards."""
+    """Let torch compute with this number of threads of its own, and with those of before afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(number)
     try:
