@@ -181,7 +181,8 @@ def _followed(arguments: argparse.Namespace) -> AbstractContextManager[None]:
         return told_in_lines(lambda line: say(PROGRAM, line, DONE))
     if arguments.quiet:
         return nullcontext()
-    return shown_on_terminal(sys.stderr, planned(asked_families(arguments)))
+    plan = planned(asked_families(arguments), in_turn=arguments.resume is not None)
+    return shown_on_terminal(sys.stderr, plan)
 
 
 def _hint(arguments: argparse.Namespace) -> str | None:

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given, strategies as st
 
 from memgen_eval.results import FAMILIES
-from memgen_eval.terminal.estimate import LEAST_SHARE, USUAL, Course, planned, spoken
+from memgen_eval.terminal.estimate import BESIDE, LEAST_SHARE, USUAL, Course, planned, spoken
 
-PLAN = planned({"memorization", "novelty", "novelty in pixels", "gaussian"})
+PLAN = planned({"memorization", "novelty", "novelty in pixels", "gaussian"}, in_turn=True)
 
 
 class Clock:
@@ -109,6 +109,9 @@ def test_only_stages_of_what_is_asked_for_are_planned() -> None:
     assert list(planned({"novelty", "features"})) == [
         name for name, (_, needs) in USUAL.items() if not needs or {"novelty", "features"} & set(needs)
     ]
+    beside = {"memorization", "novelty", "novelty in pixels", "fidelity", "gaussian"}
+    assert set(planned(beside, in_turn=True)) - set(planned(beside)) == BESIDE
+    assert planned(beside | {"features"}) == planned(beside | {"features"}, in_turn=True)
     assert "denoiser" not in PLAN and "altered copies" not in planned({"gaussian"})
     assert {need for _, needs in USUAL.values() for need in needs} <= {*FAMILIES, "features", "novelty in pixels"}
 
