@@ -48,6 +48,8 @@ def _by_products(scan: Scan, queries: NDArray[Any]) -> Candidates:
         for rows in blocks(len(queries), plan.resident_rows):
             prepared, norms = prepare(queries, rows, transform)
             best = TopK(len(prepared), scan.keep, transform.key_dtype(width))
+            if scan.within is not None:
+                best.admit_up_to(scan.within[rows] - norms)
             for tile_rows in blocks(len(scan.references), plan.tile_rows):
                 tile = ReferenceTile.of(scan.references, tile_rows, transform, products)
                 search = partial(tile.search, prepared, best)
@@ -294,12 +296,16 @@ def _versioned(package: str) -> str:
 
 @dataclass(frozen=True, eq=False)
 class Scan:
-    """A search for `keep` candidates among references (M, ...), which `transform` prepares."""
+    """A search for `keep` candidates among references (M, ...), which `transform` prepares.
+
+    Where `within`, squared distances (N,), is given for exact keys, an index of -1 may stand for what lies beyond.
+    """
 
     references: NDArray[Any]
     transform: Transform
     keep: int
     resources: Resources
+    within: NDArray[np.int64] | None = None
 
     def plan(self, value_bytes: int) -> BlockPlan:
         """Shapes of blocks, where a prepared value takes this number of bytes."""

@@ -278,8 +278,8 @@ class Search:
         if found is not None:
             return found
         if distance_dtype(queries, references) == np.int64 and engine.exact_integers:
-            proposal = propose(queries, Scan(references, IntegerTransform(), k, self.resources))
-            return proposal.lower, proposal.indices
+            proposal = propose(queries, Scan(references, IntegerTransform(), k, self.resources, within))
+            return np.where(proposal.indices < 0, largest_of(np.int64), proposal.lower), proposal.indices
         return self._decide(queries, k)
 
     def _decide(self, queries: NDArray[Any], k: int) -> SquaredAndIndices:

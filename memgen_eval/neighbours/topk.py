@@ -29,6 +29,11 @@ class TopK:
         self.keys: NDArray[Any] = np.full((num_rows, k), largest_of(dtype), dtype=dtype)
         self.indices: NDArray[np.int64] = np.full((num_rows, k), -1, dtype=np.int64)
 
+    def admit_up_to(self, keys: NDArray[np.int64]) -> None:
+        """Let no key beyond these, (N,), enter: rows with fewer than K candidates end in some larger key and -1."""
+        most = largest_of(self.keys.dtype)
+        self.keys[:] = (np.minimum(keys, most - 1) + 1)[:, None]
+
     def update(self, rows: slice, tile: NDArray[Any], first: int) -> None:
         """Enter the columns of a tile (B, T) into a slice of rows; column c stands for index first + c.
 
