@@ -10,6 +10,7 @@ import pytest
 from numpy.typing import NDArray
 
 from memgen_eval.compute.products import NUMPY, PRODUCTS, SLICE, installed
+from memgen_eval.distributed import Ranks
 from memgen_eval.fidelity import coded
 from memgen_eval.fidelity.coded import Coded, coded_memberships, nearest_others
 from memgen_eval.fidelity.groups import Grouped
@@ -152,6 +153,29 @@ def test_engines_and_budgets_count_the_same(engine: str) -> None:
     inside, around = coded_memberships(queries, own, references, found[:, [2, 4]], budget=1)
     assert same(inside, expected(*SETS["outliers"], found[:, [2, 4]]))
     assert same(around, expected(*SETS["outliers"][::-1], own))
+
+
+class Half(Ranks):
+    """One of two ranks, whose results are put together outside."""
+
+    def gather(self, rows: Any, *, axis: int = 0) -> Any:
+        return rows
+
+
+def test_ranks_share_the_rows() -> None:
+    queries, references = coded_pair("alike")
+    halves = [Half(rank, 2) for rank in (0, 1)]
+    parts = [nearest_others(references, 5, budget=BUDGET, ranks=half) for half in halves]
+    radii = np.concatenate(parts)
+    assert [len(part) for part in parts] == [130, 130]
+    assert np.array_equal(radii, nearest(SETS["alike"][1], 5))
+    own = nearest(SETS["alike"][0], 3)[:, 2:]
+    found = [coded_memberships(queries, own, references, radii[:, 4:], budget=BUDGET, ranks=half) for half in halves]
+    inside, around = ([pair[side] for pair in found] for side in (0, 1))
+    balls = np.concatenate([part.num_balls for part in inside]), inside[0].num_points + inside[1].num_points
+    assert same(Membership(balls[0], balls[1]), expected(*SETS["alike"], radii[:, 4:]))
+    points = around[0].num_balls + around[1].num_balls, np.concatenate([part.num_points for part in around])
+    assert same(Membership(points[0], points[1]), expected(*SETS["alike"][::-1], own))
 
 
 def test_few_pairs_of_images_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
