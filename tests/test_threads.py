@@ -16,6 +16,7 @@ from conftest import noise_images
 from memgen_eval import evaluate
 from memgen_eval.compute.meanwhile import meanwhile
 from memgen_eval.compute.resources import num_threads, single_thread
+from memgen_eval.embedding.placing import structure_in_pixels
 
 WAIT = 30.0  # seconds, after which a test has failed
 
@@ -139,10 +140,16 @@ def test_work_beside_other_work_shares_the_processors(monkeypatch: pytest.Monkey
 IMAGES = noise_images(0, 400, (8, 8, 1))
 
 
+@pytest.fixture
+def two_processors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("memgen_eval.evaluation.run.num_threads", lambda: 2)
+
+
 def faulty(*args: Any, **settings: Any) -> Any:
     raise RuntimeError("a fault")
 
 
+@pytest.mark.usefixtures("two_processors")
 def test_a_family_that_fails_beside_memorization_loses_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = evaluate(IMAGES[300:], train=IMAGES[:300])
     monkeypatch.setattr("memgen_eval.embedding.placing.measure_novelty", faulty)
@@ -155,6 +162,7 @@ def test_a_family_that_fails_beside_memorization_loses_no_other(monkeypatch: pyt
     )
 
 
+@pytest.mark.usefixtures("two_processors")
 def test_nothing_runs_on_when_memorization_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("memgen_eval.evaluation.families.measured_copying", faulty)
     with pytest.raises(RuntimeError, match="a fault"):
@@ -162,8 +170,22 @@ def test_nothing_runs_on_when_memorization_fails(monkeypatch: pytest.MonkeyPatch
     assert "meanwhile" not in {thread.name for thread in threading.enumerate()}
 
 
-def test_families_measured_beside_memorization_are_those_measured_after_it(tmp_path: Any) -> None:
-    samples = np.concatenate([IMAGES[300:], IMAGES[:5]])
-    beside, after = (evaluate(samples, train=IMAGES[:300], resume=where) for where in (None, tmp_path / "kept"))
+@pytest.mark.parametrize("in_turn", ["resume", "one processor"])
+def test_families_measured_beside_memorization_are_those_measured_after_it(
+    in_turn: str, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    samples, threads = np.concatenate([IMAGES[300:], IMAGES[:5]]), []
+
+    def where(*arguments: Any) -> Any:
+        threads.append(threading.current_thread().name)
+        return structure_in_pixels(*arguments)
+
+    monkeypatch.setattr("memgen_eval.evaluation.families.structure_in_pixels", where)
+    monkeypatch.setattr("memgen_eval.evaluation.run.num_threads", lambda: 2)
+    beside = evaluate(samples, train=IMAGES[:300])
+    if in_turn == "one processor":
+        monkeypatch.setattr("memgen_eval.evaluation.run.num_threads", lambda: 1)
+    after = evaluate(samples, train=IMAGES[:300], resume=tmp_path / "kept" if in_turn == "resume" else None)
+    assert threads == ["meanwhile", threading.main_thread().name]
     for family in ("verdict", "memorization", "novelty", "fidelity", "gaussian", "skipped"):
         assert getattr(beside, family) == getattr(after, family)

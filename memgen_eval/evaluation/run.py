@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
+from memgen_eval.compute.resources import num_threads
 from memgen_eval.copying.baseline import Scale
 from memgen_eval.copying.copy_rules import CopyRules
 from memgen_eval.data.images import ImageSet
@@ -83,11 +84,12 @@ class Evaluation:
         given: dict[str, Any] = {"extractor": self.extractor, "train": self.known.train, "ranks": self.ranks}
         return self.places.figures(kind, measure, self.determining, **given)
 
-    @property
+    @cached_property
     def measures_beside(self) -> bool:
         """Whether other families are measured beside memorization, on a thread of their own.
 
-        Not where ranks work in step, blocks are kept, or a network embeds: it runs where the caller's settings of torch
-        hold.
+        Not where there is one processor, ranks work in step, blocks are kept, or a network embeds: it runs where the
+        caller's settings of torch hold.
         """
-        return self.ranks.size == 1 and not self.places.results.active and self.options.features == "pixels"
+        alone = self.ranks.size == 1 and num_threads() > 1
+        return alone and not self.places.results.active and self.options.features == "pixels"
