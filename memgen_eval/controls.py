@@ -182,7 +182,7 @@ def measured_copying(
 def with_repetition(
     family: Memorization, images: NDArray[Any], found: Copying, controls: Controls, *, originals: NDArray[np.int64]
 ) -> Memorization:
-    """The family with the share of images that have a patch in common, and of those that repeat one another.
+    """The family with `patch_share`, and with `repetition` where there is a baseline.
 
     `originals` (N,) names the first image that equals each.
     """

@@ -1,4 +1,4 @@
-"""The families of one evaluation: memorization with the verdict, and beside it what the sets alone determine."""
+"""The families of one evaluation: memorization with the verdict, and the others, on a second thread where that pays."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ Measured = TypeVar("Measured")
 
 
 def measured(run: Evaluation) -> Found:
-    """Measured by family; why one was not measured is noted in `run.skipped`."""
+    """The figures of all families; why one was not measured is noted in `run.skipped`."""
     options, skipped = run.options, run.skipped
     searched: Future[Neighbours | None] = Future()
     others = partial(_others, run, searched.result)

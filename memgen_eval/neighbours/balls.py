@@ -79,7 +79,7 @@ def memberships(
 
 
 class BallTally:
-    """PairCounts of points in balls so far, (P, R) and (B, R)."""
+    """Counts of points in balls so far, (P, R) and (B, R)."""
 
     def __init__(self, num_points: int, num_balls: int, num_radii: int) -> None:
         self.by_point = np.zeros((num_points, num_radii), dtype=np.int64)

@@ -31,7 +31,7 @@ NARROW_BARS, LONGEST_BAR = 60, 40  # columns
 class _Follower(logging.Handler):
     """Keeps a course: log records carry `stage` when one begins, `done` and `total` as it goes on.
 
-    Only those of the thread that asked for it: what is done beside it has its end within a stage of its own.
+    Records of other threads are ignored: what they do is shown as one stage, that of waiting for them.
     """
 
     def __init__(self, course: Course, changed: Callable[[], None]) -> None:
