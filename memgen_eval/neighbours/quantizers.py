@@ -87,12 +87,10 @@ class ScalarQuantizer:
     def encode(self, block: NDArray[Any]) -> Codes:
         """Codes of rows (B, D); the error covers the rounding of centred values, of its own sum, and of the step."""
         offsets = block.astype(np.float64)
-        largest = np.abs(offsets).max(axis=1) + np.abs(self.centre).max()
+        largest = np.maximum(offsets.max(axis=1), -offsets.min(axis=1)) + np.abs(self.centre).max()
         offsets -= self.centre
         offsets /= self.step
-        values = _rounded(offsets)
-        offsets -= values
-        return _codes(values, offsets, self.step, largest * np.sqrt(block.shape[1]) * 2.0**-50)
+        return _codes(offsets, self.step, largest * np.sqrt(block.shape[1]) * 2.0**-50)
 
     def with_products(self, _: Products, /) -> ScalarQuantizer:
         """Itself: nothing is multiplied."""
@@ -149,9 +147,7 @@ class ProjectedQuantizer:
         np.subtract(leading, self.centre[:-1], out=offsets[:, :-1])
         offsets[:, :-1] /= self.norm * self.step
         offsets[:, -1] = (left - self.centre[-1]) / self.step
-        values = _rounded(offsets)
-        offsets -= values
-        return _codes(values, offsets, self.step, norms * np.sqrt(self.width * 2.0**-50))  # the root of a difference
+        return _codes(offsets, self.step, norms * np.sqrt(self.width * 2.0**-50))  # the root of a difference
 
     def with_products(self, products: Products, /) -> ProjectedQuantizer:
         """The same quantizer with another library that multiplies."""
@@ -257,13 +253,18 @@ def _orthonormal(columns: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.asarray(columns @ (scaled @ vectors.T).astype(np.float32))
 
 
-def _rounded(offsets: NDArray[np.float64]) -> NDArray[np.int8]:
-    return np.clip(np.rint(offsets), -127, 127).astype(np.int8)
+def _take_out_codes(offsets: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The nearest codes of values in steps, whole numbers; the values become what these leave."""
+    values = np.rint(offsets)
+    np.clip(values, -127, 127, out=values)
+    offsets -= values
+    return values
 
 
-def _codes(values: NDArray[np.int8], remainders: NDArray[np.float64], step: float, slack: NDArray[np.float64]) -> Codes:
-    """Codes, given their remainders in steps, (B, P), and upper bounds of what rounding added to the rows, (B,)."""
-    left_out = np.sqrt(np.einsum("ij,ij->i", remainders, remainders)) * (1 + _ROUNDING)
+def _codes(offsets: NDArray[np.float64], step: float, slack: NDArray[np.float64]) -> Codes:
+    """Codes of values in steps, (B, P), overwritten, with upper bounds of what rounding added to the rows, (B,)."""
+    values = _take_out_codes(offsets).astype(np.int8)
+    left_out = np.sqrt(np.einsum("ij,ij->i", offsets, offsets)) * (1 + _ROUNDING)
     left_out += 127 * np.sqrt(values.shape[1]) * 2.0**-48  # of values in steps
     return Codes(values, _BYTES.norms(values), step * left_out + slack)
 
@@ -282,5 +283,5 @@ def _best_step(offsets: NDArray[np.float64]) -> tuple[float, float] | None:
 def _usual_error(offsets: NDArray[np.float64], step: float) -> float:
     """An upper bound of the errors of most rows (B, P)."""
     scaled = offsets / step
-    scaled -= np.clip(np.rint(scaled), -127, 127)
+    _take_out_codes(scaled)
     return step * float(np.quantile(np.sqrt(np.einsum("ij,ij->i", scaled, scaled)), _MOST_ROWS))
