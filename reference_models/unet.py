@@ -179,9 +179,21 @@ class Attention(nn.Module):
         return out
 
 
-def norm(width: int) -> nn.GroupNorm:
+class GroupNorm(nn.GroupNorm):
+    """Normalisation in the precision of its input: autocast would widen bfloat16 to float32, and narrow it after.
+
+    Torch takes means and variances in float32 either way.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """From x (B, C, H, W) to the same shape and type."""
+        with torch.autocast(x.device.type, enabled=False):
+            return functional.group_norm(x, self.num_groups, self.weight.to(x.dtype), self.bias.to(x.dtype), self.eps)
+
+
+def norm(width: int) -> GroupNorm:
     """Normalisation over groups of 8 channels."""
-    return nn.GroupNorm(width // 8, width)
+    return GroupNorm(width // 8, width)
 
 
 def zero(layer: Layer) -> Layer:
