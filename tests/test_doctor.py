@@ -7,6 +7,7 @@ import platform
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -19,7 +20,7 @@ from checking import run
 from memgen_eval import doctor
 from memgen_eval.compute import engines
 from memgen_eval.doctor import Facts, Package, lines_of, problems
-from memgen_eval.neighbours import candidates
+from memgen_eval.neighbours import candidates, cuda
 
 ROOT = Path(__file__).parent.parent
 FACTS = Facts(
@@ -181,6 +182,15 @@ def test_devices(count: int, mps: bool, driver: bool, expected: list[str], monke
     assert all(line.startswith(words) for line, words in zip(found, expected, strict=True))
 
 
+@pytest.fixture
+def no_gpu_known() -> Iterator[None]:
+    """What earlier tests made of a GPU is forgotten, and what the test makes of it afterwards."""
+    cuda.usable_device.cache_clear()
+    yield
+    cuda.usable_device.cache_clear()
+
+
+@pytest.mark.usefixtures("no_gpu_known")
 def test_engines_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(engines, "gpu", lambda: None)
     monkeypatch.setenv("MEMGEN_ENGINE", "numpy")
@@ -193,6 +203,7 @@ def test_engines_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
     assert variable == "MEMGEN_ENGINE=numpy is taken where no engine is given"
 
 
+@pytest.mark.usefixtures("no_gpu_known")
 def test_engines_that_fail_or_are_wrong_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "describe_engine", lambda *given, **more: "numpy 2.0")
     assert doctor._tested("torch") == "fails its self-test: numpy 2.0 is used instead"

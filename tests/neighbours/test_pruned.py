@@ -106,7 +106,7 @@ def takes_codes(engine: candidates.Engine) -> bool:
 @pytest.mark.parametrize("engine", [e for e in ENGINES if takes_codes(candidates.ENGINES[str(e.values[0])])])
 def test_every_engine_and_budget_gives_the_same_bits(engine: Any, everything_coded: list[bool]) -> None:
     for queries, references in (PIXELS["smooth"](), FLOATS["gaussian"]()):
-        expected = nearest_neighbours(queries, references, 3, engine="faiss")
+        expected = nearest_neighbours(queries, references, 3, engine="cuda")
         for budget in ("1MiB", "1GiB"):
             assert same(nearest_neighbours(queries, references, 3, engine=engine, memory_budget=budget), expected)
     assert everything_coded == [True] * 4
@@ -171,7 +171,7 @@ def test_the_nearest_within_a_limit(
     queries, rows = (array.astype(dtype) for array in PIXELS["smooth"]())
     queries = np.concatenate([queries[:20], rows[:4], rows[4:8, ::-1]])
     excluded = np.arange(len(queries)) if leave_out else None
-    nearest = nearest_neighbours(queries, rows, 1, exclude=excluded, flip=flip, engine="faiss")
+    nearest = nearest_neighbours(queries, rows, 1, exclude=excluded, flip=flip, engine="cuda")
     squared, index = nearest.squared_distances[:, 0].astype(np.float64), Index(References(rows))
     for limits in (squared, np.nextafter(squared, -1), 1.1 * squared, 0 * squared, np.full(len(queries), np.inf)):
         found = index.nearest_within(queries, limits, exclude=excluded, flip=flip)
@@ -295,4 +295,4 @@ def test_large_searches_take_codes(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, logger="memgen_eval.neighbours"):
         found = nearest_neighbours(queries, references, 3, engine="numkong")
     assert "codes of 320 values left" in caplog.text
-    assert same(found, nearest_neighbours(queries, references, 3, engine="faiss"))
+    assert same(found, nearest_neighbours(queries, references, 3, engine="cuda"))
