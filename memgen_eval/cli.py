@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from memgen_eval.arguments import PROGRAM, asked_families, completing_words, feature_space, parsed, parser, value_range
+from memgen_eval.compute.resources import num_threads
 from memgen_eval.errors import InputError
 from memgen_eval.render.save import SUFFIXES, as_text, write_file
 from memgen_eval.shell import (
@@ -181,7 +182,8 @@ def _followed(arguments: argparse.Namespace) -> AbstractContextManager[None]:
         return told_in_lines(lambda line: say(PROGRAM, line, DONE))
     if arguments.quiet:
         return nullcontext()
-    plan = planned(asked_families(arguments), in_turn=arguments.resume is not None)
+    in_turn = arguments.resume is not None or num_threads() == 1
+    plan = planned(asked_families(arguments), in_turn=in_turn)
     return shown_on_terminal(sys.stderr, plan)
 
 

@@ -83,6 +83,7 @@ UPSTREAM: dict[str, set[str]] = {
         "arguments",
         "battery",
         "comparison",
+        "compute",
         "data",
         "distributed",
         "doctor",

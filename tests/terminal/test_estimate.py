@@ -7,6 +7,8 @@ import itertools
 import pytest
 from hypothesis import given, strategies as st
 
+from memgen_eval import cli
+from memgen_eval.arguments import parsed
 from memgen_eval.results import FAMILIES
 from memgen_eval.terminal.estimate import BESIDE, LEAST_SHARE, USUAL, Course, planned, spoken
 
@@ -103,6 +105,19 @@ def test_rates_and_the_rest_of_a_stage() -> None:
     clock.now = 10
     course.proceed(20, 100)
     assert course.rate() == 2 and course.stage_left() == 40
+
+
+@pytest.mark.parametrize(
+    ("threads", "typed", "in_turn"), [(1, [], True), (2, [], False), (2, ["--resume", "kept"], True)]
+)
+def test_families_are_planned_beside_each_other_where_they_are_measured_so(
+    threads: int, typed: list[str], in_turn: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plans: list[set[str]] = []
+    monkeypatch.setattr(cli, "num_threads", lambda: threads)
+    monkeypatch.setattr(cli, "shown_on_terminal", lambda stream, plan: plans.append(set(plan)))
+    cli._followed(parsed(["samples.npz", "--train", "digits", *typed]))
+    assert [BESIDE & plan for plan in plans] == [BESIDE if in_turn else set()]
 
 
 def test_only_stages_of_what_is_asked_for_are_planned() -> None:
