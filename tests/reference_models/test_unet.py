@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
 from reference_models.presets import PRESETS
-from reference_models.unet import Attention, UNet, UNetConfig
+from reference_models.unet import Attention, UNet, UNetConfig, norm
 
 
 def stirred(shape: tuple[int, int, int], num_classes: int = 0, dropout: float = 0.0) -> UNet:
@@ -69,3 +70,20 @@ def test_dropout_is_of_training_alone() -> None:
 @pytest.mark.parametrize(("width", "heads"), [(16, 1), (64, 1), (96, 1), (128, 2), (160, 2), (200, 2), (384, 6)])
 def test_heads_are_of_64_channels_or_a_little_more(width: int, heads: int) -> None:
     assert Attention(width).num_heads == heads
+
+
+def test_norms_keep_the_precision_of_their_input() -> None:
+    torch.manual_seed(0)
+    layer = norm(16)
+    for parameter in layer.parameters():
+        torch.nn.init.normal_(parameter)
+    x = 3 + torch.randn(3, 16, 4, 4).bfloat16()
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        narrow, wide = layer(x), layer(x.float())
+    groups = x.double().numpy().reshape(3, 2, -1)  # of 8 channels
+    centred = groups - groups.mean(axis=2, keepdims=True)
+    normal = (centred / np.sqrt((centred**2).mean(axis=2, keepdims=True) + 1e-5)).reshape(x.shape)
+    scale, shift = (values.detach().double().numpy()[:, None, None] for values in (layer.weight, layer.bias))
+    assert (narrow.dtype, wide.dtype) == (torch.bfloat16, torch.float32)
+    np.testing.assert_allclose(wide.detach().numpy(), scale * normal + shift, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(narrow.detach().float().numpy(), scale * normal + shift, rtol=0, atol=0.1)
