@@ -73,17 +73,20 @@ def test_heads_are_of_64_channels_or_a_little_more(width: int, heads: int) -> No
 
 
 def test_norms_keep_the_precision_of_their_input() -> None:
+    """On a GPU, where there is one: autocast widens there, and not on a CPU."""
+    device = "cuda" if torch.cuda.is_available() else "cpu"
     torch.manual_seed(0)
     layer = norm(16)
     for parameter in layer.parameters():
         torch.nn.init.normal_(parameter)
     x = 3 + torch.randn(3, 16, 4, 4).bfloat16()
-    with torch.autocast("cpu", dtype=torch.bfloat16):
-        narrow, wide = layer(x), layer(x.float())
+    scale, shift = (values.detach().double().numpy()[:, None, None] for values in (layer.weight, layer.bias))
+    layer.to(device)
+    with torch.autocast(device, dtype=torch.bfloat16):
+        narrow, wide = layer(x.to(device)), layer(x.float().to(device))
     groups = x.double().numpy().reshape(3, 2, -1)  # of 8 channels
     centred = groups - groups.mean(axis=2, keepdims=True)
     normal = (centred / np.sqrt((centred**2).mean(axis=2, keepdims=True) + 1e-5)).reshape(x.shape)
-    scale, shift = (values.detach().double().numpy()[:, None, None] for values in (layer.weight, layer.bias))
     assert (narrow.dtype, wide.dtype) == (torch.bfloat16, torch.float32)
-    np.testing.assert_allclose(wide.detach().numpy(), scale * normal + shift, rtol=0, atol=1e-5)
-    np.testing.assert_allclose(narrow.detach().float().numpy(), scale * normal + shift, rtol=0, atol=0.1)
+    np.testing.assert_allclose(wide.detach().cpu().numpy(), scale * normal + shift, rtol=0, atol=1e-5)
+    np.testing.assert_allclose(narrow.detach().float().cpu().numpy(), scale * normal + shift, rtol=0, atol=0.1)
