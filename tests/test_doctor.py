@@ -207,7 +207,8 @@ def test_engines_are_tried(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_engines_that_fail_or_are_wrong_are_told(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "describe_engine", lambda *given, **more: "numpy 2.0")
     assert doctor._tested("torch") == "fails its self-test: numpy 2.0 is used instead"
-    monkeypatch.setattr(engines, "gpu", lambda: torch.device("cpu"))
+    if not torch.cuda.is_available():
+        monkeypatch.setattr(engines, "gpu", lambda: torch.device("cpu"))
     assert doctor._tested("cuda") == f"right: torch {torch.__version__} on the GPU"
 
     def wrong(queries: Any, references: Any, k: int, *, engine: str) -> Any:
