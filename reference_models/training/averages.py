@@ -19,6 +19,7 @@ from functools import cache
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 LONGEST = 0.28  # below that of the plain mean of all steps, 1 / sqrt(12), gamma 0
 
@@ -48,10 +49,10 @@ def decay_at(step: int, *, length: float) -> float:
     return decay
 
 
-@torch.no_grad()
 def update_average(average: torch.nn.Module, model: torch.nn.Module, *, decay: float) -> None:
     """``average = decay * average + (1 - decay) * model``, for every weight."""
-    torch._foreach_lerp_(list(average.parameters()), list(model.parameters()), 1 - decay)  # few launches on a GPU
+    update = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
+    update(list(average.parameters()), list(model.parameters()), None)  # in few launches on a GPU
 
 
 @dataclass(frozen=True, eq=False)
