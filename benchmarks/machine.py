@@ -20,6 +20,9 @@ COPIED = 2**28
 NATIVE_BFLOAT16 = {"avx512_bf16", "amx_bf16", "bf16"}
 OF_INTEREST = {"avx2", "avx512f", "avx_vnni", "avx512_vnni", "amx_int8", "i8mm", "sve"} | NATIVE_BFLOAT16
 CPU_INFO = Path("/proc/cpuinfo")
+GPUS = ("H100", "H200")
+GPU_PEAKS = {"int8": 1.979e15, "bfloat16": 9.89e14, "tf32": 4.95e14}
+"""Dense operations a second of each of `GPUS`, from NVIDIA's data sheets."""
 
 
 @dataclass(frozen=True)
@@ -62,6 +65,11 @@ class Peaks:
         """The least seconds for these numbers of integer and floating operations, and of bytes read once."""
         arithmetic = integer / self.int8 + floating / max(self.bfloat16, self.float32)
         return max(arithmetic, num_bytes / self.bandwidth)
+
+
+def gpu_floor(gpu: str, arithmetic: str, num_operations: float) -> float | None:
+    """The least seconds on a GPU of this name, in an arithmetic of `GPU_PEAKS`; None for one that is not known."""
+    return num_operations / GPU_PEAKS[arithmetic] if any(known in gpu for known in GPUS) else None
 
 
 def measured_peaks(flags: frozenset[str]) -> Peaks:

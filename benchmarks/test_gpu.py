@@ -13,6 +13,7 @@ from torch import Tensor
 
 from benchmarks import OURS
 from benchmarks.data import ImageSets
+from benchmarks.machine import gpu_floor
 from benchmarks.stopwatch import Stopwatch
 from benchmarks.truth import Found, share_of_right_rows
 from memgen_eval.compute.rows import IntegerTransform
@@ -22,7 +23,6 @@ from memgen_eval.neighbours.search import nearest_neighbours
 K = 5
 TILE_ROWS, BLOCK_ROWS = 8192, 4096
 PEER_ROWS = 4096
-INT8_PEAKS = {"H100": 1.979e15, "H200": 1.979e15}  # dense operations a second, NVIDIA's data sheets
 Search = Callable[[Tensor, Tensor, int], tuple[Tensor, Tensor]]
 
 
@@ -108,8 +108,7 @@ def test_training_set_against_itself(
 
     if turn == 0:
         search()
-    peak = next((peak for part, peak in INT8_PEAKS.items() if part in name), None)
-    floor = None if peak is None else 2.0 * len(rows) * rows.numel() / peak
+    floor = gpu_floor(name, "int8", 2.0 * len(rows) * rows.numel())
     case = f"{images.name} on {name}: {len(rows):,} x {len(rows):,} x {rows.shape[1]:,}, k = {K}"
     squared, indices = (part.cpu().numpy() for part in stopwatch(search, case=case, method=method, floor=floor))
     if method == OURS:

@@ -16,21 +16,19 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import OURS
+from benchmarks.machine import gpu_floor
 from benchmarks.stopwatch import Stopwatch
-from benchmarks.test_training import PEER, Peer
-from memgen_eval import Images
-from memgen_eval.data.sources import load_images
-from reference_models.data import Selection
-from reference_models.precond import Preconditioned, training_loss
-from reference_models.recipes import Precision, Recipe, recipe_for
+from benchmarks.test_training import PEER, Peer, noise, plain_steps
+from reference_models.presets import PRESETS
+from reference_models.recipes import Precision
 from reference_models.training.state import new_state
 from reference_models.training.train import train
 
 COMPILED = "memgen_eval, compiled"
 PRESET, SHAPE, NUM_STEPS = "cifar10", (3, 32, 32), 20
 PRECISIONS: tuple[Precision, ...] = ("float32", "bfloat16")
-BFLOAT16_PEAKS = {"H100": 9.89e14, "H200": 9.89e14}  # dense operations a second, NVIDIA's data sheets
-TF32_PEAKS = {"H100": 4.95e14, "H200": 4.95e14}  # in which torch convolves float32 images by default
+BATCH_SIZE = PRESETS[PRESET].batch_size
+ARITHMETIC = {"float32": "tf32", "bfloat16": "bfloat16"}  # torch convolves float32 images in TF32 by default
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,8 +45,9 @@ class Steps:
         return float(np.mean(losses))
 
 
-def ours(pixels: torch.Tensor, recipe: Recipe, *, compiled: bool) -> Steps:
+def ours(precision: Precision, *, compiled: bool) -> Steps:
     """Our trainer after its first two steps."""
+    pixels, recipe = noise(SHAPE, preset=PRESET, precision=precision)
     with FlopCounterMode(display=False) as counter:
         next(train(new_state(recipe, device="cuda"), pixels, recipe))
     steps = train(new_state(recipe, device="cuda"), pixels, recipe, compiled=compiled)
@@ -57,40 +56,23 @@ def ours(pixels: torch.Tensor, recipe: Recipe, *, compiled: bool) -> Steps:
     return Steps(lambda: next(steps).loss, counter.get_total_flops())
 
 
-def peer(recipe: Recipe) -> Steps:
-    """The peer's network in a plain loop, on one batch."""
+def peer(precision: Precision) -> Steps:
+    """The peer's network in a plain loop, on one batch, after its first two steps."""
     pytest.importorskip("diffusers")
     torch.manual_seed(0)
-    model = Preconditioned(Peer(recipe.unet), sigma_data=0.5).cuda()
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    x0, eps = (torch.randn(recipe.batch_size, *SHAPE, device="cuda") for _ in range(2))
-    z = torch.randn(recipe.batch_size, device="cuda")
-
-    def step() -> float:
-        optimizer.zero_grad()
-        with torch.autocast("cuda", dtype=torch.bfloat16, enabled=recipe.precision == "bfloat16"):
-            loss = training_loss(model, (x0 / 2).clamp(-1, 1), eps=eps, z=z)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return loss.item()
-
+    network, shape = Peer(PRESETS[PRESET].unet(SHAPE)), (BATCH_SIZE, *SHAPE)
+    step = plain_steps(network, shape, torch.contiguous_format, device="cuda", precision=precision)
     with FlopCounterMode(display=False) as counter:
         step()
     step()
     return Steps(step, counter.get_total_flops())
 
 
-def trainings(precision: Precision) -> dict[str, Callable[[], Steps]]:
-    """What makes each method's training."""
-    pixels = np.random.default_rng(0).integers(256, size=(1024, *SHAPE), dtype=np.uint8)
-    images = load_images(Images(pixels), argument="train")
-    recipe = recipe_for(images, Selection("noise"), preset=PRESET, precision=precision)
-    tensor = torch.from_numpy(pixels)
-    return {
-        OURS: partial(ours, tensor, recipe, compiled=False),
-        COMPILED: partial(ours, tensor, recipe, compiled=True),
-        PEER: partial(peer, recipe),
-    }
+METHODS: dict[str, Callable[[Precision], Steps]] = {
+    OURS: partial(ours, compiled=False),
+    COMPILED: partial(ours, compiled=True),
+    PEER: peer,
+}
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +82,7 @@ def made() -> dict[tuple[str, str], Steps]:
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="torch finds no GPU")
-@pytest.mark.parametrize("method", [OURS, COMPILED, PEER])
+@pytest.mark.parametrize("method", METHODS)
 @pytest.mark.parametrize("turn", range(5))
 @pytest.mark.parametrize("precision", PRECISIONS)
 def test_steps_on_a_gpu(
@@ -110,12 +92,10 @@ def test_steps_on_a_gpu(
     if method == COMPILED and precision == "float32":
         pytest.skip("compiling takes more than a minute: bfloat16 shows what it gains")
     if (precision, method) not in made:
-        made[precision, method] = trainings(precision)[method]()
+        made[precision, method] = METHODS[method](precision)
     training, name = made[precision, method], torch.cuda.get_device_name()
-    peaks = BFLOAT16_PEAKS if precision == "bfloat16" else TF32_PEAKS
-    peak = next((peak for part, peak in peaks.items() if part in name), None)
-    floor = None if peak is None else NUM_STEPS * training.num_operations / peak
-    case = f"training on {name}, {PRESET}, {precision}: {NUM_STEPS} steps on 128 images"
+    floor = gpu_floor(name, ARITHMETIC[precision], NUM_STEPS * training.num_operations)
+    case = f"training on {name}, {PRESET}, {precision}: {NUM_STEPS} steps on {BATCH_SIZE} images"
     loss = stopwatch(training.run, case=case, method=method, floor=floor)
     assert np.isfinite(loss)
     stopwatch.note(answer=f"{training.num_operations / 1e9:.0f} Gop a step")

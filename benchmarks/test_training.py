@@ -23,7 +23,7 @@ from memgen_eval.data.sources import load_images
 from reference_models.data import Selection
 from reference_models.precond import Preconditioned, training_loss
 from reference_models.presets import PRESETS
-from reference_models.recipes import Recipe, recipe_for
+from reference_models.recipes import Precision, Recipe, recipe_for
 from reference_models.training.pace import Pace, at_pace, choose_pace
 from reference_models.training.state import new_model, new_state
 from reference_models.training.train import TrainingStep, train
@@ -85,23 +85,37 @@ class Training:
         return losses[-1]
 
 
+def plain_steps(
+    network: nn.Module,
+    shape: tuple[int, ...],
+    layout: torch.memory_format,
+    *,
+    device: str = "cpu",
+    precision: Precision = "float32",
+) -> Callable[[], float]:
+    """A step of Adam on one batch of noise (B, C, H, W), to the loss before it."""
+    model = Preconditioned(network, sigma_data=0.5).to(device).to(memory_format=layout)
+    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
+    x0, eps = (torch.randn(shape).to(device, memory_format=layout) for _ in range(2))
+    z = torch.randn(shape[0]).to(device)
+
+    def step() -> float:
+        optimizer.zero_grad()
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "bfloat16"):
+            loss = training_loss(model, (x0 / 2).clamp(-1, 1), eps=eps, z=z)
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimizer.step()
+        return loss.item()
+
+    return step
+
+
 def training(case: str, method: str) -> Training:
     """A new model, and its operations counted in a step."""
     make, layout = METHODS[method]
     torch.manual_seed(0)
     preset, shape = PRESETS[case], SHAPES[case]
-    model = Preconditioned(make(preset.unet(shape)), sigma_data=0.5).to(memory_format=layout)
-    optimizer = torch.optim.Adam(model.parameters(), lr=1e-4, fused=True)
-    x0, eps = (torch.randn(preset.batch_size, *shape).to(memory_format=layout) for _ in range(2))
-    z = torch.randn(preset.batch_size)
-
-    def step() -> float:
-        optimizer.zero_grad()
-        loss = training_loss(model, (x0 / 2).clamp(-1, 1), eps=eps, z=z)
-        loss.backward()  # type: ignore[no-untyped-call]
-        optimizer.step()
-        return loss.item()
-
+    step = plain_steps(make(preset.unet(shape)), (preset.batch_size, *shape), layout)
     with FlopCounterMode(display=False) as counter:
         first_loss = step()
     return Training(case, step, first_loss, counter.get_total_flops())
@@ -150,11 +164,13 @@ class Trainer:
             self.losses += [next(self.steps).loss for _ in range(number)]
 
 
-def noise(shape: tuple[int, ...]) -> tuple[Tensor, Recipe]:
+def noise(
+    shape: tuple[int, ...], *, preset: str | None = None, precision: Precision = "float32"
+) -> tuple[Tensor, Recipe]:
     """Images of noise, and the recipe for them."""
     pixels = np.random.default_rng(0).integers(256, size=(256, *shape), dtype=np.uint8)
     images = load_images(Images(pixels), argument="train")
-    return torch.from_numpy(pixels), recipe_for(images, Selection("noise"))
+    return torch.from_numpy(pixels), recipe_for(images, Selection("noise"), preset=preset, precision=precision)
 
 
 def trainer(case: str, method: str) -> tuple[Trainer, float]:
