@@ -12,7 +12,7 @@ Rows = NDArray[np.int64]
 
 
 class View(NamedTuple):
-    """An image turned by so many degrees and scaled by a factor, about its centre, before it is compared."""
+    """An image turned by `turn` degrees and scaled by `scale`, about its centre, before it is compared."""
 
     turn: float
     scale: float

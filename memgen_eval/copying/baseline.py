@@ -68,13 +68,13 @@ class Baseline:
 
     @property
     def holds_many_near_identical(self) -> bool:
-        """Whether so many test images are near-identical to training images that it is asked how many of these are."""
+        """Whether too many test images are near-identical to training images: then these are counted as well."""
         near = 0 if self.copying is None else int(np.count_nonzero(self.copying.near_identical))
         return self.excluded is None and too_many(near, len(self.rows))
 
     @property
     def has_many_duplicates(self) -> bool:
-        """Whether so many training images left out have a near duplicate that these must be left out with them."""
+        """Whether too many training images left out have a near duplicate, which is then left out with them."""
         near = 0 if self.copying is None else int(np.count_nonzero(self.copying.near_identical))
         return self.excluded is not None and too_many(near, len(self.rows))
 

@@ -110,7 +110,7 @@ def at_ranks(compared: Comparison) -> Outcome:
 
 
 def _exceedances(rank: int) -> Callable[[int, int, int, int], float]:
-    """The chance of so many samples below the smallest ratio of that rank among unseen images."""
+    """The chance that a number of samples lie below the smallest ratio of that rank among unseen images."""
     return lambda below, samples, _, unseen: exceedance_p_value(below, samples, rank - 1, unseen)
 
 

@@ -152,8 +152,8 @@ def exceedance_p_value(num_above: int, num_samples: int, num_allowed: int, num_b
     """The exact chance that `num_above` samples or more exceed all but `num_allowed` baseline values if none is a copy.
 
     Every order of the pooled values is then equally likely. At least `num_above` samples exceed the baseline value of
-    that rank exactly if the largest ``num_above + num_allowed`` values include at least so many samples. Where values
-    are equal and only larger ones count, the chance is smaller still.
+    that rank exactly if at least `num_above` of the largest ``num_above + num_allowed`` values are samples. Where
+    values are equal and only larger ones count, the chance is smaller still.
 
     References
     ----------
@@ -178,8 +178,8 @@ def upper_quantile(values: Floats, rate: float, *, largest: float, num_figures: 
         return Estimate.undefined(NO_IMAGES)
     descending, (tail, words) = np.sort(values)[::-1], simultaneous(num_figures)
     above = int(rate * len(values))
-    high = int(binom.ppf(tail, len(values), rate))  # so many values exceed the quantile, at least
-    low = int(binom.isf(tail, len(values), rate))  # at most
+    high = int(binom.ppf(tail, len(values), rate))  # the least number of values that exceed the quantile
+    low = int(binom.isf(tail, len(values), rate))  # the largest
     return Estimate(
         float(descending[above]),
         float(descending[min(low, len(values) - 1)]),
