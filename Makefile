@@ -17,7 +17,7 @@ QUIETLY := --benchmark-quiet -o faulthandler_timeout=0 -W default::pytest_benchm
 # Tests of one file share what they prepare, and stay in one process. Each process computes with one thread: those of
 # several would wait for each other.
 AT_ONCE := --numprocesses auto --maxprocesses 4 --dist loadscope --no-loadscope-reorder
-INSTALL = $(BIN)/python -m pip install --disable-pip-version-check
+INSTALL = $(BIN)/python -m pip install --disable-pip-version-check --no-compile
 
 .PHONY: demo test docs bench clean
 .NOTPARALLEL:
