@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from memgen_eval.compute.products import Products
@@ -20,7 +21,7 @@ from memgen_eval.diffusion.tiles import IntegerBlock, IntegerTile, TileDistances
 DROPPED_MASS = 1e-9  # upper bound of the sum of the weights left out, as a share of the whole
 ROUNDED_MASS = 2.0**-20  # upper bound of what rounding the weights of a tile changes, as a share of the whole
 SMALLEST_LOGIT = -200.0  # exp is slow where its result is too small to be a normal number
-MAX_SINGLE_WEIGHTS = 12  # weights of a tile that are summed one by one: a product with the whole tile would cost more
+MAX_SINGLE_WEIGHTS = 12  # weights of a tile that are summed alone: a product with the whole tile would cost more
 LARGEST_DIGIT = 127
 MAX_WEIGHT_DIGITS = 4
 FULL = 512  # rows of digits that are multiplied with a tile together: their products stay in the cache
@@ -62,7 +63,7 @@ class TileWeights:
     image: int
     sigmas: NDArray[np.intp]  # their numbers, (R,)
     factor: Floats  # makes `values` relative to the largest weight of all tiles so far, (R,)
-    values: NDArray[Any]  # float64 or int32, (R, T)
+    values: Floats  # (R, T)
 
 
 class PosteriorSum:
@@ -101,7 +102,7 @@ class PosteriorSum:
         new_top = np.maximum(self.top[live, image], tile_top)
         factor = np.exp(tile_top - new_top)
         self._rescale(live, image, new_top)
-        np.maximum(logits, SMALLEST_LOGIT, out=logits)
+        torch.from_numpy(logits).clamp_(min=SMALLEST_LOGIT)  # in half the time of numpy
         weights = np.exp(logits, out=memory[1, live])
         mass = weights.sum(axis=1)
         self.mass[live, image] += factor * mass
@@ -148,7 +149,10 @@ class PosteriorSum:
         assert self.images is not None
         factor = np.exp(self.images_top - self.top) / self.images_mass
         for index in np.ndindex(*factor.shape):
-            means[index] = (self.images[index] * factor[index] + shift) / scale
+            mean = self.images[index] * factor[index]
+            mean += shift
+            mean /= scale
+            means[index] = mean
 
     def write(self, found: Posterior, shift: float, scale: float) -> None:
         """The law of ``(y + shift) / scale``, once all tiles of images y have been added."""
@@ -190,30 +194,39 @@ def add_integer_tile(sums: PosteriorSum, products: Products, block: IntegerBlock
 
 
 def _add_rounded(sums: PosteriorSum, weights: TileWeights, tile: IntegerTile) -> list[PendingSum]:
-    """Round the weights to integers; where few are not zero, add their images one by one, and return the others.
+    """Round the weights to integers; where few are not zero, add their images alone, and return the others.
 
-    Sums with integer weights are exact, and the same one by one and as products of digits.
+    Sums with integer weights are exact, and the same of few images and as products of digits.
     """
     values, mass = weights.values, sums.mass[weights.sigmas, weights.image]
-    few = (values > 0.5 / LARGEST_SCALE).sum(axis=1) <= MAX_SINGLE_WEIGHTS  # (R,)
+    counted = values > 0.5 / LARGEST_SCALE  # (R, T)
+    few = np.array([np.count_nonzero(row) for row in counted]) <= MAX_SINGLE_WEIGHTS  # (R,)
     num_digits = _digits_needed(weights.factor * values.shape[1], mass)
-    num_digits[few] = MAX_WEIGHT_DIGITS
-    scale = LARGEST_DIGIT * 256.0 ** (num_digits - 1)  # (R,)
-    values *= scale[:, None]
-    rounded = np.rint(values, out=values).astype(np.int32)  # (R, T)
-    factor = weights.factor / scale
-    sums.add_images_mass(replace(weights, factor=factor, values=rounded))
-    for row in np.flatnonzero(few):
-        columns = np.flatnonzero(rounded[row])
-        weighted = rounded[row, columns].astype(np.int64) @ tile.rows[columns].astype(np.int64)  # (D,)
-        sums.add_images(weights.image, weights.sigmas[row : row + 1], factor[row : row + 1], [weighted])
+    if few.any():
+        rows, places = np.flatnonzero(few), np.flatnonzero(counted[few].any(axis=0))
+        rounded = _rounded(weights, rows, LARGEST_SCALE, places)
+        weighted = torch.from_numpy(rounded.values) @ torch.from_numpy(tile.rows[places].astype(np.float64))
+        sums.add_images_mass(rounded)
+        sums.add_images(weights.image, rounded.sigmas, rounded.factor, weighted.numpy())
     pending = []
     for count in range(1, MAX_WEIGHT_DIGITS + 1):
         rows = np.flatnonzero(~few & (num_digits == count))
         if len(rows):
-            digits = to_digits(rounded[rows].view(np.uint32), count)
-            pending.append(PendingSum(weights.image, weights.sigmas[rows], factor[rows], digits))
+            rounded = _rounded(weights, rows, LARGEST_DIGIT * 256.0 ** (count - 1))
+            sums.add_images_mass(rounded)
+            digits = to_digits(rounded.values.astype(np.int32).view(np.uint32), count)
+            pending.append(PendingSum(weights.image, rounded.sigmas, rounded.factor, digits))
     return pending
+
+
+def _rounded(
+    weights: TileWeights, rows: NDArray[np.intp], scale: float, places: NDArray[np.intp] | None = None
+) -> TileWeights:
+    """Weights at some of the sigmas, of all or some images of the tile, as whole numbers: relative to 1 / scale."""
+    values = weights.values[rows] if places is None else weights.values[np.ix_(rows, places)]
+    values *= scale
+    np.rint(values, out=values)
+    return TileWeights(weights.image, weights.sigmas[rows], weights.factor[rows] / scale, values)
 
 
 def _digits_needed(roundings: Floats, mass: Floats) -> NDArray[np.int64]:
