@@ -19,7 +19,7 @@ def images(seed, count):
     return np.random.default_rng(seed).integers(0, 256, (count, 16, 16, 3), dtype=np.uint8)
 
 def child():
-    from memgen_eval import evaluate, nearest_neighbours
+    from memgen_eval import OptimalDenoiser, evaluate, nearest_neighbours
     net = torch.nn.Conv2d(3, 3, 3, padding=1)
     few = dict(num_denoiser_images=4, num_draws=1, sigmas=[0.1, 2.0], metrics=["memorization", "denoiser"])
     denoiser = lambda x, s: net(x) / s.reshape(-1, 1, 1, 1)
@@ -27,6 +27,9 @@ def child():
     assert report.denoiser.error_train.value is not None
     found = nearest_neighbours(images(0, 256), images(1, 2048), engine=ENGINE)
     assert found.distances.shape == (256, 2)
+    noise = np.random.default_rng(2).standard_normal((4, 16, 16, 3)).astype(np.float32)
+    law = OptimalDenoiser(images(1, 2048)).posterior(images(0, 4), noise, np.geomspace(0.1, 10, 20))
+    assert law.own_weight.shape == (20, 4)
     print("done", flush=True)
 
 assert torch.get_num_threads() == 2

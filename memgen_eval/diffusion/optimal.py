@@ -134,7 +134,8 @@ class OptimalDenoiser:
         def keep(at: slice, sums: PosteriorSum) -> None:
             sums.write(found.of_images(at), *self._units)
 
-        self._read_once(rows, noise, grid, keep, with_mean=with_mean, with_law=True)
+        with unforked_threads():
+            self._read_once(rows, noise, grid, keep, with_mean=with_mean, with_law=True)
         return found
 
     @property

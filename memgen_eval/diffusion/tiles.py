@@ -155,4 +155,4 @@ class IntegerBlock:
 
 def _row_products(products: Any, rows: FixedPoint, row: int) -> Floats:
     """Products of one of the rows with the images of a tile, (T,), from those of its digits, (M, Q, T)."""
-    return undo_digits(products[:, row]) * np.ldexp(1.0, rows.exponents[row])
+    return np.asarray(undo_digits(products[:, row]) * np.ldexp(1.0, rows.exponents[row]))
