@@ -19,6 +19,7 @@ from benchmarks import OURS
 from benchmarks.machine import Peaks
 from benchmarks.stopwatch import Stopwatch
 from memgen_eval import Images
+from memgen_eval.compute.resources import keep_freed_memory
 from memgen_eval.data.sources import load_images
 from reference_models.data import Selection
 from reference_models.precond import Preconditioned, training_loss
@@ -191,7 +192,8 @@ def trainer(case: str, method: str) -> tuple[Trainer, float]:
 
 @pytest.fixture(scope="module")
 def trainers() -> dict[tuple[str, str], tuple[Trainer, float]]:
-    """By case and method."""
+    """By case and method, in a process that keeps what it frees, as `memgen-train` does."""
+    keep_freed_memory()
     return {}
 
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from memgen_eval.compute.resources import keep_freed_memory
 from memgen_eval.errors import InputError
 from memgen_eval.shell import DONE, run, tell, whole_process
 from reference_models.bars import bar
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The console script."""
+    keep_freed_memory()
     whole_process(PROGRAM, main)
 
 

@@ -35,6 +35,8 @@ _UNITS = {"": 1, "B": 1} | {
     for suffix, base in (("", 1024), ("IB", 1024), ("B", 1000))
 }
 _MOST_BYTES = 2**60  # so that no product of sizes overflows
+# of glibc's mallopt: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD, whose largest is 32 MiB
+_KEEPING = {-1: 2**30, -2: 2**26, -3: 2**25}
 MIN_BLOCK_ROWS = 16
 TILE_BYTES = 12 * 2**20  # a tile of references stays in the shared cache of most processors
 _MAX_TILE_ROWS = 8192
@@ -155,6 +157,20 @@ def give_memory_back() -> None:
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def keep_freed_memory() -> None:
+    """Let this process keep what it frees, for a training: each step frees what the next one asks for.
+
+    By default glibc gives much of that back, and every page of it is cleared again when the next step first writes to
+    it. For a process that is the caller's own; `give_memory_back` still does so.
+    """
+    import ctypes
+
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        for option, num_bytes in _KEEPING.items():
+            set_option(option, num_bytes)
 
 
 def single_thread() -> Any:
