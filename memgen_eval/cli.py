@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from memgen_eval.arguments import PROGRAM, asked_families, completing_words, feature_space, parsed, parser, value_range
-from memgen_eval.compute.resources import num_threads
+from memgen_eval.compute.resources import keep_freed_memory, num_threads
 from memgen_eval.errors import InputError
 from memgen_eval.render.save import SUFFIXES, as_text, write_file
 from memgen_eval.shell import (
@@ -97,6 +97,7 @@ def _completion(shell: str) -> int:
 
 def entry() -> NoReturn:
     """The console script."""
+    keep_freed_memory()
     whole_process(PROGRAM, main)
 
 

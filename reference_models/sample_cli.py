@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
+from memgen_eval.compute.resources import keep_freed_memory
 from memgen_eval.errors import InputError
 from memgen_eval.shell import DONE, Parser, as_path, check_outputs, run, whole_process
 from reference_models.bars import bar
@@ -58,6 +59,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def entry() -> NoReturn:
     """The console script."""
+    keep_freed_memory()
     whole_process(PROGRAM, main)
 
 

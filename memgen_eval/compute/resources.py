@@ -35,8 +35,8 @@ _UNITS = {"": 1, "B": 1} | {
     for suffix, base in (("", 1024), ("IB", 1024), ("B", 1000))
 }
 _MOST_BYTES = 2**60  # so that no product of sizes overflows
-# of glibc's mallopt: M_TRIM_THRESHOLD, M_TOP_PAD and M_MMAP_THRESHOLD, whose largest is 32 MiB
-_KEEPING = {-1: 2**30, -2: 2**26, -3: 2**25}
+# What glibc's mallopt is told: M_TRIM_THRESHOLD, M_TOP_PAD, M_MMAP_THRESHOLD (at most 32 MiB) and M_MMAP_MAX
+_KEEPING = {-1: 2**30, -2: 2**26, -3: 2**25, -4: 0}
 MIN_BLOCK_ROWS = 16
 TILE_BYTES = 12 * 2**20  # a tile of references stays in the shared cache of most processors
 _MAX_TILE_ROWS = 8192
@@ -152,25 +152,30 @@ def unforked_threads() -> Iterator[None]:
 
 def give_memory_back() -> None:
     """Let the system have what was freed: glibc keeps arrays of up to 32 MiB for itself, 100 MiB after some stages."""
-    import ctypes
-
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    trim = _of_libc("malloc_trim")
     if trim is not None:
         trim(0)
 
 
 def keep_freed_memory() -> None:
-    """Let this process keep what it frees, for a training: each step frees what the next one asks for.
+    """Let this process keep what it frees until `give_memory_back`, unless its environment says what glibc is to do.
 
-    By default glibc gives much of that back, and every page of it is cleared again when the next step first writes to
-    it. For a process that is the caller's own; `give_memory_back` still does so.
+    A network frees on each batch what it asks for on the next one. By default glibc gives most of it to the system in
+    between, which clears every page again when it is first written to. For a process that is the caller's own.
     """
+    set_option = _of_libc("mallopt")
+    told = any(name.startswith("MALLOC_") for name in os.environ) or "malloc" in os.environ.get("GLIBC_TUNABLES", "")
+    if set_option is None or told:
+        return
+    for option, value in _KEEPING.items():
+        set_option(option, value)
+
+
+def _of_libc(name: str) -> Any:
+    """A function of the C library; None where it has none of this name."""
     import ctypes
 
-    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
-    if set_option is not None:
-        for option, num_bytes in _KEEPING.items():
-            set_option(option, num_bytes)
+    return None if sys.platform == "win32" else getattr(ctypes.CDLL(None), name, None)
 
 
 def single_thread() -> Any:
