@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from memgen_eval import Report
+from memgen_eval.compute.resources import keep_freed_memory
 from memgen_eval.results import Label
 from reference_models.bars import bar
 from reference_models.data import Selection
@@ -87,4 +88,5 @@ def main(
 
 if __name__ == "__main__":
     argparse.ArgumentParser(prog="python -m reference_models.demo", description=__doc__).parse_args()
+    keep_freed_memory()
     sys.exit(main())
