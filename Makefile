@@ -1,5 +1,5 @@
 # `make demo` and `make test` need only Python 3.11 or later: they set up .venv themselves. The demo takes 3 to 5
-# minutes on two cores, the tests about 40.
+# minutes on two cores, the tests about 20.
 #   make test PYTHON=python3.12         another interpreter
 #   make test EXTRAS=dev,faiss-cpu      other extras of pyproject.toml, with the tools of `dev`
 # `make docs` builds the documentation into build/docs, and fails at a warning; about a minute once installed.
