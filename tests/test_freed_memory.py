@@ -46,7 +46,7 @@ def pages(how: str, **variables: str) -> list[int]:
 
 def test_a_step_is_given_no_new_pages_where_freed_memory_is_kept() -> None:
     (kept, once_given_back), (given_back, _) = pages("kept"), pages("as usual")
-    assert kept < 0.01 * given_back
+    assert kept < 0.1 * given_back  # which are few where the system gives huge pages
     assert once_given_back > 0.5 * given_back
 
 
