@@ -128,15 +128,15 @@ class OptimalDenoiser:
 
     def posterior(self, x0: Any, eps: Any, sigmas: Floats, *, with_mean: bool = True) -> Posterior:
         """Weights' statistics, and D* itself, of ``x0 + sigma * eps``, on the CPU; sigmas (S,) or (S, B), positive."""
-        rows, noise, grid = self._centred(x0, eps, sigmas)
-        found = Posterior.empty(grid.shape, rows.shape[1] if with_mean else None)
-
-        def keep(at: slice, sums: PosteriorSum) -> None:
-            sums.write(found.of_images(at), *self._units)
-
         with unforked_threads():
+            rows, noise, grid = self._centred(x0, eps, sigmas)
+            found = Posterior.empty(grid.shape, rows.shape[1] if with_mean else None)
+
+            def keep(at: slice, sums: PosteriorSum) -> None:
+                sums.write(found.of_images(at), *self._units)
+
             self._read_once(rows, noise, grid, keep, with_mean=with_mean, with_law=True)
-        return found
+            return found
 
     @property
     def _units(self) -> tuple[float, float]:
