@@ -37,7 +37,7 @@ NUM_DRAWS, NUM_FRESH_DRAWS = 20, 500
 
 
 def noise(images: Pixels, deviation: float) -> Pixels:
-    """Gaussian noise of so many grey levels, the same at each call."""
+    """Gaussian noise of `deviation` grey levels, the same at each call."""
     return noisy(images, deviation, np.random.default_rng(1))
 
 

@@ -95,7 +95,7 @@ def evaluated(data_dir: str, folder: str, report: str) -> None:
 
 
 def run(data_dir: str, folder: str, report: str, *, kill_after: float | None = None) -> Outcome:
-    """One process, killed once it has used so many seconds of processor time."""
+    """One process, killed once it has used `kill_after` seconds of processor time."""
     command = [sys.executable, "-m", "benchmarks.resumed_runs", "--worker", data_dir, folder, report]
     before = resource.getrusage(resource.RUSAGE_CHILDREN)
     process = subprocess.Popen(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, stderr=subprocess.DEVNULL)

@@ -47,7 +47,7 @@ class Process:
 
 
 def process(folder: Path, num_steps: int, *, kill_after: float | None = None) -> Process:
-    """One process that trains, killed once it has used so many seconds of processor time."""
+    """One process that trains, killed once it has used this many seconds of processor time."""
     pid = os.fork()
     if pid == 0:
         torch.set_num_threads(1)

@@ -160,7 +160,7 @@ class Trainer:
     losses: list[float] = field(default_factory=list)
 
     def run(self, number: int) -> None:
-        """Take so many steps."""
+        """Take this number of steps."""
         with at_pace(self.pace):
             self.losses += [next(self.steps).loss for _ in range(number)]
 

@@ -43,7 +43,7 @@ def as_picture(image: Pixels) -> Image.Image:
 
 
 def noisy(images: Pixels, deviation: float, generator: np.random.Generator) -> Pixels:
-    """With Gaussian noise whose standard deviation is so many grey levels."""
+    """With Gaussian noise of standard deviation `deviation`, in grey levels."""
     return levels(images + generator.normal(0, deviation, images.shape))
 
 
@@ -77,7 +77,7 @@ def saturated(images: Pixels, factor: float) -> Pixels:
 
 
 def tinted(images: Pixels, amount: float) -> Pixels:
-    """So many grey levels more red and as many less blue; grey images become brighter by as many."""
+    """`amount` grey levels more red and as many less blue; grey images become brighter by as many."""
     cast = np.array([amount, 0, -amount] if images.shape[1] == 3 else [amount])
     return levels(images + cast[:, None, None])
 
@@ -99,7 +99,7 @@ def posterised(images: Pixels, bits: int) -> Pixels:
 
 
 def paletted(images: Pixels, colours: int) -> Pixels:
-    """With a palette of so many colours each, by Pillow."""
+    """Each with a palette of `colours` colours, by Pillow."""
     return redrawn(images, lambda picture: picture.quantize(colours).convert(picture.mode))
 
 
@@ -123,7 +123,7 @@ def blurred(images: Pixels, radius: float) -> Pixels:
 
 
 def smeared(images: Pixels, length: int) -> Pixels:
-    """Motion blur: the mean over so many pixels in a row, an odd number; the border is repeated."""
+    """Motion blur: the mean over `length` pixels in a row, an odd number; the border is repeated."""
     half = length // 2
     columns = (np.arange(images.shape[3])[:, None] + np.arange(-half, half + 1)).clip(0, images.shape[3] - 1)
     return levels(images[..., columns].mean(axis=-1))
@@ -135,7 +135,7 @@ def sharpened(images: Pixels, percent: int) -> Pixels:
 
 
 def median_filtered(images: Pixels, size: int) -> Pixels:
-    """Each value the median of so many by so many pixels, by Pillow."""
+    """Each value the median of a square of `size` pixels a side, by Pillow."""
     return redrawn(images, lambda picture: picture.filter(ImageFilter.MedianFilter(size)))
 
 
@@ -153,7 +153,7 @@ def reduced(images: Pixels, share: float) -> Pixels:
 
 
 def shifted(images: Pixels, right: int, down: int = 0) -> Pixels:
-    """Moved by so many pixels; the border is repeated."""
+    """Moved to the right and down, in pixels; the border is repeated."""
     height, width = images.shape[2:]
     rows = (np.arange(height) - down).clip(0, height - 1)
     columns = (np.arange(width) - right).clip(0, width - 1)
@@ -202,7 +202,7 @@ def upside_down(images: Pixels) -> Pixels:
 
 
 def quarter_turned(images: Pixels, turns: int) -> Pixels:
-    """Turned by so many right angles, counterclockwise; images that are not square by two of them at a time."""
+    """Turned by `turns` right angles, counterclockwise; images that are not square by two of them at a time."""
     if images.shape[2] != images.shape[3]:
         turns = 2
     return np.rot90(images, turns, axes=(2, 3))
@@ -223,7 +223,7 @@ def cut_out(images: Pixels, share: float, generator: np.random.Generator) -> Pix
 
 
 def framed(images: Pixels, width: int) -> Pixels:
-    """With a black frame, so many pixels wide, over the border."""
+    """With a black frame, `width` pixels wide, over the border."""
     inside = images.copy()
     inside[:, :, :width] = inside[:, :, -width:] = 0
     inside[..., :width] = inside[..., -width:] = 0

@@ -166,7 +166,7 @@ class Draw:
         return round(share * self.number)
 
     def unseen(self, number: int) -> Pixels:
-        """So many unseen images."""
+        """The next `number` unseen images."""
         drawn, self._unseen = self._unseen[:number], self._unseen[number:]
         assert len(drawn) == number, "too few unseen images"
         return self.division.unseen[drawn]
@@ -176,7 +176,7 @@ class Draw:
         return self.unseen(len(self._unseen))
 
     def rows(self, number: int) -> NDArray[np.int64]:
-        """The indices of so many training images."""
+        """The indices of the next `number` training images."""
         drawn, self._rows = self._rows[:number], self._rows[number:]
         assert len(drawn) == number, "too few training images"
         return drawn

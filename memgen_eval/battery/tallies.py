@@ -33,7 +33,7 @@ RIGHT: Mapping[Truth, str] = {"copies": "copies", "innocent": "no copying found"
 
 @dataclass(frozen=True)
 class Rate:
-    """So many of so many."""
+    """A share, as a count out of a total."""
 
     count: int
     total: int
