@@ -1,7 +1,8 @@
 """An evaluation in a process of its own, with the memory it holds watched: ``python -m benchmarks.evaluation_probe``.
 
 ``features COUNT WIDTH FOLDER``: made-up images with cheap features of that width, as many samples as training images.
-``cifar10 FOLDER``: CIFAR-10 as a whole, 10,000 samples made of it, all families that need no denoiser.
+``cifar10 FOLDER [command]``: CIFAR-10 as a whole, 10,000 samples made of it, all families that need no denoiser; with
+what the command tells the system of its memory.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.memory_probe import watched
+from memgen_eval.compute.resources import give_memory_back, keep_freed_memory
 
 IMPORTED = (
     "memgen_eval.evaluation",
@@ -74,6 +76,9 @@ def main(what: str, *arguments: str) -> None:
         evaluation = of_features(int(arguments[0]), int(arguments[1]), Path(arguments[2]))
     else:
         evaluation = of_cifar10(Path(arguments[0]))
+    give_memory_back()
+    if "command" in arguments:
+        keep_freed_memory()
     report, peak = watched(evaluation)
     print(json.dumps({"peak_mib": round(peak / 2**20), "seconds": dict(report.provenance.seconds)}, indent=1))
 

@@ -1,10 +1,11 @@
-"""What tests hold every report to: the schema that ships with the package, strict JSON, and a way there and back."""
+"""What tests hold reports to, the schema that ships with the package, strict JSON, a way there and back; and arrays."""
 
 from __future__ import annotations
 
 import json
 from typing import Any, NoReturn
 
+import numpy as np
 from jsonschema import Draft202012Validator
 
 from memgen_eval import Report, evaluate
@@ -49,6 +50,13 @@ def compared(report: Report | dict[str, Any]) -> str:
     """What "as B0" compares: verdict, memorization, novelty and gaussian, as JSON text."""
     data = report.to_dict() if isinstance(report, Report) else report
     return dumps({name: data[name] for name in ("verdict", "memorization", "novelty", "gaussian")})
+
+
+def is_mapped(array: Any) -> bool:
+    """Whether the values of an array lie in a file."""
+    while array is not None and not isinstance(array, np.memmap):
+        array = getattr(array, "base", None)
+    return array is not None
 
 
 def run(*arguments: object) -> int:

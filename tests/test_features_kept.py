@@ -14,6 +14,7 @@ import memgen_eval.features.embed
 from checking import evaluated, figures
 from conftest import noise_images
 from memgen_eval import FeatureNet, InputError, Reference, evaluate
+from memgen_eval.data import images as images_module
 from memgen_eval.data.sources import load_images
 from memgen_eval.features import store
 from memgen_eval.features.embed import embed, unit_rows
@@ -165,7 +166,7 @@ def test_a_failure_half_way_leaves_what_was_finished(cache: Path, monkeypatch: p
 
 def test_large_features_lie_in_a_file(net: FeatureNet, monkeypatch: pytest.MonkeyPatch) -> None:
     kept = evaluated(SAMPLES, train=TRAIN, features=lambda x: x.flatten(1).float())
-    monkeypatch.setattr(store, "HELD_BYTES", 0)
+    monkeypatch.setattr(images_module, "HELD_BYTES", 0)
     mapped = evaluated(SAMPLES, train=TRAIN, features=lambda x: x.flatten(1).float())
     assert figures(mapped) == figures(kept)
     rows = unit_rows(np.ones((3, 4), dtype=np.float32), argument="train")
@@ -173,7 +174,8 @@ def test_large_features_lie_in_a_file(net: FeatureNet, monkeypatch: pytest.Monke
 
 
 def test_features_without_room_are_one_line(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(store, "HELD_BYTES", 0)
+    monkeypatch.setattr(images_module, "HELD_BYTES", 0)
+    monkeypatch.setattr(images_module, "IN_MEMORY", TRAIN.nbytes)  # enough for the images
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"features of 90 images take 0\.0 GiB, .*set TMPDIR to a folder with room"):
         evaluate(SAMPLES, train=TRAIN, features=lambda x: x.flatten(1).float(), metrics="novelty")

@@ -1,4 +1,4 @@
-"""Numpy's files, npy and npz, read into memory up to 512 MiB, mapped beyond; and which array of a file is the images.
+"""Numpy's files, npy and npz, read up to 512 MiB and mapped beyond; and which array of a file is the images.
 
 Nothing is unpickled.
 """
@@ -94,7 +94,7 @@ def _are_alike(entries: Sequence[Entry]) -> bool:
 
 
 def _joined(entries: Sequence[Entry], label: str) -> NDArray[Any]:
-    """The images of all arrays in one, in memory or beyond 512 MiB in a temporary file."""
+    """The images of all arrays in one."""
     whole: NDArray[Any] = np.empty(0)
     filled = 0
     for entry in entries:
@@ -122,7 +122,7 @@ def read_npz(path: Path, stamp: Stamp) -> Images:
     """The images of an npz archive: `arr_0`, or the only array of an image's shape. Members of objects are left alone.
 
     Each array is compared with its checksum. Beyond 512 MiB, what `numpy.savez` wrote is mapped from disk, and what
-    `savez_compressed` wrote is unpacked into a temporary file.
+    `savez_compressed` wrote is unpacked once.
     """
     with zipfile.ZipFile(path) as archive:
         members = [info for info in members_of(archive, stamp.label) if info.filename.endswith(".npy")]

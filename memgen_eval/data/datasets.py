@@ -13,7 +13,7 @@ import pickletools
 import re
 import tarfile
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -23,7 +23,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data.files import fetch
-from memgen_eval.data.images import Images
+from memgen_eval.data.images import Images, room
 from memgen_eval.errors import InputError, place, quoted, reading
 from memgen_eval.shell import as_path
 
@@ -177,18 +177,21 @@ def read_batches(path: Path, *, split: Split, argument: str) -> Images:
         If a batch is missing, cut or altered: the message names it, with the checksum found and the published one.
     """
     notes: tuple[str, ...] = (f"the {split} batches",)
+    contents: Iterable[tuple[Path, bytes]]
     with reading(place(argument, path), "cut or altered", "fetch it again"):
         if path.is_dir():
             binary = not any((path / name).is_file() for name in PUBLISHED)
             form = "CIFAR-10 binary batches" if binary else "CIFAR-10 python batches"
             batches = [path / (f"{name}.bin" if binary else name) for name in SPLITS[split]]
-            contents = {batch: _bytes(batch, argument) for batch in batches}
+            contents = ((batch, _bytes(batch, argument)) for batch in batches)
         elif path.suffix.lower() in (".gz", ".tgz"):
             form, contents = "CIFAR-10 archive", _unpack(path, SPLITS[split], argument)
         else:
-            form, contents, notes = "CIFAR-10 batch", {path: _bytes(path, argument)}, ()
-        parts = [_batch(batch, data, place(argument, batch)) for batch, data in contents.items()]
-    images, names = np.concatenate([images for images, _ in parts]), [name for _, names in parts for name in names]
+            form, contents, notes = "CIFAR-10 batch", [(path, _bytes(path, argument))], ()
+        parts = [_batch(batch, data, place(argument, batch)) for batch, data in contents]
+    images = room((sum(len(part) for part, _ in parts), *SHAPE), np.dtype(np.uint8), label=place(argument, path))
+    np.concatenate([part for part, _ in parts], out=images)
+    names = [name for _, names in parts for name in names]
     return Images(images, names=names or None, form=form, path=str(path), notes=notes)
 
 
@@ -237,7 +240,7 @@ def _bytes(path: Path, argument: str) -> bytes:
     return path.read_bytes()
 
 
-def _unpack(path: Path, batches: Sequence[str], argument: str) -> dict[Path, bytes]:
+def _unpack(path: Path, batches: Sequence[str], argument: str) -> list[tuple[Path, bytes]]:
     """The wanted members of an archive, in the order of the batches; nothing is written to disk."""
     found: dict[str, tuple[Path, bytes]] = {}
     with gzip.open(path) as unpacked:
@@ -255,7 +258,7 @@ def _unpack(path: Path, batches: Sequence[str], argument: str) -> dict[Path, byt
     missing = [batch for batch in batches if batch not in found]
     if missing:
         raise InputError(f"{place(argument, path)}: holds no {missing[0]}; expected {ARCHIVES[0]} as published")
-    return dict(found[batch] for batch in batches)
+    return [found[batch] for batch in batches]
 
 
 class _Bounded:

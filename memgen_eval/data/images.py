@@ -19,6 +19,7 @@ Shape = tuple[int, int, int]  # (C, H, W)
 IMAGE_BLOCK_VALUES = 2**23  # values in a block: 8 MiB of uint8, 32 MiB once it is float32
 LARGEST_IMAGE = 2**24  # values: a block of 16 larger ones, as float32, leaves no memory for anything else
 IN_MEMORY = 2**29  # bytes: larger sets stay where they are and are converted block by block, or once to a file
+HELD_BYTES = 2**24  # of an array: larger ones lie in a temporary file, whose pages the system takes back at need
 Bools = NDArray[np.bool_]
 
 
@@ -83,14 +84,19 @@ def check_image_size(num_values: int, label: str) -> None:
         )
 
 
-def room(shape: tuple[int, ...], dtype: np.dtype[Any], *, label: str, most: int | None = None) -> NDArray[Any]:
-    """An array to be filled: in memory up to `most` bytes, or 512 MiB, beyond in a temporary file.
+def room(shape: tuple[int, ...], dtype: np.dtype[Any], *, label: str) -> NDArray[Any]:
+    """An array to be filled: in memory up to 16 MiB, beyond in a temporary file.
 
-    Raises InputError if there is no room for it.
+    Where no file can be written, up to 512 MiB lie in memory. Raises InputError if an array is larger.
     """
-    if prod(shape) * dtype.itemsize <= (IN_MEMORY if most is None else most):
-        return np.empty(shape, dtype=dtype)
-    return scratch(shape, dtype, label=label)
+    num_bytes = prod(shape) * dtype.itemsize
+    if num_bytes > HELD_BYTES:
+        try:
+            return scratch(shape, dtype, label=label)
+        except InputError:
+            if num_bytes > IN_MEMORY:
+                raise
+    return np.empty(shape, dtype=dtype)
 
 
 def block_rows(num_values: int, *, fewest: int = 16) -> int:
@@ -164,7 +170,7 @@ class ImageSet:
     def array(self) -> NDArray[Any]:
         """All images: the source itself where it is an array (read-only if its file is mapped), else one kept copy.
 
-        The copy lies in memory up to 512 MiB, and beyond in a temporary file. Raises InputError if that has no room.
+        The copy lies where `room` puts it. Raises InputError if there is none.
         """
         return self.source if isinstance(self.source, np.ndarray) else self._whole
 

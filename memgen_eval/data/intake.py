@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from memgen_eval.data.canonical import Conversion, Values, conversion_for
-from memgen_eval.data.images import IN_MEMORY, Expected, Images, ImageSet, Rows, block_bounds
+from memgen_eval.data.images import IN_MEMORY, Expected, Images, ImageSet, Rows, block_bounds, room
 from memgen_eval.data.tensors import TensorRows, is_tensor
 from memgen_eval.errors import InputError, place
 
@@ -64,7 +64,7 @@ def _canonical(rows: Rows, count: int, values: Values, label: str) -> Rows:
         if conversion.is_identity(raw):
             return conversion(raw)
     fits = prod(shape) * conversion.dtype.itemsize <= IN_MEMORY
-    whole = np.empty(shape, dtype=conversion.dtype) if fits else None
+    whole = room(shape, conversion.dtype, label=label) if fits else None
     if whole is None and conversion.kind == "uint8":
         return Converted(rows, conversion, shape)
     for start, stop in block_bounds(count, prod(shape[1:]), fewest=1):  # nothing is summed here

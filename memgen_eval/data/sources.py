@@ -44,9 +44,9 @@ def load_images(
 
     uint8 grey levels are taken as they are. Floats map linearly from their range to [0, 255] and are rounded to the
     nearest level, ``rint((x + 1) * 127.5)`` for [-1, 1]; what lies beyond a given range is clipped and noted.
-    Values are judged over the whole set in one pass. Sets up to 512 MiB are converted in that pass and held in memory,
-    if they are not canonical already; larger ones stay in their files and are converted block by block, or, where all
-    of them are wanted at once, to a temporary file.
+    Values are judged over the whole set in one pass. Sets up to 512 MiB are converted in that pass, if they are not
+    canonical already; larger ones stay in their files and are converted block by block, or once where all of them are
+    wanted. What is read or converted lies in memory up to 16 MiB, and beyond in a temporary file.
 
     Parameters
     ----------

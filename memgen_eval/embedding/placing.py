@@ -14,7 +14,6 @@ from memgen_eval.data.images import ImageSet, block_bounds, room
 from memgen_eval.embedding.embedder import Embedder
 from memgen_eval.features.embed import embed
 from memgen_eval.features.network_files import Extractor
-from memgen_eval.features.store import HELD_BYTES
 from memgen_eval.fidelity.anchors import drawn_images
 from memgen_eval.fidelity.family import AnchorRows, Ground, ReferenceRows, Space, measure_fidelity, wanted_names
 from memgen_eval.metrics.gaussian_samples import TOO_FEW, Drawn, ImageRows, MatchedSets, match_sets, measure_gaussian
@@ -124,10 +123,10 @@ def _references(sets: MatchedSets) -> ReferenceRows:
 
 
 def _held(images: ImageRows) -> NDArray[Any]:
-    """Rows that are searched among many times, in one array; it lies in a file beyond 64 MiB."""
+    """Rows that are searched among many times, in one array."""
     if not isinstance(images, Drawn):
         return images
-    found = room(images.shape, images.images.dtype, label="images of one number", most=HELD_BYTES)
+    found = room(images.shape, images.images.dtype, label="images of one number")
     for start, stop in block_bounds(len(images), dimension(images.images)):
         found[start:stop] = images.images[images.rows[start:stop]]
     return found

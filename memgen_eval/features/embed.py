@@ -34,7 +34,7 @@ def embed(
     """Features of a set, (N, F) float32; blocks that were kept on disk are read from there.
 
     Every batch holds the same number of images, the last one filled up with its last image: so an image has the same
-    features wherever it stands, and no figure depends on a batch. More than 64 MiB of them lie in a file.
+    features wherever it stands, and no figure depends on a batch. More than 16 MiB of them lie in a file.
 
     Parameters
     ----------

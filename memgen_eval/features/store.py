@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.kept import Folder, Kept
 from memgen_eval.data.datasets import cache_folder
-from memgen_eval.data.files import scratch
+from memgen_eval.data.images import room
 from memgen_eval.errors import InputError
 
-HELD_BYTES = 2**26  # larger features lie in a temporary file
 ADVICE_FOR_FEATURES = "features are computed anew each time, set MEMGEN_CACHE to a folder that can be written to"
 Rows = NDArray[np.float32]
 
@@ -31,11 +30,9 @@ def kept_features(*, size: int | None = None) -> Kept:
 
 
 def feature_room(shape: tuple[int, ...]) -> Rows:
-    """An array to be filled: in memory up to 64 MiB, beyond in a temporary file. Raises InputError if it has none."""
-    if prod(shape) * 4 <= HELD_BYTES:
-        return np.empty(shape, dtype=np.float32)
+    """An array to be filled, in memory or in a temporary file. Raises InputError if there is no room for it."""
     try:
-        return scratch(shape, np.dtype(np.float32), label="features")
+        return room(shape, np.dtype(np.float32), label="features")
     except InputError as error:
         size = f"features of {shape[0]:,} images take {prod(shape) * 4 / 2**30:.1f} GiB"
         raise InputError(f"{size}, which no temporary file could hold; set TMPDIR to a folder with room") from error

@@ -14,6 +14,7 @@ import torch
 from safetensors.numpy import save_file as save_numpy
 from safetensors.torch import save_file as save_torch
 
+from checking import is_mapped
 from memgen_eval import InputError
 from memgen_eval.data import arrays, images as images_module
 from memgen_eval.data.sources import ARRAY_FILES, load_images
@@ -96,12 +97,6 @@ def test_small_arrays_are_read_and_large_ones_are_mapped(nchw, tmp_path, monkeyp
     monkeypatch.setattr(arrays, "IN_MEMORY", nchw.nbytes - 1)
     for name in ("a.npz", "a.npy"):
         assert is_mapped(load(tmp_path / name).source)
-
-
-def is_mapped(array):
-    while array.base is not None and not isinstance(array, np.memmap):
-        array = array.base
-    return isinstance(array, np.memmap)
 
 
 def test_the_array_is_found_among_others(nhwc, nchw, grey, tmp_path):

@@ -16,6 +16,7 @@ import pytest
 from numpy.typing import NDArray
 from PIL import Image
 
+from checking import is_mapped
 from memgen_eval import InputError
 from memgen_eval.data import archives, arrays, images as images_module, intake
 from memgen_eval.data.files import scratch
@@ -32,6 +33,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     place = tmp_path / "temporary"
     place.mkdir()
     monkeypatch.setattr(tempfile, "tempdir", str(place))
+    monkeypatch.setattr(images_module, "HELD_BYTES", 4_000)
     for module in (images_module, intake, arrays):
         monkeypatch.setattr(module, "IN_MEMORY", 4_000)
     return place
@@ -82,6 +84,39 @@ def test_large_sets_are_mapped_from_a_file_without_a_name(
 
 def test_small_sets_stay_in_memory(nhwc: Pixels, folder: Path, tmp_path: Path) -> None:
     assert type(load(written("folder", nhwc[:27], tmp_path)).array()) is np.ndarray  # 27 x 144 values
+
+
+@pytest.fixture
+def small_sets(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Sets that are read as a whole, and are too large to be held in memory."""
+    for module in (images_module, intake, arrays):
+        monkeypatch.setattr(module, "IN_MEMORY", 2**20)
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_sets_that_are_read_as_a_whole_lie_in_a_file_too(
+    form: str, nhwc: Pixels, nchw: Pixels, small_sets: None, folder: Path, tmp_path: Path
+) -> None:
+    found = load(written(form, nhwc, tmp_path)).array()
+    assert is_mapped(found) and np.array_equal(found, nchw)
+    assert list(folder.iterdir()) == []
+
+
+def test_batches_of_cifar10_lie_in_a_file(small_sets: None, tmp_path: Path) -> None:
+    records = np.random.default_rng(0).integers(0, 10, (3, 1 + 3072), dtype=np.uint8)
+    (tmp_path / "data_batch_1.bin").write_bytes(records.tobytes())
+    found = load(tmp_path / "data_batch_1.bin").array()
+    assert is_mapped(found) and np.array_equal(found.reshape(3, -1), records[:, 1:])
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_without_a_file_they_lie_in_memory(
+    form: str, nhwc: Pixels, nchw: Pixels, small_sets: None, folder: Path, tmp_path: Path
+) -> None:
+    path = written(form, nhwc, tmp_path)
+    folder.rmdir()
+    found = load(path).array()
+    assert not is_mapped(found) and np.array_equal(found, nchw)
 
 
 def test_no_image_is_decoded_twice(
