@@ -12,7 +12,6 @@ import math
 import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -78,11 +77,10 @@ class _Law:
         for start, block in row_blocks(self.rows, FEATURE_ROWS):
             yield start, block.astype(np.float64) - self.mean
 
-    @cached_property
-    def roots(self) -> tuple[Floats, Floats]:
-        """The square root of the covariance, and its inverse on the directions that vary."""
+    def powers(self, *exponents: float) -> list[Floats]:
+        """Powers of the covariance on the directions that vary, (F, F) each."""
         values, vectors = np.linalg.eigh(self.covariance)
-        return _power(values, vectors, 0.5), _power(values, vectors, -0.5)
+        return [_power(values, vectors, exponent) for exponent in exponents]
 
     def squared_to(self, other: _Law, values: Floats) -> float:
         """The Frechet distance, given the eigenvalues of the product of both covariances."""
@@ -122,8 +120,9 @@ def frechet(samples: NDArray[Any], references: NDArray[Any], *, package: Any) ->
         value = max(float(value), 0.0)
         if len(samples) <= samples.shape[1]:
             return Moved(LeftOut(value, None, None, FEWER_IMAGES.format(*samples.shape)), None)
-        halves = _of_halves(samples, references)
         whole, influences = _influences(*laws)
+        del laws, moments  # a covariance of 2,048 features takes 32 MiB
+        halves = _of_halves(samples, references)
     figure = LeftOut.of_influences(value, *influences)
     return Moved(figure, None if halves is None else 2 * whole - halves)
 
@@ -133,7 +132,7 @@ def _influences(first: _Law, second: _Law) -> tuple[float, tuple[Floats, Floats]
 
     With T the optimal map's matrix, the derivative by the covariance S1 is I - T, by S2 it is I - T^-1.
     """
-    root, inverse = first.roots
+    root, inverse = first.powers(0.5, -0.5)
     values, vectors = np.linalg.eigh(root @ second.covariance @ root)
     to_second = inverse @ _power(values, vectors, 0.5) @ inverse
     to_first = root @ _power(values, vectors, -0.5) @ root
@@ -150,7 +149,7 @@ def _of_halves(x: NDArray[Any], y: NDArray[Any]) -> float | None:
     found = []
     for rows in (slice(0, half), slice(half, 2 * half)):
         first, second = _Law(x[rows]), _Law(y[rows])
-        root, _ = first.roots
+        (root,) = first.powers(0.5)
         values = np.linalg.eigvalsh(root @ second.covariance @ root)
         found.append(first.squared_to(second, np.asarray(values, dtype=np.float64)))
     return sum(found) / 2
