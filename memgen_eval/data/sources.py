@@ -46,7 +46,8 @@ def load_images(
     nearest level, ``rint((x + 1) * 127.5)`` for [-1, 1]; what lies beyond a given range is clipped and noted.
     Values are judged over the whole set in one pass. Sets up to 512 MiB are converted in that pass, if they are not
     canonical already; larger ones stay in their files and are converted block by block, or once where all of them are
-    wanted. What is read or converted lies in memory up to 16 MiB, and beyond in a temporary file.
+    wanted. What is unpacked or converted lies in memory up to 16 MiB, and beyond in a temporary file; batches of an
+    iterable lie in memory.
 
     Parameters
     ----------
