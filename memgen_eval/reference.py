@@ -27,7 +27,7 @@ from memgen_eval.data.datasets import is_known, test_split
 from memgen_eval.data.images import Images, ImageSet
 from memgen_eval.data.sources import load_images
 from memgen_eval.data.tensors import TensorRows, is_tensor, to_numpy
-from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, Principal, moments
+from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, Principal, principal
 from memgen_eval.distributed import Ranks
 from memgen_eval.errors import InputError
 from memgen_eval.features.embed import embed, extractor_checksum, unit_rows
@@ -174,7 +174,7 @@ class Prepared:
     @cached_property
     def moments(self) -> Principal:
         """Mean and leading directions of the training images."""
-        return moments(self.train.array()).principal
+        return principal(self.train.array())
 
     @cached_property
     def optimal(self) -> OptimalDenoiser:

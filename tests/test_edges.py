@@ -20,7 +20,7 @@ from memgen_eval.copying.baseline import Scale
 from memgen_eval.copying.copy_rules import CopyRules
 from memgen_eval.copying.memorization import copying as searched_copying, measure_memorization, repetition
 from memgen_eval.data.sources import load_images
-from memgen_eval.diffusion.moments import moments
+from memgen_eval.diffusion.moments import principal
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
 from memgen_eval.neighbours import index as index_module
 from memgen_eval.neighbours.duplicates import NO_NEIGHBOUR
@@ -169,7 +169,7 @@ def test_a_quarter_of_the_images_is_how_many_directions_are_told_apart(size: int
     rng = np.random.default_rng(size)
     sets = [rng.integers(0, 256, (size, 1, 6, 8), dtype=np.uint8) for _ in range(4)]
     found = measure_gaussian(
-        MatchedSets(*sets), train_moments=moments(np.concatenate(sets[2:])), grey_levels=255.0, seed=0
+        MatchedSets(*sets), train_moments=principal(np.concatenate(sets[2:])), grey_levels=255.0, seed=0
     )
     count = size // 4
     assert f"{count} directions" in found.wasserstein.notes

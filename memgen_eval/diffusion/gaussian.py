@@ -24,10 +24,9 @@ from memgen_eval.diffusion.inputs import (
     unit_scale,
     working_device,
 )
-from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, moments
+from memgen_eval.diffusion.moments import MAX_DIMENSION, TOO_LARGE, decompose, descending, moments
 from memgen_eval.errors import InputError
 
-MIN_EIGENVALUE = 1e-12  # eigenvalues below this share of the largest are rounding
 MAX_ROWS_AT_ONCE = 8192  # a training set of fewer images than half its dimensions is decomposed through their products
 
 Floats = NDArray[np.float64]
@@ -68,28 +67,15 @@ def _from_covariance(images: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
     with single_thread():
         values, directions = eigh(known.covariance, driver="evd")
     mean = known.mean - HALF_RANGE if images.dtype == np.uint8 else known.mean
-    return mean, *_descending(values, directions)
+    return mean, *descending(values, directions)
 
 
 def _from_products(images: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
-    """The same decomposition from the N x N products of centred images: they share all eigenvalues but zeros."""
-    from scipy.linalg import eigh
-
+    """The same decomposition from the products of the images."""
     rows = centred_rows(images)
     mean = rows.mean(axis=0)
     rows -= mean
-    with single_thread():
-        values, vectors = eigh(rows @ rows.T / len(rows), driver="evd")
-        values, vectors = _descending(values, vectors)
-        directions = rows.T @ vectors / np.sqrt(values * len(rows))
-    return mean, values, directions
-
-
-def _descending(values: Floats, vectors: Floats) -> tuple[Floats, Floats]:
-    """Largest first, without those that are rounding."""
-    kept = values > MIN_EIGENVALUE * max(float(values[-1]), 0.0)
-    # copies: torch takes no negative strides
-    return values[kept][::-1].copy(), vectors[:, kept][:, ::-1].copy()
+    return mean, *decompose(rows)
 
 
 @dataclass(frozen=True, eq=False)

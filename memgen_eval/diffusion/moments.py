@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import cached_property
 from typing import Any
 
 import numpy as np
@@ -26,6 +25,8 @@ FLOAT_ROWS = 1024
 PANEL = 512
 SMALL_SUM = 128  # images
 KEPT_DIRECTIONS = 256
+MIN_EIGENVALUE = 1e-12  # eigenvalues below this share of the largest are rounding
+MOST_BY_PRODUCTS = 1 / 4  # of the dimensions: up to here directions are found from the products of the images
 LARGE_DIMENSION = 1024  # below it LAPACK finds a few directions as fast
 LARGE_SHARE = 1 / 8  # of all directions: beyond it LAPACK is as fast
 Floats = NDArray[np.float64]
@@ -45,33 +46,60 @@ class Moments:
     mean: Floats
     covariance: Floats
 
-    def directions(self, num_directions: int) -> Floats:
-        """The leading directions, (D, K): up to 256 from one decomposition, kept."""
-        if num_directions > self._kept.shape[1]:
-            return leading_directions(self.covariance, num_directions)[1]
-        return np.ascontiguousarray(self._kept[:, :num_directions])
-
-    @cached_property
-    def _kept(self) -> Floats:
-        return leading_directions(self.covariance, min(KEPT_DIRECTIONS, len(self.mean)))[1]
-
-    @property
-    def principal(self) -> Principal:
-        """What is left of them without the covariance, which takes D^2 float64."""
-        return Principal(self.mean, self._kept)
-
 
 @dataclass(frozen=True, eq=False)
 class Principal:
-    """Mean (D,) of a set of images and its leading directions, (D, min(256, D))."""
+    """Mean (D,) of a set of images and its leading directions, (D, R): min(256, D), or all in which few images vary."""
 
     mean: Floats
     kept: Floats
 
     def directions(self, num_directions: int) -> Floats:
-        """The leading directions, (D, K), up to 256."""
-        assert num_directions <= self.kept.shape[1]
+        """The leading directions, (D, K), or all where there are fewer."""
         return np.ascontiguousarray(self.kept[:, :num_directions])
+
+
+def principal(images: NDArray[Any], num_directions: int = KEPT_DIRECTIONS) -> Principal:
+    """Mean and leading directions of images, (N, ...) uint8 or float, N >= 1.
+
+    From the products of the images where these are few and large, N <= D / 4: N^2 D + 10 N^3 operations. They vary in
+    at most N - 1 directions, which are all there are then. Else from the covariance, as for `moments`.
+
+    Raises
+    ------
+    InputError
+        For more than 12,288 values an image.
+    """
+    dimension = int(np.prod(images.shape[1:]))
+    if LARGE_DIMENSION <= dimension <= MAX_DIMENSION and len(images) <= MOST_BY_PRODUCTS * dimension:
+        rows = images.reshape(len(images), dimension).astype(np.float64)
+        mean = rows.mean(axis=0)
+        rows -= mean
+        _, directions = decompose(rows)
+        if directions.shape[1] >= min(num_directions, len(images) - 1) > 0:
+            with single_thread():  # those of small eigenvalues are orthogonal to few digits only
+                return Principal(mean, np.linalg.qr(directions[:, :num_directions])[0])
+    known = moments(images)
+    return Principal(known.mean, leading_directions(known.covariance, min(num_directions, dimension))[1])
+
+
+def decompose(centred: Floats) -> tuple[Floats, Floats]:
+    """Eigenvalues of the 1/n covariance above rounding, descending, and directions: (N, D) -> (R,), (D, R).
+
+    From the N x N products of the rows, which share all eigenvalues but zeros with it.
+    """
+    from scipy.linalg import eigh
+
+    with single_thread():
+        values, vectors = descending(*eigh(centred @ centred.T / len(centred), driver="evd"))
+        return values, centred.T @ vectors / np.sqrt(values * len(centred))
+
+
+def descending(values: Floats, vectors: Floats) -> tuple[Floats, Floats]:
+    """Ascending eigenvalues and their vectors the other way round, without those that are rounding."""
+    kept = values > MIN_EIGENVALUE * max(float(values[-1]), 0.0)
+    # copies: torch takes no negative strides
+    return values[kept][::-1].copy(), vectors[:, kept][:, ::-1].copy()
 
 
 def moments(images: NDArray[Any]) -> Moments:

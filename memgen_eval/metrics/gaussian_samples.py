@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import threads_for
 from memgen_eval.compute.resources import give_memory_back, single_thread, single_thread_pool
-from memgen_eval.diffusion.moments import Moments, Principal, leading_directions, moments, project
+from memgen_eval.diffusion.moments import Principal, principal, project
 from memgen_eval.metrics.left_out import Neighbourhood, groups_of_images, left_out_half_width
 from memgen_eval.metrics.statistics import permutation
 from memgen_eval.results import GREY_LEVELS, Estimate, Gaussian
@@ -168,10 +168,9 @@ def subspace_overlap(first: Floats, second: Floats) -> float:
 
 def _basis(images: NDArray[Any], num_directions: int) -> Floats:
     """The leading directions of a set, and as many more to bootstrap in, (D, R)."""
-    known = moments(images)
+    found = principal(images, 2 * num_directions)
     give_memory_back()
-    _, basis = leading_directions(known.covariance, min(2 * num_directions, len(known.mean)))
-    return basis
+    return found.kept
 
 
 def _overlap(images: NDArray[Any], reference: Floats, other: NDArray[Any], *, seed: int) -> Estimate:
@@ -254,7 +253,7 @@ def match_sets(
 def measure_gaussian(
     sets: MatchedSets,
     *,
-    train_moments: Moments | Principal,
+    train_moments: Principal,
     grey_levels: float = GREY_LEVELS,
     seed: int,
     notes: tuple[str, ...] = (),
@@ -265,7 +264,7 @@ def measure_gaussian(
     ----------
     sets : MatchedSets
         All of one size M >= 2.
-    train_moments : Moments or Principal
+    train_moments : Principal
         Of the whole training set: its leading K = min(256, M/4) directions are used.
     grey_levels : float
         What one unit of a report is in the units of the images.

@@ -6,13 +6,21 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from memgen_eval.diffusion import moments as module
-from memgen_eval.diffusion.moments import _none_larger, leading_by_krylov, leading_directions, moments, project
+from memgen_eval.diffusion.moments import (
+    _none_larger,
+    leading_by_krylov,
+    leading_directions,
+    moments,
+    principal,
+    project,
+)
 from memgen_eval.errors import InputError
 
 ROOT = Path(__file__).parent.parent.parent
@@ -102,18 +110,18 @@ def test_projection_splits_a_norm_in_two(dtype: type) -> None:
 
 THREADS = """
 import hashlib, numpy as np
-from memgen_eval.diffusion.moments import leading_directions, moments, project
+from memgen_eval.diffusion.moments import leading_directions, moments, principal, project
 from memgen_eval.metrics.data_copying import partition
 images = np.random.default_rng(0).integers(0, 256, (2100, 300), dtype=np.uint8)
 known, floats = moments(images), moments(images.astype(np.float32) / 7)
 values, directions = leading_directions(known.covariance, 40)
 inside, outside = project(images, known.mean, directions)
-cells = partition(images, reference_moments=known)
+cells = partition(images, reference_moments=principal(images))
 large = np.random.default_rng(0).integers(0, 256, (3000, 1100), dtype=np.uint8) // np.arange(1, 1101, dtype=np.uint16)
 large = large.astype(np.uint8)
-wide = moments(large).directions(40)
+wide, few = principal(large).directions(40), principal(large[:200]).kept
 coordinates, rest = project(large, np.zeros(1100), wide)  # shared out among threads
-more = (cells.centres, wide, coordinates, rest)
+more = (cells.centres, wide, few, coordinates, rest)
 parts = (known.mean, known.covariance, floats.covariance, values, directions, inside, outside, *more)
 print(hashlib.sha256(b"".join(np.ascontiguousarray(part).tobytes() for part in parts)).hexdigest())
 """
@@ -186,9 +194,51 @@ def test_a_direction_that_was_missed_is_seen() -> None:
 
 
 def test_directions_kept_are_those_asked_for() -> None:
-    known = moments(np.random.default_rng(0).integers(0, 256, (900, 300), dtype=np.uint8))
-    widest = leading_directions(known.covariance, 300)[1]
-    for num_directions in (3, 256, 300):
-        found = known.directions(num_directions)
+    images = np.random.default_rng(0).integers(0, 256, (900, 300), dtype=np.uint8)
+    widest = leading_directions(moments(images).covariance, 300)[1]
+    for num_directions in (3, 256):
+        found = principal(images).directions(num_directions)
         assert found.shape == (300, num_directions) and found.flags.c_contiguous
         assert np.abs(np.abs((found * widest[:, :num_directions]).sum(axis=0)) - 1).max() < 1e-9
+    assert principal(images, 300).kept.shape == (300, 300)
+
+
+def decaying(num_images: int, dtype: type, *, far: float = 0.0) -> NDArray[Any]:
+    """Images of 1,200 values whose variances fall from a thousand to one."""
+    deviations = np.geomspace(30, 1, 1200)
+    images = np.random.default_rng(2).standard_normal((num_images, 1200)) * deviations + 128 + far
+    return np.clip(np.rint(images), 0, 255).astype(dtype) if dtype is np.uint8 else images.astype(dtype)
+
+
+@pytest.mark.parametrize("num_directions", [1, 60, 256])
+@pytest.mark.parametrize("num_images", [2, 3, 200, 300, 301])
+@pytest.mark.parametrize(("dtype", "far"), [(np.uint8, 0.0), (np.float32, 0.0), (np.float64, 1e4)])
+def test_few_large_images_have_the_directions_of_their_covariance(
+    dtype: type, far: float, num_images: int, num_directions: int
+) -> None:
+    images = decaying(num_images, dtype, far=far)
+    centred = images.astype(np.float64) - images.astype(np.float64).mean(axis=0)
+    _, _, expected = np.linalg.svd(centred, full_matrices=False)
+    found = principal(images, num_directions)
+    few = num_images <= 300
+    assert found.kept.shape == (1200, min(num_directions, num_images - 1) if few else num_directions)
+    assert found.mean == pytest.approx(images.astype(np.float64).mean(axis=0), rel=1e-12)
+    assert np.abs(found.kept.T @ found.kept - np.eye(found.kept.shape[1])).max() < 1e-13
+    sure = min(found.kept.shape[1], num_images - 1)
+    assert np.abs(np.abs((found.kept[:, :sure] * expected[:sure].T).sum(axis=0)) - 1).max() < 1e-8
+
+
+def test_directions_of_small_variances_are_orthogonal_too() -> None:
+    images = np.random.default_rng(0).standard_normal((100, 1100)) * np.geomspace(1, 1e-6, 100)[:, None]
+    found = principal(images)
+    assert found.kept.shape == (1100, 99)
+    assert np.abs(found.kept.T @ found.kept - np.eye(99)).max() < 1e-13
+
+
+@pytest.mark.parametrize(
+    "images", [np.full((9, 1100), 7, np.uint8), np.eye(1, 1100), np.eye(2, 1100).repeat(5, axis=0)]
+)
+def test_images_that_vary_in_fewer_directions_have_as_many_all_the_same(images: NDArray[Any]) -> None:
+    found = principal(images, 4)
+    assert found.kept.shape == (1100, 4)
+    assert np.abs(found.kept.T @ found.kept - np.eye(4)).max() < 1e-12

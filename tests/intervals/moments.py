@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from memgen_eval.diffusion.moments import moments
+from memgen_eval.diffusion.moments import principal
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
 from memgen_eval.results import Estimate
 
@@ -54,7 +54,7 @@ def measured(law: Law, seed: int) -> tuple[Estimate, ...]:
     rng = np.random.default_rng((law.size, 0))
     train, other, test = (Law(law.size).draw(rng) for _ in range(3))
     samples = law.draw(np.random.default_rng((law.size, 1, seed)))
-    known = moments(np.concatenate([train, other]))
+    known = principal(np.concatenate([train, other]))
     found = measure_gaussian(MatchedSets(samples, test, train, other), train_moments=known, seed=seed)
     return tuple(getattr(found, name) for name in FIGURES)
 

@@ -17,7 +17,7 @@ from memgen_eval import Report
 from memgen_eval.copying.baseline import Baseline, Scale
 from memgen_eval.copying.copy_rules import CopyRules, repeated
 from memgen_eval.copying.memorization import measure_memorization
-from memgen_eval.diffusion.moments import moments
+from memgen_eval.diffusion.moments import principal
 from memgen_eval.fidelity.family import NAMES, Ground, ReferenceRows, Space, measure_fidelity
 from memgen_eval.metrics.data_copying import partition
 from memgen_eval.metrics.gaussian_samples import MatchedSets, measure_gaussian
@@ -63,7 +63,7 @@ def images(seed: int, num_images: int) -> Arrays:
 
 
 TRAIN, TEST = images(0, 300), images(1, 120)
-MOMENTS, CELLS = moments(TRAIN), partition(TRAIN)
+MOMENTS, CELLS = principal(TRAIN), partition(TRAIN)
 SCALE = Scale.of(TRAIN)
 OWN = brute_force(TRAIN, TRAIN, 1, exclude=range(300)).distances[:, 0]
 TEST_TABLE = brute_force(TEST, TRAIN, 51)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 import oracles
 from conftest import Cifar10
-from memgen_eval.diffusion.moments import leading_directions, moments
+from memgen_eval.diffusion.moments import leading_directions, moments, principal
 from memgen_eval.metrics.gaussian_samples import (
     MatchedSets,
     Sketch,
@@ -31,7 +31,7 @@ Arrays = NDArray[Any]
 def measured(
     samples: Arrays, test: Arrays | None, train: Arrays, other_train: Arrays, *, grey_levels: float = 255.0
 ) -> Gaussian:
-    both = moments(np.concatenate([train, other_train]))
+    both = principal(np.concatenate([train, other_train]))
     return measure_gaussian(
         MatchedSets(samples, test, train, other_train), train_moments=both, grey_levels=grey_levels, seed=0
     )
