@@ -26,7 +26,6 @@ PANEL = 512
 SMALL_SUM = 128  # images
 KEPT_DIRECTIONS = 256
 MIN_EIGENVALUE = 1e-12  # eigenvalues below this share of the largest are rounding
-MOST_BY_PRODUCTS = 1 / 4  # of the dimensions: up to here directions are found from the products of the images
 LARGE_DIMENSION = 1024  # below it LAPACK finds a few directions as fast
 LARGE_SHARE = 1 / 8  # of all directions: beyond it LAPACK is as fast
 Floats = NDArray[np.float64]
@@ -62,7 +61,7 @@ class Principal:
 def principal(images: NDArray[Any], num_directions: int = KEPT_DIRECTIONS) -> Principal:
     """Mean and leading directions of images, (N, ...) uint8 or float, N >= 1.
 
-    From the products of the images where these are few and large, N <= D / 4: N^2 D + 10 N^3 operations. They vary in
+    From the products of the images where these are few and large, N < D / 2: 2 N^2 D + 4 N^3 operations. They vary in
     at most N - 1 directions, which are all there are then. Else from the covariance, as for `moments`.
 
     Raises
@@ -71,28 +70,35 @@ def principal(images: NDArray[Any], num_directions: int = KEPT_DIRECTIONS) -> Pr
         For more than 12,288 values an image.
     """
     dimension = int(np.prod(images.shape[1:]))
-    if LARGE_DIMENSION <= dimension <= MAX_DIMENSION and len(images) <= MOST_BY_PRODUCTS * dimension:
+    if 1 < len(images) < dimension / 2 and LARGE_DIMENSION <= dimension <= MAX_DIMENSION:
         rows = images.reshape(len(images), dimension).astype(np.float64)
         mean = rows.mean(axis=0)
         rows -= mean
-        _, directions = decompose(rows)
-        if directions.shape[1] >= min(num_directions, len(images) - 1) > 0:
+        wanted = min(num_directions, len(images) - 1)
+        _, directions = decompose(rows, wanted)
+        if directions.shape[1] == wanted:
             with single_thread():  # those of small eigenvalues are orthogonal to few digits only
-                return Principal(mean, np.linalg.qr(directions[:, :num_directions])[0])
+                return Principal(mean, np.linalg.qr(directions)[0])
     known = moments(images)
     return Principal(known.mean, leading_directions(known.covariance, min(num_directions, dimension))[1])
 
 
-def decompose(centred: Floats) -> tuple[Floats, Floats]:
+def decompose(centred: Floats, num_directions: int | None = None) -> tuple[Floats, Floats]:
     """Eigenvalues of the 1/n covariance above rounding, descending, and directions: (N, D) -> (R,), (D, R).
 
-    From the N x N products of the rows, which share all eigenvalues but zeros with it.
+    From the N x N products of the rows, which share all eigenvalues but zeros with it; of a number given, the largest.
     """
     from scipy.linalg import eigh
 
+    number = len(centred)
     with single_thread():
-        values, vectors = descending(*eigh(centred @ centred.T / len(centred), driver="evd"))
-        return values, centred.T @ vectors / np.sqrt(values * len(centred))
+        products = centred @ centred.T / number
+        if num_directions is None:
+            found = eigh(products, driver="evd")
+        else:
+            found = eigh(products, subset_by_index=[number - num_directions, number - 1])
+        values, vectors = descending(*found)
+        return values, centred.T @ vectors / np.sqrt(values * number)
 
 
 def descending(values: Floats, vectors: Floats) -> tuple[Floats, Floats]:

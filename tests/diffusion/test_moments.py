@@ -211,7 +211,7 @@ def decaying(num_images: int, dtype: type, *, far: float = 0.0) -> NDArray[Any]:
 
 
 @pytest.mark.parametrize("num_directions", [1, 60, 256])
-@pytest.mark.parametrize("num_images", [2, 3, 200, 300, 301])
+@pytest.mark.parametrize("num_images", [2, 3, 200, 599, 600])
 @pytest.mark.parametrize(("dtype", "far"), [(np.uint8, 0.0), (np.float32, 0.0), (np.float64, 1e4)])
 def test_few_large_images_have_the_directions_of_their_covariance(
     dtype: type, far: float, num_images: int, num_directions: int
@@ -220,7 +220,7 @@ def test_few_large_images_have_the_directions_of_their_covariance(
     centred = images.astype(np.float64) - images.astype(np.float64).mean(axis=0)
     _, _, expected = np.linalg.svd(centred, full_matrices=False)
     found = principal(images, num_directions)
-    few = num_images <= 300
+    few = num_images < 600
     assert found.kept.shape == (1200, min(num_directions, num_images - 1) if few else num_directions)
     assert found.mean == pytest.approx(images.astype(np.float64).mean(axis=0), rel=1e-12)
     assert np.abs(found.kept.T @ found.kept - np.eye(found.kept.shape[1])).max() < 1e-13
