@@ -56,7 +56,7 @@ def spectrum(images: NDArray[Any]) -> Spectrum:
         raise InputError(f"images hold {dimension:,} values each: {TOO_LARGE}")
     levels = unit_scale(images)
     through_images = 2 * len(images) < dimension and len(images) <= MAX_ROWS_AT_ONCE
-    mean, values, directions = _from_products(images) if through_images else _from_covariance(images)
+    mean, values, directions = decompose(centred_rows(images)) if through_images else _from_covariance(images)
     return Spectrum(mean / levels, values / levels**2, directions)
 
 
@@ -68,14 +68,6 @@ def _from_covariance(images: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
         values, directions = eigh(known.covariance, driver="evd")
     mean = known.mean - HALF_RANGE if images.dtype == np.uint8 else known.mean
     return mean, *descending(values, directions)
-
-
-def _from_products(images: NDArray[Any]) -> tuple[Floats, Floats, Floats]:
-    """The same decomposition from the products of the images."""
-    rows = centred_rows(images)
-    mean = rows.mean(axis=0)
-    rows -= mean
-    return mean, *decompose(rows)
 
 
 @dataclass(frozen=True, eq=False)

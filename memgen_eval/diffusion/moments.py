@@ -14,7 +14,14 @@ from numpy.typing import NDArray
 
 from memgen_eval.compute.engines import integer_products, threads_for
 from memgen_eval.compute.products import Products
-from memgen_eval.compute.resources import Workers, blocks, single_thread, single_thread_pool, start_workers
+from memgen_eval.compute.resources import (
+    Workers,
+    blocks,
+    give_memory_back,
+    single_thread,
+    single_thread_pool,
+    start_workers,
+)
 from memgen_eval.compute.rows import row_blocks
 from memgen_eval.errors import InputError
 
@@ -48,13 +55,14 @@ class Moments:
 
 @dataclass(frozen=True, eq=False)
 class Principal:
-    """Mean (D,) of a set of images and its leading directions, (D, R): min(256, D), or all in which few images vary."""
+    """Mean (D,) of a set of images and its leading directions, (D, R), as `principal` finds them."""
 
     mean: Floats
     kept: Floats
 
     def directions(self, num_directions: int) -> Floats:
-        """The leading directions, (D, K), or all where there are fewer."""
+        """The leading directions, (D, K), up to 256 or those kept; all where few images vary in fewer."""
+        assert num_directions <= max(KEPT_DIRECTIONS, self.kept.shape[1])
         return np.ascontiguousarray(self.kept[:, :num_directions])
 
 
@@ -71,34 +79,34 @@ def principal(images: NDArray[Any], num_directions: int = KEPT_DIRECTIONS) -> Pr
     """
     dimension = int(np.prod(images.shape[1:]))
     if 1 < len(images) < dimension / 2 and LARGE_DIMENSION <= dimension <= MAX_DIMENSION:
-        rows = images.reshape(len(images), dimension).astype(np.float64)
-        mean = rows.mean(axis=0)
-        rows -= mean
         wanted = min(num_directions, len(images) - 1)
-        _, directions = decompose(rows, wanted)
+        mean, _, directions = decompose(images.reshape(len(images), dimension).astype(np.float64), wanted)
         if directions.shape[1] == wanted:
             with single_thread():  # those of small eigenvalues are orthogonal to few digits only
                 return Principal(mean, np.linalg.qr(directions)[0])
     known = moments(images)
+    give_memory_back()  # what its products have freed, before other arrays of this size
     return Principal(known.mean, leading_directions(known.covariance, min(num_directions, dimension))[1])
 
 
-def decompose(centred: Floats, num_directions: int | None = None) -> tuple[Floats, Floats]:
-    """Eigenvalues of the 1/n covariance above rounding, descending, and directions: (N, D) -> (R,), (D, R).
+def decompose(rows: Floats, num_directions: int | None = None) -> tuple[Floats, Floats, Floats]:
+    """Mean, eigenvalues of the 1/n covariance above rounding, descending, and directions: (N, D) -> (D,), (R,), (D, R).
 
-    From the N x N products of the rows, which share all eigenvalues but zeros with it; of a number given, the largest.
+    From the N x N products of the centred rows, which share all eigenvalues but zeros with it; of a number given, the
+    largest. The rows are overwritten.
     """
     from scipy.linalg import eigh
 
-    number = len(centred)
+    number, mean = len(rows), rows.mean(axis=0)
+    rows -= mean
     with single_thread():
-        products = centred @ centred.T / number
+        products = rows @ rows.T / number
         if num_directions is None:
             found = eigh(products, driver="evd")
         else:
             found = eigh(products, subset_by_index=[number - num_directions, number - 1])
         values, vectors = descending(*found)
-        return values, centred.T @ vectors / np.sqrt(values * number)
+        return mean, values, rows.T @ vectors / np.sqrt(values * number)
 
 
 def descending(values: Floats, vectors: Floats) -> tuple[Floats, Floats]:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from memgen_eval.compute.resources import single_thread
-from memgen_eval.diffusion.moments import Principal, principal, project
+from memgen_eval.diffusion.moments import KEPT_DIRECTIONS, Principal, principal, project
 from memgen_eval.errors import InputError
 from memgen_eval.metrics.statistics import area_interval, delong
 from memgen_eval.results import Estimate
@@ -77,7 +77,7 @@ def partition(
         raise InputError("references hold no images; a partition needs at least one")
     if num_cells < 1 or num_components < 1:
         raise InputError(f"num_cells={num_cells}, num_components={num_components}: expected at least 1 of each")
-    known = reference_moments or principal(images)
+    known = reference_moments or principal(images, max(num_components, KEPT_DIRECTIONS))
     directions = known.directions(min(num_components, len(known.mean)))
     coordinates, _ = project(images, known.mean, directions)
     return Partition(known.mean, directions, _centres(coordinates, num_cells, seed=seed))

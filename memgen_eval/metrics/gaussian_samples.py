@@ -166,20 +166,13 @@ def subspace_overlap(first: Floats, second: Floats) -> float:
     return min(float(((first.T @ second) ** 2).sum() / first.shape[1]), 1.0)  # rounding may pass 1
 
 
-def _basis(images: NDArray[Any], num_directions: int) -> Floats:
-    """The leading directions of a set, and as many more to bootstrap in, (D, R)."""
-    found = principal(images, 2 * num_directions)
-    give_memory_back()
-    return found.kept
-
-
 def _overlap(images: NDArray[Any], reference: Floats, other: NDArray[Any], *, seed: int) -> Estimate:
     """Overlap of a set's leading directions with the reference's (D, Q), those of `other` images.
 
     Images are left out inside a basis that holds both sets' directions.
     """
     num_directions, rows = reference.shape[1], images.reshape(len(images), -1)
-    own = _basis(images, num_directions)
+    own = principal(images, 2 * num_directions).kept  # as many more to leave images out in
     value = subspace_overlap(own[:, :num_directions], reference)
     with single_thread():
         basis, _ = np.linalg.qr(np.concatenate([own, reference], axis=1))  # (D, R)
@@ -324,6 +317,6 @@ def _overlaps(sets: MatchedSets, control: ImageRows, *, size: int, seed: int) ->
         undefined = Estimate.undefined(why, count=size)
         return undefined, undefined
     train = np.asarray(sets.train)
-    reference = _basis(train, num_directions)[:, :num_directions]
+    reference = principal(train, 2 * num_directions).kept[:, :num_directions]
     first, second = (_overlap(np.asarray(images), reference, train, seed=seed) for images in (sets.samples, control))
     return first, second

@@ -22,6 +22,7 @@ from memgen_eval.diffusion.moments import (
     project,
 )
 from memgen_eval.errors import InputError
+from memgen_eval.metrics.data_copying import partition
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -200,7 +201,9 @@ def test_directions_kept_are_those_asked_for() -> None:
         found = principal(images).directions(num_directions)
         assert found.shape == (300, num_directions) and found.flags.c_contiguous
         assert np.abs(np.abs((found * widest[:, :num_directions]).sum(axis=0)) - 1).max() < 1e-9
-    assert principal(images, 300).kept.shape == (300, 300)
+    assert principal(images, 300).kept.shape == partition(images, num_components=300).directions.shape == (300, 300)
+    with pytest.raises(AssertionError):
+        principal(images).directions(300)
 
 
 def decaying(num_images: int, dtype: type, *, far: float = 0.0) -> NDArray[Any]:
